@@ -1,0 +1,5 @@
+"""Measurements of Updraft against its baselines."""
+
+from __future__ import annotations
+
+__all__: list[str] = []

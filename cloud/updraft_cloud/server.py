@@ -1,0 +1,118 @@
+"""The cloud process: engine loop, gRPC server, health, and an orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Self
+
+import grpc.aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from updraft.config import CloudSettings
+from updraft.engine import Engine, open_engine
+from updraft.engine.loop import EngineLoop
+from updraft.process import pin_to_cores, stop_signal
+from updraft.transport import BearerInterceptor, add_port, check_port_free, require_safe_listen, server_options
+from updraft.transport.address import format_address
+from updraft.v1 import collaboration_pb2
+from updraft.v1.collaboration_pb2_grpc import add_CollaborationServicer_to_server
+from updraft_cloud.service import CollaborationService, ServiceLimits
+
+__all__ = ["CloudServer", "serve"]
+
+log = logging.getLogger(__name__)
+
+SERVICE_NAME = collaboration_pb2.DESCRIPTOR.services_by_name["Collaboration"].full_name
+MAX_FRAME_BYTES = 1 << 20
+
+class CloudServer:
+    """The service in this process. Use it as an async context manager, or `start` and `stop` it.
+
+    Args:
+        settings: the cloud tier's settings; port 0 takes any free port.
+        engine: an engine to use in place of `settings.model`; the server shuts it down.
+    """
+
+    def __init__(self, settings: CloudSettings, *, engine: Engine | None = None) -> None:
+        self.settings = settings
+        self.address = ""
+        self._given_engine = engine
+
+    async def start(self) -> None:
+        """Load the model and listen.
+
+        Raises:
+            InsecureListen, AddressInUse: before the model is loaded.
+            ModelError: the model cannot be used.
+        """
+        settings, listen = self.settings, self.settings.listen
+        require_safe_listen(listen, insecure=settings.insecure)
+        check_port_free(listen.host, listen.port)
+        self.loop = EngineLoop(
+            self._given_engine or await asyncio.to_thread(_load_engine, settings), pass_tokens=settings.pass_tokens
+        )
+        self.loop.start()
+        self.service = CollaborationService(
+            self.loop,
+            ServiceLimits(
+                max_sessions=settings.max_sessions,
+                prefill_chunk=settings.prefill_chunk,
+                write_timeout_s=settings.write_timeout_s,
+                idle_timeout_s=settings.idle_timeout_s,
+            ),
+        )
+        token = listen.token.get_secret_value() if listen.token else None
+        interceptors = (BearerInterceptor(token),) if token else ()
+        self._server = grpc.aio.server(
+            options=server_options(max_message_bytes=MAX_FRAME_BYTES),
+            interceptors=interceptors,
+            # Streams that have not sent their Open yet are bounded too.
+            maximum_concurrent_rpcs=2 * settings.max_sessions + 16,
+        )
+        add_CollaborationServicer_to_server(self.service, self._server)
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection((SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
+        port = add_port(self._server, listen)
+        self.address = format_address(listen.host, port)
+        await self._server.start()
+        await self._health.set(SERVICE_NAME, health_pb2.HealthCheckResponse.SERVING)
+        log.info("the cloud serves %s on %s", self.loop.engine.info.name, self.address)
+
+    async def stop(self) -> None:
+        """Say so, let the open sessions end, and free the model."""
+        await self._health.enter_graceful_shutdown()
+        await self.service.drain(self.settings.drain_s)
+        await self._server.stop(1.0)
+        await asyncio.to_thread(self.loop.stop)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.stop()
+
+
+async def serve(settings: CloudSettings, *, ready: Callable[[CloudServer], None] | None = None) -> None:
+    """Serve until SIGINT or SIGTERM; `ready` is called once requests are taken."""
+    pin_to_cores(settings.cores)
+    stopped = stop_signal()
+    async with CloudServer(settings) as server:
+        if ready is not None:
+            ready(server)
+        await stopped.wait()
+
+
+def _load_engine(settings: CloudSettings) -> Engine:
+    return open_engine(
+        settings.model,
+        context=settings.context,
+        sequences=settings.sequences,
+        threads=settings.threads,
+        batch_tokens=settings.batch_tokens,
+        gpu_layers=settings.gpu_layers,
+    )

@@ -1,0 +1,222 @@
+"""A session: one answer being written. It lives in the engine loop's thread and owns one sequence."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+
+from updraft.engine.base import Engine, Output, Run
+from updraft.engine.loop import Priority, next_run
+from updraft.errors import LogMismatch, ProtocolViolation, UpdraftError
+from updraft.sampling import Sampled, Sampler
+from updraft.token_log import TokenLog
+from updraft.v1 import collaboration_pb2 as pb
+from updraft_cloud import wire
+from updraft_cloud.acceptance import AcceptanceRule, Lossless
+
+__all__ = ["Session"]
+
+Emit = Callable[[pb.CloudFrame], None]
+
+
+class Session:
+    """Keeps the log, computes what is missing in the cache, and answers drafts and take-overs one at a time.
+
+    Args:
+        engine: the engine, used from the loop's thread alone.
+        opening: the checked Open frame.
+        emit: takes frames for the edge; called from the loop's thread.
+        chunk: longest prefill run, tokens.
+        rule: the acceptance rule.
+    """
+
+    def __init__(
+        self, engine: Engine, opening: wire.Open, emit: Emit, *, chunk: int, rule: AcceptanceRule | None = None
+    ) -> None:
+        self._engine = engine
+        self._emit = emit
+        self._chunk = chunk
+        self._rule = rule or Lossless()
+        self._report = opening.report
+        self.log = TokenLog(opening.prompt, opening.generated)
+        self._most = min(opening.max_tokens, engine.context - len(opening.prompt))
+        ends = opening.stop_tokens | engine.info.end_tokens
+        self._ends = frozenset() if opening.ignore_end else ends
+        self._sampler = Sampler(opening.sampling, opening.prompt, top_logprobs=opening.top_logprobs)
+        self._sampler.commit(opening.generated)
+        self._job: _Verification | _Writing | None = None
+        self._spent = pb.Spent()
+        self._job_started = 0.0
+        self.sequence = engine.open()
+
+    @property
+    def idle(self) -> bool:
+        """No draft or span is under way."""
+        return self._job is None
+
+    def take_draft(self, draft: wire.Draft) -> None:
+        """Start judging a draft. Raises LogMismatch or ProtocolViolation if it does not fit the log."""
+        self._agree(draft)
+        room = self._most - self.log.generated_length
+        self._start(_Verification(draft.run[: max(0, room - 1)]))
+
+    def take_over(self, frame: wire.TakeOver) -> None:
+        """Start writing a span. Raises LogMismatch or ProtocolViolation if the frame does not fit the log."""
+        self._agree(frame)
+        self._start(_Writing(frame.hand_back, frame.max_tokens))
+
+    def cancel(self) -> None:
+        """Stop a span; a verdict under way is let go to its end, since the edge waits for it."""
+        if isinstance(self._job, _Writing):
+            self._job = None
+            self._emit_span([], pb.END_CANCELLED)
+
+    def close(self) -> None:
+        """Free the sequence. Safe to call twice."""
+        if self.sequence >= 0:
+            self._engine.close(self.sequence)
+            self.sequence = -1
+
+    def plan(self) -> tuple[Priority, Run] | None:
+        log, job = self.log.tokens, self._job
+        if job is None:
+            # Compute ahead of the next frame, but leave the last token: its row is what the frame will ask for.
+            if self._engine.length(self.sequence) >= len(log) - 1:
+                return None
+            return Priority.PREFILL, next_run(self._engine, self.sequence, log[:-1], 0, self._chunk)
+        if isinstance(job, _Verification):
+            run = next_run(self._engine, self.sequence, log + job.run, len(job.run) + 1, self._chunk)
+            return (Priority.VERIFY if run.rows else Priority.PREFILL), run
+        run = next_run(self._engine, self.sequence, log, 1, self._chunk)
+        return (Priority.WRITE if run.rows else Priority.PREFILL), run
+
+    def consume(self, run: Run, output: Output) -> None:
+        prompt_part = max(0, min(len(self.log) - 1, run.position + len(run.tokens)) - run.position)
+        self._spent.prefilled += prompt_part
+        if not run.rows:
+            return
+        self._spent.passes += 1
+        self._spent.positions += len(run.tokens) - prompt_part
+        if isinstance(self._job, _Verification):
+            self._judge(self._job, output)
+        elif isinstance(self._job, _Writing):
+            self._write(self._job, output)
+
+    def fail(self, error: UpdraftError) -> None:
+        self._job = None
+        self._emit(wire.error_frame(error))
+
+    def _start(self, job: _Verification | _Writing) -> None:
+        if self._job is not None:
+            raise ProtocolViolation("A frame asks for work while the last one is under way.")
+        if self.log.generated_length >= self._most:
+            raise ProtocolViolation(f"The answer has reached its {self._most} tokens.")
+        self._job = job
+        self._job_started = time.monotonic()
+
+    def _agree(self, frame: wire.Draft | wire.TakeOver) -> None:
+        """Take in what the edge committed alone and check that both logs are the same."""
+        if self._job is not None:
+            raise ProtocolViolation("A frame asks for work while the last one is under way.")
+        if frame.position != len(self.log):
+            raise LogMismatch(f"The edge's log has {frame.position} tokens, the cloud's {len(self.log)}.")
+        if self.log.generated_length + len(frame.committed) > self._most:
+            raise ProtocolViolation(f"The edge committed more than the {self._most} tokens of this answer.")
+        self._commit(frame.committed)
+        if frame.log_hash != self.log.hash:
+            raise LogMismatch(f"The logs differ before token {len(self.log)}.")
+
+    def _commit(self, tokens: list[int]) -> None:
+        self.log.extend(tokens)
+        self._sampler.commit(tokens)
+
+    def _judge(self, job: _Verification, output: Output) -> None:
+        """The verdict: walk the rows, keep drafted tokens while the rule accepts them, then add the cloud's own."""
+        start = len(self.log)
+        drawn: list[Sampled] = []
+        accepted, own, end = 0, False, pb.END_UNSPECIFIED
+        for row, drafted in zip(output.logits, [*job.run, None], strict=True):
+            sampled = self._sampler.draw(row, len(self.log))
+            drawn.append(sampled)
+            own = drafted is None or not self._rule.accepts(drafted, sampled)
+            token = sampled.token if own or drafted is None else drafted
+            accepted += not own
+            self._commit([token])
+            end = self._end_after(token)
+            if own or end:
+                break
+        self._engine.truncate(self.sequence, min(self._engine.length(self.sequence), start + accepted))
+        verdict = pb.Verdict(
+            position=len(self.log),
+            accepted=accepted,
+            token=self.log.tokens[-1] if own else 0,
+            has_token=own,
+            log_hash=self.log.hash,
+            end=end,
+            reports=[wire.report(sampled) for sampled in (drawn if self._report else drawn[accepted:])],
+            spent=self._take_spent(),
+        )
+        self._job = None
+        self._emit(pb.CloudFrame(verdict=verdict))
+
+    def _write(self, job: _Writing, output: Output) -> None:
+        """One token of a span."""
+        sampled = self._sampler.draw(output.logits[0], len(self.log))
+        self._commit([sampled.token])
+        job.note(sampled.distribution.entropy)
+        end = self._end_after(sampled.token) or (pb.END_HAND_BACK if job.done else pb.END_UNSPECIFIED)
+        if end:
+            self._job = None
+        self._emit_span([sampled], end)
+
+    def _end_after(self, token: int) -> pb.End:
+        if token in self._ends:
+            return pb.END_STOP
+        return pb.END_LENGTH if self.log.generated_length >= self._most else pb.END_UNSPECIFIED
+
+    def _emit_span(self, drawn: list[Sampled], end: pb.End) -> None:
+        span = pb.Span(
+            position=len(self.log) - len(drawn),
+            tokens=[sampled.token for sampled in drawn],
+            reports=[wire.report(sampled) for sampled in drawn],
+            end=end,
+            log_hash=self.log.hash,
+            spent=self._take_spent(),
+        )
+        self._emit(pb.CloudFrame(span=span))
+
+    def _take_spent(self) -> pb.Spent:
+        spent, self._spent = self._spent, pb.Spent()
+        now = time.monotonic()
+        spent.micros = int((now - self._job_started) * 1e6)
+        self._job_started = now
+        return spent
+
+
+class _Verification:
+    def __init__(self, run: list[int]) -> None:
+        self.run = run
+
+
+class _Writing:
+    """A span under way, with the rolling mean of its entropies (EAD, arXiv 2502.06833)."""
+
+    def __init__(self, hand_back: wire.HandBack | None, most: int) -> None:
+        self._hand_back = hand_back
+        self._left = most or None
+        self._written = 0
+        self._window: deque[float] = deque(hand_back.recent if hand_back else (), hand_back.window if hand_back else 1)
+
+    def note(self, entropy: float) -> None:
+        self._written += 1
+        self._window.append(entropy)
+
+    @property
+    def done(self) -> bool:
+        if self._left is not None and self._written >= self._left:
+            return True
+        condition = self._hand_back
+        if condition is None or self._written < condition.min_stay:
+            return False
+        return sum(self._window) / len(self._window) <= condition.threshold

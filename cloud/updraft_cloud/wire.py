@@ -1,0 +1,213 @@
+"""The only place in the cloud tier where wire messages are read and made.
+
+What comes in is checked here for type and size, before anything else sees it; whether it fits the session's log is
+for the session to say.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from updraft.engine.base import ModelInfo
+from updraft.errors import InvalidRequest, PromptTooLong, ProtocolViolation, TokenizerMismatch, UpdraftError
+from updraft.sampling import MAX_TOP_LOGPROBS, Sampled, SamplingParams
+from updraft.sampling_wire import sampling_from_proto
+from updraft.v1 import collaboration_pb2 as pb
+
+__all__ = [
+    "MAX_WINDOW",
+    "Cancel",
+    "Close",
+    "Draft",
+    "Frame",
+    "HandBack",
+    "Limits",
+    "Open",
+    "TakeOver",
+    "error_frame",
+    "notice_frame",
+    "opened_frame",
+    "read_frame",
+    "report",
+]
+
+MAX_WINDOW = 256
+MAX_STOP_TOKENS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a frame may hold: vocabulary and context in ids and tokens, `max_draft` tokens in a run."""
+
+    vocabulary: int
+    context: int
+    max_draft: int
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    tokenizer_hash: str
+    fingerprint: str
+    prompt: list[int]
+    generated: list[int]
+    sampling: SamplingParams
+    max_tokens: int
+    stop_tokens: frozenset[int]
+    report: bool
+    top_logprobs: int
+    ignore_end: bool
+
+    def check_model(self, info: ModelInfo) -> None:
+        """Refuse an edge that speaks another tokenizer or insists on another model."""
+        if self.tokenizer_hash != info.tokenizer_hash:
+            raise TokenizerMismatch(
+                f"The edge's tokenizer {self.tokenizer_hash[:12]!r} is not the cloud's {info.tokenizer_hash[:12]!r}."
+            )
+        if self.fingerprint and self.fingerprint != info.fingerprint:
+            raise InvalidRequest(
+                f"The session asks for model {self.fingerprint[:12]!r}; this cloud serves {info.fingerprint[:12]!r}."
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    position: int
+    committed: list[int]
+    log_hash: int
+    run: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class HandBack:
+    threshold: float
+    window: int
+    min_stay: int
+    recent: list[float]
+
+
+@dataclass(frozen=True, slots=True)
+class TakeOver:
+    position: int
+    committed: list[int]
+    log_hash: int
+    max_tokens: int
+    hand_back: HandBack | None
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    pass
+
+
+Frame = Open | Draft | TakeOver | Cancel | Close
+
+
+def read_frame(message: pb.EdgeFrame, limits: Limits) -> Frame:
+    """Check a frame and turn it into a dataclass.
+
+    Raises:
+        PromptTooLong: prompt and answer do not fit the context.
+        InvalidRequest: a value out of range in Open.
+        ProtocolViolation: anything else that no correct edge sends.
+    """
+    match message.WhichOneof("body"):
+        case "open":
+            return _read_open(message.open, limits)
+        case "draft":
+            draft = message.draft
+            run = _tokens("run", draft.run, limits.max_draft, limits)
+            return Draft(draft.position, _committed(draft, limits), draft.log_hash, run)
+        case "take_over":
+            take = message.take_over
+            hand_back = _read_hand_back(take.hand_back) if take.HasField("hand_back") else None
+            return TakeOver(take.position, _committed(take, limits), take.log_hash, take.max_tokens, hand_back)
+        case "cancel":
+            return Cancel()
+        case "close":
+            return Close()
+        case _:
+            raise ProtocolViolation("A frame without a body.")
+
+
+def _read_open(message: pb.Open, limits: Limits) -> Open:
+    if not message.prompt:
+        raise InvalidRequest("The prompt is empty.", param="prompt")
+    length = len(message.prompt) + len(message.generated)
+    if length >= limits.context:
+        raise PromptTooLong(f"The log has {length} tokens; the cloud's context holds {limits.context}.")
+    if message.max_tokens < 1:
+        raise InvalidRequest("max_tokens is 0; it must be at least 1.", param="max_tokens")
+    if len(message.generated) >= message.max_tokens:
+        raise ProtocolViolation(f"{len(message.generated)} tokens are committed; max_tokens is {message.max_tokens}.")
+    if message.top_logprobs > MAX_TOP_LOGPROBS:
+        raise InvalidRequest(f"top_logprobs is {message.top_logprobs}; at most {MAX_TOP_LOGPROBS} are allowed.")
+    sampling = sampling_from_proto(message.sampling)
+    if sampling.seed is None:
+        raise InvalidRequest("A session needs a seed: both tiers must draw with the same noise.", param="seed")
+    return Open(
+        tokenizer_hash=message.tokenizer_hash,
+        fingerprint=message.fingerprint,
+        prompt=_tokens("prompt", message.prompt, limits.context, limits),
+        generated=_tokens("generated", message.generated, limits.context, limits),
+        sampling=sampling,
+        max_tokens=message.max_tokens,
+        stop_tokens=frozenset(_tokens("stop_tokens", message.stop_tokens, MAX_STOP_TOKENS, limits)),
+        report=message.report,
+        top_logprobs=message.top_logprobs,
+        ignore_end=message.ignore_end,
+    )
+
+
+def _read_hand_back(message: pb.HandBack) -> HandBack:
+    if not 1 <= message.window <= MAX_WINDOW:
+        raise ProtocolViolation(f"hand_back.window is {message.window}; it must be from 1 to {MAX_WINDOW}.")
+    recent = list(message.recent)
+    if len(recent) > MAX_WINDOW or not all(math.isfinite(value) for value in [message.threshold, *recent]):
+        raise ProtocolViolation("hand_back holds a value out of range.")
+    return HandBack(message.threshold, message.window, message.min_stay, recent)
+
+
+def _committed(message: pb.Draft | pb.TakeOver, limits: Limits) -> list[int]:
+    return _tokens("committed", message.committed, limits.context, limits)
+
+
+def _tokens(name: str, ids: Sequence[int], most: int, limits: Limits) -> list[int]:
+    tokens = list(ids)
+    if len(tokens) > most:
+        raise ProtocolViolation(f"{name} holds {len(tokens)} tokens; at most {most} are allowed.")
+    if tokens and max(tokens) >= limits.vocabulary:
+        raise ProtocolViolation(f"{name} holds token {max(tokens)}; the vocabulary has {limits.vocabulary}.")
+    return tokens
+
+
+def opened_frame(session: str, info: ModelInfo, limits: Limits) -> pb.CloudFrame:
+    opened = pb.Opened(
+        session=session, fingerprint=info.fingerprint, max_draft=limits.max_draft, context=limits.context
+    )
+    return pb.CloudFrame(opened=opened)
+
+
+def notice_frame(kind: pb.Notice.Kind, message: str, retry_after_ms: int = 0) -> pb.CloudFrame:
+    return pb.CloudFrame(notice=pb.Notice(kind=kind, message=message, retry_after_ms=retry_after_ms))
+
+
+def error_frame(error: UpdraftError) -> pb.CloudFrame:
+    body = pb.Error(code=error.code, message=error.message, remedy=error.remedy, retryable=error.retryable)
+    return pb.CloudFrame(error=body)
+
+
+def report(sampled: Sampled) -> pb.TokenReport:
+    return pb.TokenReport(
+        logprob=sampled.logprob,
+        entropy=sampled.distribution.entropy,
+        energy=sampled.distribution.energy,
+        top_ids=[token for token, _ in sampled.top],
+        top_logprobs=[logprob for _, logprob in sampled.top],
+    )

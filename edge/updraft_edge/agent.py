@@ -1,0 +1,282 @@
+"""The edge agent: draft → decide → (escalate) → commit, for every answer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator
+from typing import Self
+
+from updraft import __version__
+from updraft.chat_template import ChatTemplate
+from updraft.config import EdgeSettings
+from updraft.engine import Engine, open_engine
+from updraft.engine.loop import EngineLoop
+from updraft.errors import Cancelled, CloudUnavailable, InvalidRequest, LinkError, Overloaded, PromptTooLong, UpdraftError
+from updraft.generation import Completion, GenerationRequest, TokenEvent
+from updraft.modes import Mode, Origin
+from updraft.sampling import Sampled
+from updraft.token_log import TokenLog
+from updraft_edge.answer import Answer
+from updraft_edge.composition import Composition, Workshop
+from updraft_edge.drafters import NoDrafter
+from updraft_edge.link import CloudLink
+from updraft_edge.metrics import EdgeMetrics
+from updraft_edge.seams import Decision, HandOver
+
+__all__ = ["Agent"]
+
+log = logging.getLogger(__name__)
+
+
+class Agent:
+    """Writes answers with the edge model and, where the mode asks for it, the cloud.
+
+    Use it as an async context manager in scripts; `updraft serve edge` puts HTTP and gRPC in front of it.
+
+    Args:
+        settings: the edge tier's settings.
+        engine: an engine to use in place of `settings.model`; the agent shuts it down.
+    """
+
+    def __init__(self, settings: EdgeSettings, *, engine: Engine | None = None) -> None:
+        self.settings = settings
+        self.metrics = EdgeMetrics()
+        self._given_engine = engine
+        self._ready = False
+
+    async def __aenter__(self) -> Self:
+        engine = self._given_engine or await asyncio.to_thread(_load_engine, self.settings)
+        self._engine = engine
+        self._loop = EngineLoop(engine, pass_tokens=self.settings.batch_tokens)
+        self._loop.start()
+        self._template = ChatTemplate(engine.info.chat_template, bos="", eos="")
+        self._link = None if self.settings.local_only else CloudLink(self.settings.cloud, on_state=self.metrics.link)
+        self._workshop = Workshop(self._loop, self._link)
+        self._places = asyncio.Semaphore(engine.max_sequences)
+        self._ready = True
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        self._ready = False
+        if self._link is not None:
+            await self._link.close()
+        await asyncio.to_thread(self._loop.stop)
+
+    @property
+    def model(self) -> str:
+        return "updraft"
+
+    @property
+    def context(self) -> int:
+        return self._engine.context
+
+    @property
+    def ready(self) -> bool:
+        return self._ready
+
+    @property
+    def link(self) -> CloudLink | None:
+        """The link to the cloud; None if the agent is local only."""
+        return self._link
+
+    def encode(self, text: str) -> list[int]:
+        return self._engine.tokenizer.encode(text, start=True)
+
+    def info(self) -> dict[str, object]:
+        model = self._engine.info
+        cloud = self._link.cloud if self._link is not None else None
+        return {
+            "version": __version__,
+            "device": self.settings.device,
+            "model": self.model,
+            "edge": {
+                "model": model.name,
+                "quantisation": model.quantisation,
+                "layers": model.layers,
+                "weight_bytes": model.weight_bytes,
+                "context": self.context,
+                "tokenizer_hash": model.tokenizer_hash,
+            },
+            "cloud": None
+            if self._link is None
+            else {
+                "address": self._link.settings.address,
+                "breaker": self._link.breaker.state.value,
+                "model": cloud.model if cloud else None,
+            },
+            "modes": [mode.value for mode in Mode],
+            "default_mode": self.settings.mode.mode.value,
+            "local_only": self.settings.local_only,
+        }
+
+    async def generate(self, request: GenerationRequest) -> AsyncIterator[TokenEvent | Completion]:
+        """Token events, then one Completion.
+
+        Raises:
+            InvalidRequest: the request cannot be answered as it is.
+            TokenizerMismatch, Unauthenticated: the cloud refuses to work with this edge.
+            Overloaded, EngineFailure: the edge model cannot go on.
+        """
+        started = time.perf_counter()
+        answer = self._begin(request, started)
+        self.metrics.started()
+        try:
+            async with self._places, self._composed(request, answer) as composition:
+                try:
+                    last = 0.0
+                    async for event in self._write(answer, composition):
+                        self.metrics.token(event, event.seconds - last)
+                        last = event.seconds
+                        yield event
+                finally:
+                    completion = answer.completion(mode=composition.mode, model=self.model, seed=composition.seed)
+        except UpdraftError as error:
+            self.metrics.failed(error.code)
+            raise
+        except BaseException:  # the caller went away
+            self.metrics.failed(Cancelled.code)
+            raise
+        self.metrics.finished(completion)
+        yield completion
+
+    async def _write(self, answer: Answer, composition: Composition) -> AsyncIterator[TokenEvent]:
+        """The edge tier's loop."""
+        while not answer.finished:
+            run = await _draft(answer, composition)
+            decision = composition.policy.decide(run)
+            try:
+                match decision:
+                    case Decision.COMMIT:
+                        events = _commit(answer, composition, run)
+                    case Decision.VERIFY:
+                        events = await _verify(answer, composition, run)
+                    case HandOver():
+                        for event in _commit(answer, composition, run):
+                            yield event
+                        run = []
+                        async for event in _hand_over(answer, composition, decision):
+                            yield event
+                        continue
+            except (LinkError, Overloaded) as error:
+                if not error.retryable and not answer.log.generated_length:
+                    raise
+                log.warning("the edge finishes alone: %s", error.message)
+                composition.degrade(answer, error)
+                events = _commit(answer, composition, run)
+            for event in events:
+                yield event
+
+    def _begin(self, request: GenerationRequest, started: float) -> Answer:
+        """Check the request against the model and start its answer."""
+        engine = self._engine
+        prompt = self._prompt_tokens(request)
+        if not prompt:
+            raise InvalidRequest("The prompt is empty.", param="prompt")
+        if len(prompt) >= engine.context:
+            raise PromptTooLong(
+                f"The prompt has {len(prompt)} tokens; the edge's context holds {engine.context}.", param="prompt"
+            )
+        if request.sampling.logit_bias and max(request.sampling.logit_bias) >= engine.info.vocabulary:
+            raise InvalidRequest(
+                f"logit_bias names token {max(request.sampling.logit_bias)}; "
+                f"the vocabulary has {engine.info.vocabulary}.",
+                param="logit_bias",
+            )
+        return Answer(
+            TokenLog(prompt),
+            engine.tokenizer,
+            ends=frozenset() if request.ignore_end else engine.info.end_tokens,
+            stop=request.stop,
+            most=min(request.max_tokens or self.settings.max_tokens, engine.context - len(prompt)),
+            started=started,
+        )
+
+    def _prompt_tokens(self, request: GenerationRequest) -> list[int]:
+        if request.prompt_tokens is not None:
+            tokens = list(request.prompt_tokens)
+            bad = [token for token in tokens if not 0 <= token < self._engine.info.vocabulary]
+            if bad:
+                raise InvalidRequest(
+                    f"The prompt holds token {bad[0]}; the vocabulary has {self._engine.info.vocabulary}.",
+                    param="prompt",
+                )
+            return tokens
+        if request.messages is not None:
+            messages = [{"role": message.role, "content": message.content} for message in request.messages]
+            return self._engine.tokenizer.encode(self._template.render(messages), special=True)
+        return self.encode(request.prompt or "")
+
+    @contextlib.asynccontextmanager
+    async def _composed(self, request: GenerationRequest, answer: Answer) -> AsyncIterator[Composition]:
+        """What the request's mode is made of; freed whatever happens."""
+        settings = request.settings or self.settings.mode
+        composition = self._workshop.compose(settings, request, answer)
+        try:
+            if composition.session is not None:
+                if self._link is not None and not self._link.breaker.closed:
+                    composition.degrade(answer, CloudUnavailable("The cloud has been away; the breaker is open."))
+                else:
+                    composition.session.prepare()
+            yield composition
+        finally:
+            await composition.close()
+
+
+async def _draft(answer: Answer, composition: Composition) -> list[Sampled]:
+    """A run of proposed tokens; empty if nothing drafts."""
+    run: list[Sampled] = []
+    while not isinstance(composition.drafter, NoDrafter):
+        run.append(await composition.drafter.propose())
+        if run[-1].token in answer.ends or len(run) >= answer.room or composition.stop.ends(run):
+            break
+    return run
+
+
+def _commit(answer: Answer, composition: Composition, run: list[Sampled]) -> list[TokenEvent]:
+    """The edge's own tokens stand."""
+    composition.drafter.settle([sampled.token for sampled in run])
+    return answer.commit(run, Origin.EDGE, verified=False)
+
+
+async def _verify(answer: Answer, composition: Composition, run: list[Sampled]) -> list[TokenEvent]:
+    """Ask the cloud for a verdict on the run and commit what it says. The drafter goes on meanwhile."""
+    asked = time.perf_counter()
+    verdict = await composition.cloud.verify([sampled.token for sampled in run])
+    composition.costs.note_verdict(len(run), time.perf_counter() - asked)
+    composition.stop.learn(run, verdict.accepted)
+    own = [] if verdict.own is None else [verdict.own]
+    accepted = verdict.reports or run[: verdict.accepted]
+    composition.drafter.settle([sampled.token for sampled in [*run[: verdict.accepted], *own]])
+    events = answer.commit(accepted, Origin.EDGE, verified=True, finish=None if own else verdict.finish)
+    return events + answer.commit(own, Origin.CLOUD, verified=True, finish=verdict.finish)
+
+
+async def _hand_over(answer: Answer, composition: Composition, condition: HandOver) -> AsyncIterator[TokenEvent]:
+    """Let the cloud write until it hands back or the answer is finished."""
+    if answer.finished:
+        return
+    composition.drafter.hold(True)
+    async with contextlib.aclosing(composition.cloud.write(condition)) as spans:
+        async for span in spans:
+            events = answer.commit(span.tokens, Origin.CLOUD, verified=True, finish=span.finish)
+            composition.drafter.settle([sampled.token for sampled in span.tokens])
+            for event in events:
+                yield event
+            if answer.finished:
+                return
+    composition.policy.returned()
+    composition.drafter.hold(False)
+
+
+def _load_engine(settings: EdgeSettings) -> Engine:
+    return open_engine(
+        settings.model,
+        context=settings.context,
+        sequences=settings.sequences,
+        threads=settings.threads,
+        batch_tokens=settings.batch_tokens,
+        gpu_layers=settings.gpu_layers,
+    )

@@ -1,0 +1,59 @@
+"""The response key `updraft`: who wrote each token, and how an answer came about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from updraft.generation import Completion, TokenEvent
+
+__all__ = ["LEAST_LOGPROB", "answer_label", "chunk_label", "finite", "token_labels"]
+
+LEAST_LOGPROB = -9999.0
+"""Stands for a probability of zero, whose logarithm JSON cannot say; OpenAI's API uses the same value."""
+
+
+def finite(logprob: float) -> float:
+    return max(logprob, LEAST_LOGPROB)
+
+
+def chunk_label(event: TokenEvent) -> dict[str, Any]:
+    """The key's value in a streamed chunk that carries one token."""
+    return {
+        "origin": event.origin.value,
+        "verified": event.verified,
+        "entropy": event.entropy,
+        "token": event.token,
+        "index": event.index,
+        "seconds": event.seconds,
+    }
+
+
+def answer_label(completion: Completion) -> dict[str, Any]:
+    """The key's value in the last chunk of a choice."""
+    statistics = completion.statistics
+    return {
+        "mode": completion.mode,
+        "degraded": completion.degraded,
+        "degraded_reason": completion.degraded_reason,
+        "seed": completion.seed,
+        "cloud_share": statistics.cloud_share,
+        "statistics": asdict(statistics) | {"tokens_per_second": statistics.tokens_per_second},
+    }
+
+
+def token_labels(events: Sequence[TokenEvent]) -> dict[str, Any]:
+    """What a whole answer's value holds besides: one object a token."""
+    tokens = [
+        {
+            "token": event.token,
+            "text": event.text,
+            "origin": event.origin.value,
+            "verified": event.verified,
+            "entropy": event.entropy,
+            "logprob": finite(event.logprob),
+        }
+        for event in events
+    ]
+    return {"tokens": tokens}

@@ -1,0 +1,77 @@
+"""The edge's three seams. A mode is one choice for each of them (the fourth, the acceptance rule, is the cloud's)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from updraft.sampling import Sampled
+
+__all__ = ["Decision", "Drafter", "EscalationPolicy", "HandOver", "StopRule"]
+
+
+class Drafter(Protocol):
+    """What could come next? Proposes tokens, running ahead of what has been committed."""
+
+    async def propose(self) -> Sampled:
+        """The next proposed token after all that were proposed since the last `settle`.
+
+        Raises EngineFailure or Overloaded if the model cannot go on.
+        """
+        ...
+
+    def available(self) -> bool:
+        """`propose` would return at once."""
+        ...
+
+    def settle(self, tokens: Sequence[int]) -> None:
+        """These tokens are committed now; proposals that do not follow from them are forgotten."""
+        ...
+
+    def hold(self, held: bool) -> None:
+        """While held it computes committed tokens but proposes none (the cloud is writing)."""
+        ...
+
+    def close(self) -> None:
+        """Free what it holds. Safe to call twice."""
+        ...
+
+
+class StopRule(Protocol):
+    """How long a run?"""
+
+    def ends(self, run: Sequence[Sampled]) -> bool:
+        """The run (at least one token) is long enough."""
+        ...
+
+    def learn(self, run: Sequence[Sampled], accepted: int) -> None:
+        """A verdict: of this run, so many tokens stood."""
+        ...
+
+
+class Decision(Enum):
+    """What happens to a run."""
+
+    COMMIT = "commit"  # the edge's tokens stand
+    VERIFY = "verify"  # the cloud judges them
+
+
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """The run stands and the cloud writes on, until its entropy falls (nats) or to the end if no threshold is given."""
+
+    threshold: float | None = None
+    window: int = 1
+    min_stay: int = 0
+
+
+class EscalationPolicy(Protocol):
+    """May the edge commit alone?"""
+
+    def decide(self, run: Sequence[Sampled]) -> Decision | HandOver: ...
+
+    def returned(self) -> None:
+        """The cloud handed the writing back."""
+        ...

@@ -1,0 +1,141 @@
+"""The only place in the edge tier where messages to and from the cloud are made and read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from updraft.errors import LogMismatch, ProtocolViolation, from_code
+from updraft.generation import FinishReason
+from updraft.sampling import Distribution, Sampled, SamplingParams
+from updraft.sampling_wire import sampling_to_proto
+from updraft.token_log import TokenLog
+from updraft.v1 import collaboration_pb2 as pb
+
+__all__ = [
+    "FRAME_OVERHEAD",
+    "Opening",
+    "Span",
+    "Verdict",
+    "draft_frame",
+    "open_frame",
+    "raise_error",
+    "read_span",
+    "read_verdict",
+    "take_over_frame",
+]
+
+FRAME_OVERHEAD = 5 + 9  # gRPC's message prefix and the header of an HTTP/2 DATA frame
+
+_FINISH: dict[int, FinishReason] = {pb.END_STOP: "stop", pb.END_LENGTH: "length"}
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What a session is opened with, and opened again with after a loss."""
+
+    tokenizer_hash: str
+    sampling: SamplingParams
+    max_tokens: int
+    stop_tokens: Sequence[int]
+    report: bool
+    top_logprobs: int
+    ignore_end: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How much of a run stands, and the cloud's own next token (None if the answer ended before it).
+
+    `reports` holds the cloud's view of the accepted tokens if it was asked for.
+    """
+
+    accepted: int
+    own: Sampled | None
+    finish: FinishReason | None
+    reports: list[Sampled]
+    spent: pb.Spent
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Tokens that the cloud wrote; `last` if the span ends with them, `finish` if the answer does."""
+
+    tokens: list[Sampled]
+    last: bool
+    finish: FinishReason | None
+    spent: pb.Spent
+
+
+def open_frame(opening: Opening, log: TokenLog) -> pb.EdgeFrame:
+    message = pb.Open(
+        tokenizer_hash=opening.tokenizer_hash,
+        prompt=log.tokens[: log.prompt_length],
+        generated=log.generated,
+        sampling=sampling_to_proto(opening.sampling),
+        max_tokens=opening.max_tokens,
+        stop_tokens=opening.stop_tokens,
+        report=opening.report,
+        top_logprobs=opening.top_logprobs,
+        ignore_end=opening.ignore_end,
+    )
+    return pb.EdgeFrame(open=message)
+
+
+def draft_frame(log: TokenLog, synced: int, run: Sequence[int]) -> pb.EdgeFrame:
+    """A draft after the log, whose first `synced` tokens the cloud already has."""
+    draft = pb.Draft(position=synced, committed=log.tokens[synced:], log_hash=log.hash, run=run)
+    return pb.EdgeFrame(draft=draft)
+
+
+def take_over_frame(log: TokenLog, synced: int, hand_back: pb.HandBack | None) -> pb.EdgeFrame:
+    take = pb.TakeOver(position=synced, committed=log.tokens[synced:], log_hash=log.hash, hand_back=hand_back)
+    return pb.EdgeFrame(take_over=take)
+
+
+def read_verdict(message: pb.Verdict, log: TokenLog, run: Sequence[int]) -> Verdict:
+    """Check a verdict against the log and the run that it judges.
+
+    Raises:
+        ProtocolViolation: it does not fit the run.
+        LogMismatch: it leads to another log than the cloud's.
+    """
+    if message.accepted > len(run) or message.position != len(log) + message.accepted + message.has_token:
+        raise ProtocolViolation("A verdict does not fit the draft that it judges.")
+    committed = [*run[: message.accepted], *([message.token] if message.has_token else [])]
+    _agree(log, committed, message.log_hash)
+    if len(message.reports) not in (int(message.has_token), len(committed)):
+        raise ProtocolViolation("A verdict's reports do not fit its tokens.")
+    reported = committed[len(committed) - len(message.reports) :]
+    reports = [_read_report(token, report) for token, report in zip(reported, message.reports, strict=True)]
+    own = reports.pop() if message.has_token else None
+    return Verdict(message.accepted, own, _FINISH.get(message.end), reports, message.spent)
+
+
+def read_span(message: pb.Span, log: TokenLog) -> Span:
+    """Check a span against the log that it continues. Raises as `read_verdict` does."""
+    tokens = list(message.tokens)
+    if message.position != len(log) or len(message.reports) != len(tokens):
+        raise ProtocolViolation("A span does not continue the log.")
+    _agree(log, tokens, message.log_hash)
+    drawn = [_read_report(token, report) for token, report in zip(tokens, message.reports, strict=True)]
+    return Span(drawn, message.end != pb.END_UNSPECIFIED, _FINISH.get(message.end), message.spent)
+
+
+def raise_error(message: pb.Error) -> None:
+    """Raise the error that the cloud reports, as the class that it names."""
+    raise from_code(message.code, message.message, message.remedy)
+
+
+def _agree(log: TokenLog, tokens: Sequence[int], expected: int) -> None:
+    """Check the cloud's hash of the log with `tokens` after it; the log stays as it was."""
+    if log.hash_with(tokens) != expected:
+        raise LogMismatch(f"The cloud's log differs after token {len(log)}.")
+
+
+def _read_report(token: int, message: pb.TokenReport) -> Sampled:
+    if len(message.top_ids) != len(message.top_logprobs):
+        raise ProtocolViolation("A report's alternatives do not fit their log-probabilities.")
+    top = tuple(zip(message.top_ids, message.top_logprobs, strict=True))
+    # The top probability is not sent: nothing on the edge decides by the cloud's.
+    return Sampled(token, message.logprob, Distribution(message.energy, message.entropy, float("nan")), top)

@@ -1,0 +1,70 @@
+"""`updraft models list|show`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from updraft.cli.options import JsonOption
+from updraft.cli.reporting import examples, print_json, reported, stderr
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    group = typer.Typer(no_args_is_help=True, help="List the known models, or show what a model file says.")
+    group.command("list", epilog=examples("updraft models list", "updraft models list --json"))(list_models)
+    group.command("show", epilog=examples("updraft models show smollm2", "updraft models show ./model.gguf"))(show)
+    app.add_typer(group, name="models", epilog=examples("updraft models list"))
+
+
+@reported
+def list_models(as_json: JsonOption = False) -> None:
+    """List the models that have names; any GGUF file can be used by its path besides."""
+    from updraft.models import catalog
+
+    entries = catalog()
+    if as_json:
+        print_json([{**asdict(entry), "path": _text(entry.path)} for entry in entries])
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("model", "state", "licence", "description"):
+        table.add_column(column, overflow="fold")
+    for entry in entries:
+        state = "ready" if entry.path else "made on first use" if entry.available else "not installed"
+        table.add_row(entry.name, state, entry.licence, escape(entry.description))
+    Console().print(table)
+
+
+@reported
+def show(
+    model: Annotated[str, typer.Argument(metavar="NAME|FILE", help="Name of a known model, or path of a GGUF file.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Show a model's size, quantisation, context, fingerprint and tokenizer; makes its file if need be."""
+    from updraft.models import read_model_info, resolve
+
+    path = resolve(model, progress=lambda line: stderr().print(line, markup=False, soft_wrap=True))
+    info = asdict(read_model_info(path))
+    record: dict[str, Any] = {"path": str(path), **info, "end_tokens": sorted(info["end_tokens"])}
+    record["chat_template"] = record["chat_template"] is not None
+    if as_json:
+        print_json(record)
+        return
+    for name, value in record.items():
+        typer.echo(f"{name.replace('_', ' '):<16} {_text(value)}")
+
+
+def _text(value: object) -> str | None:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return str(value) if isinstance(value, Path) or value is not None else None

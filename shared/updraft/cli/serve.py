@@ -1,0 +1,195 @@
+"""`updraft serve edge|cloud`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from updraft.cli.extras import needs_extra
+from updraft.cli.options import (
+    CloudOption,
+    ConfigOption,
+    DeviceOption,
+    LocalOnlyOption,
+    ModelOption,
+    ModeOption,
+    SetOption,
+    overrides,
+)
+from updraft.cli.reporting import examples, reported, stderr
+
+__all__ = ["register"]
+
+log = logging.getLogger(__name__)
+
+Context = Annotated[int | None, typer.Option(help="Longest prompt and answer together, tokens.")]
+Sequences = Annotated[int | None, typer.Option(help="Answers whose caches are kept at once.")]
+Threads = Annotated[int | None, typer.Option(help="Threads of the engine.")]
+GpuLayers = Annotated[int | None, typer.Option(help="Layers computed on the GPU; 999 for all.")]
+Cores = Annotated[str | None, typer.Option(metavar="0,1,...", help="Processor cores to stay on.")]
+Host = Annotated[str | None, typer.Option(help="Address to listen on.")]
+Port = Annotated[int | None, typer.Option(help="Port to listen on; 0 takes any free one.")]
+TlsCert = Annotated[Path | None, typer.Option(help="PEM file with the server's certificate chain.")]
+TlsKey = Annotated[Path | None, typer.Option(help="PEM file with the server's private key.")]
+ClientCa = Annotated[Path | None, typer.Option(help="PEM file of the authority of client certificates.")]
+Insecure = Annotated[
+    bool | None, typer.Option("--insecure", help="Allow listening beyond this machine without TLS and a token.")
+]
+LogLevel = Annotated[str | None, typer.Option(help="debug, info, warning or error.")]
+LogFormat = Annotated[str | None, typer.Option(help="text or json.")]
+
+
+def register(app: typer.Typer) -> None:
+    group = typer.Typer(no_args_is_help=True, help="Start a tier and keep it running until SIGINT or SIGTERM.")
+    group.command(
+        "edge", epilog=examples("updraft serve edge", "updraft serve edge --cloud 10.0.0.5:7080 --mode span")
+    )(edge)
+    group.command(
+        "cloud",
+        epilog=examples(
+            "updraft serve cloud --model smollm2",
+            "UPDRAFT_CLOUD__LISTEN__TOKEN=... updraft serve cloud --host 0.0.0.0 --tls-cert c.pem --tls-key k.pem",
+        ),
+    )(cloud)
+    app.add_typer(group, name="serve", epilog=examples("updraft serve edge"))
+
+
+@reported
+def edge(
+    model: ModelOption = None,
+    device: DeviceOption = None,
+    mode: ModeOption = None,
+    cloud: CloudOption = None,
+    local_only: LocalOnlyOption = None,
+    host: Host = None,
+    port: Annotated[int | None, typer.Option(help="Port of the HTTP server; 0 takes any free one.")] = None,
+    grpc_port: Annotated[int | None, typer.Option(help="Port of the gRPC server; 0 takes any free one.")] = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    insecure: Insecure = None,
+    context: Context = None,
+    sequences: Sequences = None,
+    threads: Threads = None,
+    gpu_layers: GpuLayers = None,
+    cores: Cores = None,
+    log_level: LogLevel = None,
+    log_format: LogFormat = None,
+    config: ConfigOption = None,
+    setting: SetOption = None,
+) -> None:
+    """Start the edge agent: OpenAI-compatible HTTP and gRPC on this machine.
+
+    Tokens that clients must send are read from the configuration file or from UPDRAFT_EDGE__HTTP__TOKEN and
+    UPDRAFT_EDGE__GRPC__TOKEN, never from a flag, which others could see.
+    """
+    from updraft.config import load_edge_settings
+
+    flags = overrides(
+        setting,
+        model=model,
+        device=device,
+        mode__mode=mode,
+        cloud__address=cloud,
+        local_only=local_only,
+        http__host=host,
+        grpc__host=host,
+        http__port=port,
+        grpc__port=grpc_port,
+        http__tls_cert=tls_cert,
+        grpc__tls_cert=tls_cert,
+        http__tls_key=tls_key,
+        grpc__tls_key=tls_key,
+        insecure=insecure,
+        context=context,
+        sequences=sequences,
+        threads=threads,
+        gpu_layers=gpu_layers,
+        cores=cores,
+        log_level=log_level,
+        log_format=log_format,
+    )
+    settings = load_edge_settings(config, **flags)
+    with needs_extra("edge"):
+        from updraft_edge.server import serve
+    listeners = {"HTTP": settings.http, "gRPC": settings.grpc}
+    _announce("edge", config, flags, {name: f"{at.host}:{at.port}" for name, at in listeners.items()})
+    asyncio.run(serve(settings))
+
+
+@reported
+def cloud(
+    model: ModelOption = None,
+    host: Host = None,
+    port: Port = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    client_ca: ClientCa = None,
+    insecure: Insecure = None,
+    context: Context = None,
+    sequences: Sequences = None,
+    max_sessions: Annotated[int | None, typer.Option(help="Sessions open at once.")] = None,
+    threads: Threads = None,
+    gpu_layers: GpuLayers = None,
+    cores: Cores = None,
+    log_level: LogLevel = None,
+    log_format: LogFormat = None,
+    config: ConfigOption = None,
+    setting: SetOption = None,
+) -> None:
+    """Start the cloud service that edge agents work with.
+
+    The token that edges must send is read from the configuration file or from UPDRAFT_CLOUD__LISTEN__TOKEN, never
+    from a flag, which others could see.
+    """
+    from updraft.config import load_cloud_settings
+
+    flags = overrides(
+        setting,
+        model=model,
+        listen__host=host,
+        listen__port=port,
+        listen__tls_cert=tls_cert,
+        listen__tls_key=tls_key,
+        listen__client_ca=client_ca,
+        insecure=insecure,
+        context=context,
+        sequences=sequences,
+        max_sessions=max_sessions,
+        threads=threads,
+        gpu_layers=gpu_layers,
+        cores=cores,
+        log_level=log_level,
+        log_format=log_format,
+    )
+    settings = load_cloud_settings(config, **flags)
+    with needs_extra("cloud"):
+        from updraft_cloud.server import serve
+    _announce("cloud", config, flags, {"gRPC": f"{settings.listen.host}:{settings.listen.port}"})
+    asyncio.run(serve(settings))
+
+
+def _announce(tier: str, config: Path | None, flags: dict[str, Any], addresses: dict[str, str]) -> None:
+    """Set up the log; say which settings were set and where the tier will listen."""
+    from updraft.cli.tables import settings_table
+    from updraft.config import describe_sources
+    from updraft.logging_setup import configure_logging
+
+    rows = describe_sources("edge" if tier == "edge" else "cloud", config, **flags)
+    values = {row.key.rpartition(".")[2]: str(row.value) for row in rows if row.key.startswith(f"{tier}.log_")}
+    configure_logging(values["log_level"], values["log_format"])
+    changed = [row for row in rows if row.value != row.default]
+    if values["log_format"] == "json":
+        log.info(
+            "starting",
+            extra={"tier": tier, "settings": {row.key: row.value for row in changed}, "addresses": addresses},
+        )
+        return
+    console = stderr()
+    if changed:
+        console.print(settings_table(changed))
+    for name, address in addresses.items():
+        console.print(f"{name} on {address}", markup=False)

@@ -1,0 +1,29 @@
+"""Settings of both tiers: flags over `UPDRAFT_*` variables over a TOML file over a device profile over defaults."""
+
+from __future__ import annotations
+
+from updraft.config.layers import Tier, config_path
+from updraft.config.load import (
+    SettingSource,
+    describe_sources,
+    edge_profile,
+    load_cloud_settings,
+    load_edge_settings,
+)
+from updraft.config.schema import CloudLinkSettings, CloudSettings, EdgeSettings, ListenSettings
+from updraft.config.template import config_template
+
+__all__ = [
+    "CloudLinkSettings",
+    "CloudSettings",
+    "EdgeSettings",
+    "ListenSettings",
+    "SettingSource",
+    "Tier",
+    "config_path",
+    "config_template",
+    "describe_sources",
+    "edge_profile",
+    "load_cloud_settings",
+    "load_edge_settings",
+]

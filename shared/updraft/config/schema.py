@@ -1,0 +1,193 @@
+"""Every setting of both tiers: its type, range, default and one-line meaning."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+from updraft.modes import ModeSettings
+
+__all__ = [
+    "CloudLinkSettings",
+    "CloudSettings",
+    "EdgeSettings",
+    "ListenSettings",
+    "LogFormat",
+    "LogLevel",
+    "Settings",
+]
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["text", "json"]
+
+CoreNumber = Annotated[int, Field(ge=0, le=4095)]
+Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ListenSettings(Settings):
+    """Where a server listens and how it is protected."""
+
+    host: str = Field(default="127.0.0.1", min_length=1, max_length=255, description="Address to listen on.")
+    port: int = Field(ge=0, le=65_535, description="Port to listen on; 0 takes any free one.")
+    tls_cert: Path | None = Field(default=None, description="PEM file with the server's certificate chain.")
+    tls_key: Path | None = Field(default=None, description="PEM file with the server's private key.")
+    client_ca: Path | None = Field(
+        default=None, description="PEM file of the authority that client certificates must come from (mutual TLS)."
+    )
+    token: SecretStr | None = Field(default=None, description="Bearer token that every client must send.")
+
+    @model_validator(mode="after")
+    def _whole(self) -> ListenSettings:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("tls_cert and tls_key go together: give both or neither")
+        if self.client_ca is not None and self.tls_cert is None:
+            raise ValueError("client_ca needs tls_cert and tls_key")
+        return self
+
+
+class CloudLinkSettings(Settings):
+    """How the edge reaches the cloud."""
+
+    address: str | None = Field(default="127.0.0.1:7080", description="host:port of the cloud service; empty for none.")
+    tls: bool = Field(default=False, description="Speak TLS to the cloud.")
+    ca: Path | None = Field(default=None, description="PEM file of the authority that signed the cloud's certificate.")
+    cert: Path | None = Field(default=None, description="PEM file with this device's certificate (mutual TLS).")
+    key: Path | None = Field(default=None, description="PEM file with this device's private key (mutual TLS).")
+    server_name: str | None = Field(
+        default=None, description="Name expected in the cloud's certificate, where it is not the address."
+    )
+    token: SecretStr | None = Field(default=None, description="Bearer token sent to the cloud.")
+    connect_timeout_s: Seconds = Field(default=2.0, description="Longest wait for a connection, seconds.")
+    reply_timeout_s: Seconds = Field(default=20.0, description="Longest wait for one answer of the cloud, seconds.")
+    reconnect_attempts: int = Field(default=4, ge=1, le=100, description="Attempts to open a lost session again.")
+    reconnect_backoff_s: Seconds = Field(
+        default=0.05, description="Pause before the second attempt, seconds; it doubles with each."
+    )
+    breaker_failures: int = Field(
+        default=3, ge=1, le=1000, description="Failures in a row after which the cloud counts as away."
+    )
+    probe_interval_s: Seconds = Field(default=1.0, description="Pause between probes of a cloud that is away, seconds.")
+    keepalive_s: float = Field(
+        default=20.0, ge=1, le=86_400, allow_inf_nan=False, description="Pause between keepalive pings, seconds."
+    )
+
+    @field_validator("address")
+    @classmethod
+    def _host_and_port(cls, value: str | None) -> str | None:
+        if value is None or value.startswith("unix:"):
+            return value
+        host, _, port = value.rpartition(":")
+        if not host or not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65_535:
+            raise ValueError("an address is host:port with a port from 1 to 65535, such as 127.0.0.1:7080")
+        return value
+
+    @model_validator(mode="after")
+    def _whole(self) -> CloudLinkSettings:
+        if (self.cert is None) != (self.key is None):
+            raise ValueError("cert and key go together: give both or neither")
+        if not self.tls and (self.ca or self.cert or self.server_name):
+            raise ValueError("ca, cert, key and server_name need tls = true")
+        return self
+
+
+class TierSettings(Settings):
+    """What both tiers have."""
+
+    model: str = Field(min_length=1, max_length=4096, description="Name of a known model, or path of a GGUF file.")
+    context: int = Field(default=2048, ge=64, le=1_048_576, description="Longest prompt and answer together, tokens.")
+    sequences: int = Field(ge=1, le=256, description="Answers whose caches are kept at once.")
+    threads: Annotated[int, Field(ge=1, le=512)] | None = Field(
+        default=None, description="Threads of the engine; one for each core it may use when left out."
+    )
+    gpu_layers: int = Field(default=0, ge=0, le=999, description="Layers computed on the GPU; 999 for all.")
+    batch_tokens: int = Field(
+        default=512,
+        ge=64,
+        le=65_536,
+        description="Most positions that one forward pass can hold, all answers together.",
+    )
+    cores: tuple[CoreNumber, ...] | None = Field(
+        default=None, description="Numbers of the processor cores to stay on; all when left out."
+    )
+    insecure: bool = Field(default=False, description="Allow listening beyond this machine without TLS and a token.")
+    log_level: LogLevel = Field(default="info", description="debug, info, warning or error.")
+    log_format: LogFormat = Field(default="text", description="text, or json for one JSON object a line.")
+
+    @field_validator("cores", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        """A variable or a flag gives the numbers as text: `0,1`."""
+        return [part.strip() for part in value.split(",")] if isinstance(value, str) and value else value
+
+    @field_validator("cores")
+    @classmethod
+    def _distinct(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if value is not None and (not value or len(set(value)) != len(value)):
+            raise ValueError("give at least one core, and each only once")
+        return value
+
+
+class EdgeSettings(TierSettings):
+    """The edge agent's settings."""
+
+    model: str = Field(
+        default="smollm2-q4_0",
+        min_length=1,
+        max_length=4096,
+        description="Name of a known model, or path of a GGUF file.",
+    )
+    sequences: int = Field(default=8, ge=1, le=256, description="Answers whose caches are kept at once.")
+    device: str = Field(
+        default="auto", min_length=1, description="Device profile that gives defaults; auto detects the device."
+    )
+    mode: ModeSettings = Field(default=ModeSettings(), description="How requests are answered that do not say.")
+    max_tokens: int = Field(default=512, ge=1, le=1_048_576, description="Longest answer if a request names none.")
+    local_only: bool = Field(default=False, description="Never open a connection to the cloud.")
+    cloud: CloudLinkSettings = Field(default=CloudLinkSettings(), description="How the cloud is reached.")
+    http: ListenSettings = Field(default=ListenSettings(port=7070), description="The OpenAI-compatible HTTP server.")
+    grpc: ListenSettings = Field(default=ListenSettings(port=7071), description="The gRPC server that the SDK uses.")
+    body_limit_bytes: int = Field(
+        default=2_000_000, ge=1024, le=1_000_000_000, description="Largest HTTP request body, bytes."
+    )
+    max_concurrent: int = Field(
+        default=64, ge=1, le=10_000, description="Requests in progress at once; more are turned away."
+    )
+
+
+class CloudSettings(TierSettings):
+    """The cloud service's settings."""
+
+    model: str = Field(
+        default="smollm2", min_length=1, max_length=4096, description="Name of a known model, or path of a GGUF file."
+    )
+    sequences: int = Field(default=16, ge=1, le=256, description="Sessions whose caches are kept at once.")
+    listen: ListenSettings = Field(default=ListenSettings(port=7080), description="The gRPC server for edge agents.")
+    max_sessions: int = Field(default=64, ge=1, le=100_000, description="Sessions open at once; more are turned away.")
+    pass_tokens: int = Field(
+        default=256, ge=16, le=8192, description="Positions that the scheduler puts into one forward pass."
+    )
+    prefill_chunk: int = Field(
+        default=48,
+        ge=1,
+        le=128,
+        description="Positions of one prompt in a pass; long prompts leave room for other sessions' answers.",
+    )
+    write_timeout_s: Seconds = Field(default=10.0, description="Longest wait for a client that does not read, seconds.")
+    idle_timeout_s: Seconds = Field(
+        default=300.0, description="A session without a frame for so long is closed, seconds."
+    )
+    drain_s: Seconds = Field(default=10.0, description="Time that open sessions get at shutdown, seconds.")
+
+    @model_validator(mode="after")
+    def _fits(self) -> CloudSettings:
+        if self.pass_tokens > self.batch_tokens:
+            raise ValueError(f"pass_tokens ({self.pass_tokens}) must not be above batch_tokens ({self.batch_tokens})")
+        return self

@@ -1,0 +1,304 @@
+"""Coupled sampling: the token drawn is a pure function of the logits, the parameters, the seed and the position.
+
+Noise for (seed, position, token id) comes from a counter-based hash, so the edge and the cloud draw with the same
+noise and a draft is verified by equality. The draw is the exponential race: with weights `w_v = exp(l_v / T)` over the
+kept set K and `E_v = -ln U(seed, position, v)`, the token is `argmin E_v / w_v`. That is `argmax l_v / T + G_v` with
+`G = -ln(-ln U)`: an exact sample from softmax(l / T) over K (Gumbel coupling; Daliri, Musco, Suresh,
+arXiv 2408.07978, section 3).
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from updraft.errors import InvalidRequest
+
+__all__ = [
+    "MAX_LOGIT_BIAS",
+    "MAX_SEED",
+    "MAX_TOP_LOGPROBS",
+    "Distribution",
+    "Sampled",
+    "Sampler",
+    "SamplingParams",
+    "measure",
+]
+
+MAX_SEED = 2**64 - 1
+MAX_TOP_LOGPROBS = 20
+MAX_LOGIT_BIAS = 1024
+
+Logits = NDArray[np.float32]
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How a token is chosen. `temperature` 0 is greedy; the seed is drawn when left out."""
+
+    temperature: float = 0.0
+    top_k: int = 0  # 0: no limit
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0  # divides or multiplies logits of tokens seen in prompt or answer
+    frequency_penalty: float = 0.0  # subtracted once per occurrence in the answer
+    presence_penalty: float = 0.0  # subtracted once if the token is in the answer
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        _in_range("temperature", self.temperature, 0.0, 100.0)
+        _in_range("top_k", self.top_k, 0, 2**31 - 1)
+        _in_range("top_p", self.top_p, 0.0, 1.0)
+        _in_range("min_p", self.min_p, 0.0, 1.0)
+        _in_range("repetition_penalty", self.repetition_penalty, 0.01, 100.0)
+        _in_range("frequency_penalty", self.frequency_penalty, -100.0, 100.0)
+        _in_range("presence_penalty", self.presence_penalty, -100.0, 100.0)
+        if self.top_p == 0.0:
+            raise InvalidRequest("top_p is 0; it must be above 0 and at most 1.", param="top_p")
+        if self.seed is not None:
+            _in_range("seed", self.seed, 0, MAX_SEED)
+        if len(self.logit_bias) > MAX_LOGIT_BIAS:
+            raise InvalidRequest(
+                f"logit_bias names {len(self.logit_bias)} tokens; at most {MAX_LOGIT_BIAS} are allowed.",
+                param="logit_bias",
+            )
+        for token, bias in self.logit_bias.items():
+            _in_range("logit_bias", token, 0, 2**31 - 1)
+            _in_range("logit_bias", bias, -100.0, 100.0)
+
+    def with_seed(self) -> SamplingParams:
+        """The same parameters with a concrete seed, so that both tiers and a resumed session draw alike."""
+        return self if self.seed is not None else replace(self, seed=secrets.randbits(64))
+
+    @property
+    def has_penalties(self) -> bool:
+        return self.repetition_penalty != 1.0 or self.frequency_penalty != 0.0 or self.presence_penalty != 0.0
+
+
+def _in_range(name: str, value: float, low: float, high: float) -> None:
+    """Raise InvalidRequest unless `value` is a number from `low` to `high`; NaN is outside of every range."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+        raise InvalidRequest(f"{name} is {value!r}; it must be a number from {low:g} to {high:g}.", param=name)
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """By-products of one pass over a row of raw logits (before temperature, penalties and bias)."""
+
+    energy: float  # log-sum-exp of the logits; E-LANG's free energy is its negative (arXiv 2203.00748, section 3)
+    entropy: float  # nats
+    top_probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """A drawn token with the by-products of its row; log-probabilities are of the raw distribution."""
+
+    token: int
+    logprob: float
+    distribution: Distribution
+    top: tuple[tuple[int, float], ...] = ()
+
+
+def measure(logits: Logits) -> Distribution:
+    """Energy, entropy and top probability of one row; float32 throughout, which is exact to about 1e-5."""
+    peak = logits.max()
+    shifted = logits - peak
+    weights = np.exp(shifted)
+    total = float(weights.sum())
+    if not math.isfinite(total):
+        raise InvalidRequest("The model returned logits that are not finite.", remedy="The model file is damaged.")
+    log_total = math.log(total)
+    # A token at -inf has weight 0 and must add 0, not 0 * -inf.
+    spread = float(np.dot(weights, np.maximum(shifted, np.float32(-1e4)))) / total
+    return Distribution(float(peak) + log_total, max(0.0, log_total - spread), 1.0 / total)
+
+
+class Sampler:
+    """Draws the tokens of one answer. Feed it every committed token in order; it keeps the penalties' counts.
+
+    Args:
+        params: sampling parameters with a concrete seed.
+        prompt: prompt token ids, for the repetition penalty.
+        top_logprobs: how many alternatives to report for each token.
+    """
+
+    def __init__(self, params: SamplingParams, prompt: Sequence[int] = (), *, top_logprobs: int = 0) -> None:
+        if params.seed is None:
+            raise ValueError("Sampler needs concrete parameters: call SamplingParams.with_seed() first.")
+        self.params = params
+        self._seed_key = _mix(params.seed)
+        self._top_logprobs = top_logprobs
+        self._seen = set(prompt) if params.repetition_penalty != 1.0 else set()
+        self._counts: dict[int, int] = {}
+        self._bias_ids: Ids = np.fromiter(params.logit_bias.keys(), np.int64, len(params.logit_bias))
+        self._bias = np.fromiter(params.logit_bias.values(), np.float32, len(params.logit_bias))
+
+    def draw(self, logits: Logits, position: int, *, pending: Sequence[int] = ()) -> Sampled:
+        """The token at `position` of the log, given its row of logits.
+
+        `pending` are tokens before `position` that have not been committed to this sampler (a draft under way).
+        """
+        distribution = measure(logits)
+        token = self._choose(self._adjust(logits, pending), position)
+        logprob = float(logits[token]) - distribution.energy
+        return Sampled(token, logprob, distribution, self._alternatives(logits, distribution.energy))
+
+    def commit(self, tokens: Sequence[int]) -> None:
+        """Count tokens that now stand in the answer."""
+        if self.params.has_penalties:
+            for token in tokens:
+                self._counts[token] = self._counts.get(token, 0) + 1
+
+    def _choose(self, logits: Logits, position: int) -> int:
+        best = int(logits.argmax())
+        temperature = self.params.temperature
+        if temperature == 0.0:
+            return best
+        kept, weights = self._kept(logits, np.float32(temperature), logits[best])
+        return int(kept[_race(weights, kept, _mix(self._seed_key ^ position))])
+
+    def _kept(self, logits: Logits, temperature: np.float32, peak: np.float32) -> tuple[Ids, Logits]:
+        """Ids that top-k, top-p and min-p keep, in increasing order, with their weights; the peak has weight 1."""
+        params = self.params
+        if 0 < params.top_k < len(logits):
+            kept = np.sort(_largest(logits, params.top_k))
+            weights = np.exp((logits[kept] - peak) / temperature)
+        else:
+            kept = _vocabulary_ids(len(logits))
+            weights = np.exp((logits - peak) / temperature)
+        if params.min_p > 0.0:
+            inside = np.flatnonzero(weights >= params.min_p)
+            kept, weights = kept[inside], weights[inside]
+        if params.top_p < 1.0:
+            inside = np.sort(_nucleus(weights, params.top_p))
+            kept, weights = kept[inside], weights[inside]
+        return kept, weights
+
+    def _adjust(self, logits: Logits, pending: Sequence[int]) -> Logits:
+        """Logits after bias and penalties; the row itself when there are none."""
+        if not (self.params.has_penalties or len(self._bias_ids)):
+            return logits
+        adjusted = logits.copy()
+        inside = self._bias_ids < len(adjusted)
+        adjusted[self._bias_ids[inside]] += self._bias[inside]
+        if self.params.has_penalties:
+            self._penalise(adjusted, pending)
+        return adjusted
+
+    def _penalise(self, logits: Logits, pending: Sequence[int]) -> None:
+        counts = dict(self._counts)
+        for token in pending:
+            counts[token] = counts.get(token, 0) + 1
+        if self.params.repetition_penalty != 1.0:
+            seen = np.fromiter(self._seen | counts.keys(), np.int64)
+            values = logits[seen]
+            penalty = np.float32(self.params.repetition_penalty)
+            logits[seen] = np.where(values > 0, values / penalty, values * penalty)
+        if counts:
+            ids = np.fromiter(counts.keys(), np.int64, len(counts))
+            times = np.fromiter(counts.values(), np.float32, len(counts))
+            logits[ids] -= np.float32(self.params.frequency_penalty) * times + np.float32(self.params.presence_penalty)
+
+    def _alternatives(self, logits: Logits, energy: float) -> tuple[tuple[int, float], ...]:
+        if not self._top_logprobs:
+            return ()
+        ids = _largest(logits, min(self._top_logprobs, len(logits)))
+        return tuple((int(i), float(logits[i]) - energy) for i in ids)
+
+
+def _largest(values: Logits, count: int) -> Ids:
+    """Ids of the `count` largest values, largest first, equal values by id.
+
+    Sorts only values near the peak: a band that holds at least `count` of them holds the largest.
+    """
+    peak = values.max()
+    for depth in (4.0, 8.0, 16.0, 32.0):
+        near = np.flatnonzero(values >= peak - np.float32(depth))
+        if len(near) >= count:
+            break
+    else:
+        near = np.arange(len(values))
+    return near[np.argsort(-values[near], kind="stable")[:count]]
+
+
+def _nucleus(weights: Logits, mass: float) -> Ids:
+    """Indices of the fewest largest weights that together hold `mass` of the total, largest first."""
+    goal = mass * float(weights.sum(dtype=np.float64))
+    for floor in (1e-2, 1e-4, 1e-6, 0.0):
+        near = np.flatnonzero(weights >= floor)
+        if float(weights[near].sum(dtype=np.float64)) >= goal:
+            break
+    ordered = near[np.argsort(-weights[near], kind="stable")]
+    reached = int(np.searchsorted(np.cumsum(weights[ordered], dtype=np.float64), goal))
+    return ordered[: reached + 1]
+
+
+_GOLDEN = 0x9E3779B97F4A7C15
+_MASK = 2**64 - 1
+_FACTOR_1 = 0xBF58476D1CE4E5B9
+_FACTOR_2 = 0x94D049BB133111EB
+
+
+def _mix(value: int) -> int:
+    """SplitMix64's output function (Steele, Lea, Flood, OOPSLA 2014, figure 15) on a Python integer."""
+    value = (value + _GOLDEN) & _MASK
+    value = ((value ^ (value >> 30)) * _FACTOR_1) & _MASK
+    value = ((value ^ (value >> 27)) * _FACTOR_2) & _MASK
+    return value ^ (value >> 31)
+
+
+@lru_cache(maxsize=4)
+def _vocabulary_ids(size: int) -> Ids:
+    ids = np.arange(size, dtype=np.int64)
+    ids.setflags(write=False)
+    return ids
+
+
+def _hashes(ids: Ids, key: int) -> NDArray[np.uint64]:
+    """53 random bits for each id: SplitMix64 with the id as counter."""
+    state = ids.astype(np.uint64)
+    state *= np.uint64(_GOLDEN)
+    state += np.uint64(key)
+    shifted = np.empty_like(state)
+    for shift, factor in ((30, _FACTOR_1), (27, _FACTOR_2)):
+        state ^= np.right_shift(state, np.uint64(shift), out=shifted)
+        state *= np.uint64(factor)
+    state ^= np.right_shift(state, np.uint64(31), out=shifted)
+    state >>= np.uint64(11)
+    return state
+
+
+_STRONG = np.float32(1e-5)
+
+
+def _race(weights: Logits, ids: Ids, key: int) -> int:
+    """Index of the smallest -ln(U) / weight, where 1 - U = (bits + 1/2) / 2^53.
+
+    The logarithm is taken only where it can matter: for strong weights, and, because -ln(U) >= 1 - U, for those weak
+    ones whose 1 - U is so small that they could beat the best strong one.
+    """
+    bits = _hashes(ids, key)
+    strong = np.flatnonzero(weights >= _STRONG)
+    times = _arrivals(bits[strong], weights[strong])
+    first = int(times.argmin())
+    winner, best = int(strong[first]), float(times[first])
+    reach = best * float(_STRONG) * 2.0**53
+    for index in np.flatnonzero(bits <= np.uint64(min(reach, 2.0**53))):
+        if 0.0 < weights[index] < _STRONG:
+            time = float(_arrivals(bits[index], weights[index]))
+            if time < best:
+                winner, best = int(index), time
+    return winner
+
+
+def _arrivals(bits: NDArray[np.uint64], weights: Logits) -> NDArray[np.float64]:
+    return -np.log1p(-(bits.astype(np.float64) + 0.5) * 2.0**-53) / weights.astype(np.float64)

@@ -1,0 +1,31 @@
+"""How servers listen and clients connect: addresses, TLS, bearer tokens, and errors as gRPC statuses."""
+
+from __future__ import annotations
+
+from updraft.transport.bearer import BearerInterceptor, bearer_metadata
+from updraft.transport.channel import channel_credentials, channel_options, open_channel
+from updraft.transport.listen import (
+    add_port,
+    check_port_free,
+    is_loopback,
+    require_safe_listen,
+    server_credentials,
+    server_options,
+)
+from updraft.transport.status import abort_with, error_from_rpc
+
+__all__ = [
+    "BearerInterceptor",
+    "abort_with",
+    "add_port",
+    "bearer_metadata",
+    "channel_credentials",
+    "channel_options",
+    "check_port_free",
+    "error_from_rpc",
+    "is_loopback",
+    "open_channel",
+    "require_safe_listen",
+    "server_credentials",
+    "server_options",
+]

@@ -1,0 +1,139 @@
+"""The server's side: where it may listen, and with which credentials and limits."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from pathlib import Path
+from typing import Final, Protocol
+
+import grpc
+from grpc import aio
+from pydantic import SecretStr
+
+from updraft.errors import AddressInUse, ConfigError, InsecureListen
+from updraft.transport.address import format_address, is_loopback, read_authority, read_key_pair
+
+__all__ = [
+    "MAX_MESSAGE_BYTES",
+    "Listen",
+    "add_port",
+    "check_port_free",
+    "is_loopback",
+    "require_safe_listen",
+    "server_credentials",
+    "server_options",
+]
+
+MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
+_SHORTEST_PING_INTERVAL_S: Final = 5
+
+
+class Listen(Protocol):
+    """Where a server listens and how it is protected; `updraft.config.ListenSettings` is one."""
+
+    @property
+    def host(self) -> str: ...
+    @property
+    def port(self) -> int: ...
+    @property
+    def tls_cert(self) -> Path | None: ...
+    @property
+    def tls_key(self) -> Path | None: ...
+    @property
+    def client_ca(self) -> Path | None: ...
+    @property
+    def token(self) -> SecretStr | None: ...
+
+
+def require_safe_listen(listen: Listen, insecure: bool) -> None:
+    """Refuse to serve other machines without both TLS and a token, unless the user said `insecure`.
+
+    Raises:
+        InsecureListen: the host is not loopback and one of them is missing.
+    """
+    if insecure or is_loopback(listen.host):
+        return
+    missing = []
+    if listen.tls_cert is None or listen.tls_key is None:
+        missing.append("TLS")
+    if listen.token is None or not listen.token.get_secret_value():
+        missing.append("a token")
+    if missing:
+        where = format_address(listen.host, listen.port)
+        raise InsecureListen(f"Listening on {where} without {' and '.join(missing)} would let anyone in.")
+
+
+def check_port_free(host: str, port: int) -> None:
+    """Fail early and clearly where a server could not bind; port 0 is always free.
+
+    Raises:
+        AddressInUse: another program holds the port.
+        ConfigError: this machine has no such address, or the port needs rights that the user lacks.
+    """
+    where = format_address(host, port)
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except (OSError, UnicodeError) as error:
+        raise ConfigError(f"{where} is not an address of this machine: {error}.", remedy="Correct the host.") from error
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+            probe.listen(1)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise AddressInUse(f"Port {port} on {host} is in use.") from error
+            raise ConfigError(
+                f"Cannot listen on {where}: {error.strerror}.",
+                remedy="Use an address of this machine and a port above 1023.",
+            ) from error
+
+
+def server_credentials(listen: Listen) -> grpc.ServerCredentials | None:
+    """TLS credentials, with `client_ca` for mutual TLS; None when no certificate is set.
+
+    Raises:
+        ConfigError: a file is missing or wrong.
+    """
+    if listen.tls_cert is None or listen.tls_key is None:
+        return None
+    chain, key = read_key_pair(listen.tls_cert, listen.tls_key)
+    authority = read_authority(listen.client_ca) if listen.client_ca is not None else None
+    return grpc.ssl_server_credentials(
+        [(key, chain)], root_certificates=authority, require_client_auth=authority is not None
+    )
+
+
+def server_options(*, max_message_bytes: int = MAX_MESSAGE_BYTES) -> list[tuple[str, int]]:
+    """Options for `grpc.aio.server` that go with those of `open_channel`.
+
+    A port is not shared with another process, and keepalive pings that `open_channel` sends are welcome.
+    """
+    return [
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_receive_message_length", max_message_bytes),
+        ("grpc.max_send_message_length", max_message_bytes),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", _SHORTEST_PING_INTERVAL_S * 1000),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", _SHORTEST_PING_INTERVAL_S * 1000),
+    ]
+
+
+def add_port(server: aio.Server, listen: Listen) -> int:
+    """Bind the server where `listen` says, with its credentials; the port that it got.
+
+    Raises:
+        AddressInUse, ConfigError: as `check_port_free` and `server_credentials`.
+    """
+    check_port_free(listen.host, listen.port)
+    credentials = server_credentials(listen)
+    where = format_address(listen.host, listen.port)
+    try:
+        if credentials is None:
+            return server.add_insecure_port(where)
+        return server.add_secure_port(where, credentials)
+    except RuntimeError as error:
+        raise AddressInUse(f"Cannot listen on {where}: {error}.") from error

@@ -1,0 +1,254 @@
+from updraft.v1 import sampling_pb2 as _sampling_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class End(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    END_UNSPECIFIED: _ClassVar[End]
+    END_STOP: _ClassVar[End]
+    END_LENGTH: _ClassVar[End]
+    END_HAND_BACK: _ClassVar[End]
+    END_CANCELLED: _ClassVar[End]
+END_UNSPECIFIED: End
+END_STOP: End
+END_LENGTH: End
+END_HAND_BACK: End
+END_CANCELLED: End
+
+class DescribeRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class DescribeResponse(_message.Message):
+    __slots__ = ("model", "fingerprint", "tokenizer_hash", "vocabulary", "context", "max_draft", "version", "layers", "weight_bytes")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    TOKENIZER_HASH_FIELD_NUMBER: _ClassVar[int]
+    VOCABULARY_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    MAX_DRAFT_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    LAYERS_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    fingerprint: str
+    tokenizer_hash: str
+    vocabulary: int
+    context: int
+    max_draft: int
+    version: str
+    layers: int
+    weight_bytes: int
+    def __init__(self, model: _Optional[str] = ..., fingerprint: _Optional[str] = ..., tokenizer_hash: _Optional[str] = ..., vocabulary: _Optional[int] = ..., context: _Optional[int] = ..., max_draft: _Optional[int] = ..., version: _Optional[str] = ..., layers: _Optional[int] = ..., weight_bytes: _Optional[int] = ...) -> None: ...
+
+class EdgeFrame(_message.Message):
+    __slots__ = ("sequence", "open", "draft", "take_over", "cancel", "close")
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    OPEN_FIELD_NUMBER: _ClassVar[int]
+    DRAFT_FIELD_NUMBER: _ClassVar[int]
+    TAKE_OVER_FIELD_NUMBER: _ClassVar[int]
+    CANCEL_FIELD_NUMBER: _ClassVar[int]
+    CLOSE_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    open: Open
+    draft: Draft
+    take_over: TakeOver
+    cancel: Cancel
+    close: Close
+    def __init__(self, sequence: _Optional[int] = ..., open: _Optional[_Union[Open, _Mapping]] = ..., draft: _Optional[_Union[Draft, _Mapping]] = ..., take_over: _Optional[_Union[TakeOver, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ...) -> None: ...
+
+class Open(_message.Message):
+    __slots__ = ("tokenizer_hash", "prompt", "generated", "sampling", "max_tokens", "stop_tokens", "report", "top_logprobs", "ignore_end", "fingerprint")
+    TOKENIZER_HASH_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_FIELD_NUMBER: _ClassVar[int]
+    GENERATED_FIELD_NUMBER: _ClassVar[int]
+    SAMPLING_FIELD_NUMBER: _ClassVar[int]
+    MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    STOP_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    REPORT_FIELD_NUMBER: _ClassVar[int]
+    TOP_LOGPROBS_FIELD_NUMBER: _ClassVar[int]
+    IGNORE_END_FIELD_NUMBER: _ClassVar[int]
+    FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    tokenizer_hash: str
+    prompt: _containers.RepeatedScalarFieldContainer[int]
+    generated: _containers.RepeatedScalarFieldContainer[int]
+    sampling: _sampling_pb2.Sampling
+    max_tokens: int
+    stop_tokens: _containers.RepeatedScalarFieldContainer[int]
+    report: bool
+    top_logprobs: int
+    ignore_end: bool
+    fingerprint: str
+    def __init__(self, tokenizer_hash: _Optional[str] = ..., prompt: _Optional[_Iterable[int]] = ..., generated: _Optional[_Iterable[int]] = ..., sampling: _Optional[_Union[_sampling_pb2.Sampling, _Mapping]] = ..., max_tokens: _Optional[int] = ..., stop_tokens: _Optional[_Iterable[int]] = ..., report: _Optional[bool] = ..., top_logprobs: _Optional[int] = ..., ignore_end: _Optional[bool] = ..., fingerprint: _Optional[str] = ...) -> None: ...
+
+class Draft(_message.Message):
+    __slots__ = ("position", "committed", "log_hash", "run")
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    COMMITTED_FIELD_NUMBER: _ClassVar[int]
+    LOG_HASH_FIELD_NUMBER: _ClassVar[int]
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    position: int
+    committed: _containers.RepeatedScalarFieldContainer[int]
+    log_hash: int
+    run: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, position: _Optional[int] = ..., committed: _Optional[_Iterable[int]] = ..., log_hash: _Optional[int] = ..., run: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class TakeOver(_message.Message):
+    __slots__ = ("position", "committed", "log_hash", "max_tokens", "hand_back")
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    COMMITTED_FIELD_NUMBER: _ClassVar[int]
+    LOG_HASH_FIELD_NUMBER: _ClassVar[int]
+    MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    HAND_BACK_FIELD_NUMBER: _ClassVar[int]
+    position: int
+    committed: _containers.RepeatedScalarFieldContainer[int]
+    log_hash: int
+    max_tokens: int
+    hand_back: HandBack
+    def __init__(self, position: _Optional[int] = ..., committed: _Optional[_Iterable[int]] = ..., log_hash: _Optional[int] = ..., max_tokens: _Optional[int] = ..., hand_back: _Optional[_Union[HandBack, _Mapping]] = ...) -> None: ...
+
+class HandBack(_message.Message):
+    __slots__ = ("threshold", "window", "min_stay", "recent")
+    THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_FIELD_NUMBER: _ClassVar[int]
+    MIN_STAY_FIELD_NUMBER: _ClassVar[int]
+    RECENT_FIELD_NUMBER: _ClassVar[int]
+    threshold: float
+    window: int
+    min_stay: int
+    recent: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, threshold: _Optional[float] = ..., window: _Optional[int] = ..., min_stay: _Optional[int] = ..., recent: _Optional[_Iterable[float]] = ...) -> None: ...
+
+class Cancel(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Close(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class CloudFrame(_message.Message):
+    __slots__ = ("sequence", "opened", "verdict", "span", "notice", "error")
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    OPENED_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    SPAN_FIELD_NUMBER: _ClassVar[int]
+    NOTICE_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    opened: Opened
+    verdict: Verdict
+    span: Span
+    notice: Notice
+    error: Error
+    def __init__(self, sequence: _Optional[int] = ..., opened: _Optional[_Union[Opened, _Mapping]] = ..., verdict: _Optional[_Union[Verdict, _Mapping]] = ..., span: _Optional[_Union[Span, _Mapping]] = ..., notice: _Optional[_Union[Notice, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ...) -> None: ...
+
+class Opened(_message.Message):
+    __slots__ = ("session", "fingerprint", "max_draft", "context")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    MAX_DRAFT_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    fingerprint: str
+    max_draft: int
+    context: int
+    def __init__(self, session: _Optional[str] = ..., fingerprint: _Optional[str] = ..., max_draft: _Optional[int] = ..., context: _Optional[int] = ...) -> None: ...
+
+class TokenReport(_message.Message):
+    __slots__ = ("logprob", "entropy", "energy", "top_ids", "top_logprobs")
+    LOGPROB_FIELD_NUMBER: _ClassVar[int]
+    ENTROPY_FIELD_NUMBER: _ClassVar[int]
+    ENERGY_FIELD_NUMBER: _ClassVar[int]
+    TOP_IDS_FIELD_NUMBER: _ClassVar[int]
+    TOP_LOGPROBS_FIELD_NUMBER: _ClassVar[int]
+    logprob: float
+    entropy: float
+    energy: float
+    top_ids: _containers.RepeatedScalarFieldContainer[int]
+    top_logprobs: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, logprob: _Optional[float] = ..., entropy: _Optional[float] = ..., energy: _Optional[float] = ..., top_ids: _Optional[_Iterable[int]] = ..., top_logprobs: _Optional[_Iterable[float]] = ...) -> None: ...
+
+class Verdict(_message.Message):
+    __slots__ = ("position", "accepted", "token", "has_token", "log_hash", "end", "reports", "spent")
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    ACCEPTED_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    HAS_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    LOG_HASH_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    REPORTS_FIELD_NUMBER: _ClassVar[int]
+    SPENT_FIELD_NUMBER: _ClassVar[int]
+    position: int
+    accepted: int
+    token: int
+    has_token: bool
+    log_hash: int
+    end: End
+    reports: _containers.RepeatedCompositeFieldContainer[TokenReport]
+    spent: Spent
+    def __init__(self, position: _Optional[int] = ..., accepted: _Optional[int] = ..., token: _Optional[int] = ..., has_token: _Optional[bool] = ..., log_hash: _Optional[int] = ..., end: _Optional[_Union[End, str]] = ..., reports: _Optional[_Iterable[_Union[TokenReport, _Mapping]]] = ..., spent: _Optional[_Union[Spent, _Mapping]] = ...) -> None: ...
+
+class Spent(_message.Message):
+    __slots__ = ("passes", "positions", "prefilled", "micros")
+    PASSES_FIELD_NUMBER: _ClassVar[int]
+    POSITIONS_FIELD_NUMBER: _ClassVar[int]
+    PREFILLED_FIELD_NUMBER: _ClassVar[int]
+    MICROS_FIELD_NUMBER: _ClassVar[int]
+    passes: int
+    positions: int
+    prefilled: int
+    micros: int
+    def __init__(self, passes: _Optional[int] = ..., positions: _Optional[int] = ..., prefilled: _Optional[int] = ..., micros: _Optional[int] = ...) -> None: ...
+
+class Span(_message.Message):
+    __slots__ = ("position", "tokens", "reports", "end", "log_hash", "spent")
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    REPORTS_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    LOG_HASH_FIELD_NUMBER: _ClassVar[int]
+    SPENT_FIELD_NUMBER: _ClassVar[int]
+    position: int
+    tokens: _containers.RepeatedScalarFieldContainer[int]
+    reports: _containers.RepeatedCompositeFieldContainer[TokenReport]
+    end: End
+    log_hash: int
+    spent: Spent
+    def __init__(self, position: _Optional[int] = ..., tokens: _Optional[_Iterable[int]] = ..., reports: _Optional[_Iterable[_Union[TokenReport, _Mapping]]] = ..., end: _Optional[_Union[End, str]] = ..., log_hash: _Optional[int] = ..., spent: _Optional[_Union[Spent, _Mapping]] = ...) -> None: ...
+
+class Notice(_message.Message):
+    __slots__ = ("kind", "message", "retry_after_ms")
+    class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        KIND_UNSPECIFIED: _ClassVar[Notice.Kind]
+        KIND_DRAIN: _ClassVar[Notice.Kind]
+        KIND_SLOW_DOWN: _ClassVar[Notice.Kind]
+    KIND_UNSPECIFIED: Notice.Kind
+    KIND_DRAIN: Notice.Kind
+    KIND_SLOW_DOWN: Notice.Kind
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    RETRY_AFTER_MS_FIELD_NUMBER: _ClassVar[int]
+    kind: Notice.Kind
+    message: str
+    retry_after_ms: int
+    def __init__(self, kind: _Optional[_Union[Notice.Kind, str]] = ..., message: _Optional[str] = ..., retry_after_ms: _Optional[int] = ...) -> None: ...
+
+class Error(_message.Message):
+    __slots__ = ("code", "message", "remedy", "retryable")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    REMEDY_FIELD_NUMBER: _ClassVar[int]
+    RETRYABLE_FIELD_NUMBER: _ClassVar[int]
+    code: str
+    message: str
+    remedy: str
+    retryable: bool
+    def __init__(self, code: _Optional[str] = ..., message: _Optional[str] = ..., remedy: _Optional[str] = ..., retryable: _Optional[bool] = ...) -> None: ...

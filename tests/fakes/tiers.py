@@ -1,0 +1,45 @@
+"""Both tiers in one process, over real gRPC on loopback."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+from updraft.config import CloudLinkSettings, CloudSettings, EdgeSettings, ListenSettings
+from updraft.engine.base import Engine
+from updraft.generation import Completion, GenerationRequest, TokenEvent
+from updraft_cloud.server import CloudServer
+from updraft_edge.agent import Agent
+
+__all__ = ["complete", "running_agent", "running_cloud"]
+
+
+@contextlib.asynccontextmanager
+async def running_cloud(engine: Engine, **settings: Any) -> AsyncIterator[CloudServer]:
+    """A cloud service with this engine on a free port."""
+    settings.setdefault("listen", ListenSettings(port=0))
+    settings.setdefault("drain_s", 0.1)
+    async with CloudServer(CloudSettings(**settings), engine=engine) as server:
+        yield server
+
+
+@contextlib.asynccontextmanager
+async def running_agent(
+    engine: Engine, cloud: str | None, *, link: dict[str, Any] | None = None, **settings: Any
+) -> AsyncIterator[Agent]:
+    """An agent with this engine, linked to a cloud address (None: local only)."""
+    link_settings = CloudLinkSettings(**{"address": cloud, "reconnect_backoff_s": 0.01, **(link or {})})
+    edge = EdgeSettings(cloud=link_settings, local_only=cloud is None, **settings)
+    async with Agent(edge, engine=engine) as agent:
+        yield agent
+
+
+async def complete(agent: Agent, request: GenerationRequest) -> tuple[list[TokenEvent], Completion]:
+    """All events of an answer, and its completion."""
+    events: list[TokenEvent] = []
+    async for item in agent.generate(request):
+        if isinstance(item, Completion):
+            return events, item
+        events.append(item)
+    raise AssertionError("no completion")

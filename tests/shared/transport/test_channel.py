@@ -1,0 +1,141 @@
+"""Channels: addresses, TLS in both directions, and coming back after a loss."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc import aio
+
+from tests.shared.transport.conftest import SERVICE, Certificates, Listening, echo_server
+from updraft.errors import CloudUnavailable, ConfigError, RequestTooLarge
+from updraft.transport import error_from_rpc, open_channel
+
+PATIENCE = 20.0
+
+
+async def ask(channel: aio.Channel, message: bytes = b"hello") -> bytes:
+    """One call with a deadline; failures as Updraft's errors."""
+    try:
+        answer: bytes = await channel.unary_unary(f"/{SERVICE}/UU", None, None)(message, timeout=PATIENCE)
+    except grpc.RpcError as error:
+        raise error_from_rpc(error) from error
+    return answer
+
+
+def secured(files: Certificates, *, mutual: bool = False) -> Listening:
+    return Listening(tls_cert=files.server_cert, tls_key=files.server_key, client_ca=files.ca if mutual else None)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "",
+        "localhost",
+        ":7080",
+        "localhost:",
+        "localhost:0",
+        "localhost:70800",
+        "::1:7080",
+        "a b:1",
+        "dns:///x:1",
+        "x:-1",
+        "x:\u0667",
+    ],
+)
+async def test_addresses_that_are_none(address: str) -> None:
+    with pytest.raises(ConfigError, match="host:port"):
+        open_channel(address)
+
+
+async def test_plain_text_over_loopback() -> None:
+    async with echo_server(Listening()) as port, open_channel(f"127.0.0.1:{port}") as channel:
+        assert await ask(channel) == b"hello"
+
+
+async def test_a_proxy_in_the_environment_is_not_used_for_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    async with echo_server(Listening()) as port, open_channel(f"127.0.0.1:{port}") as channel:
+        assert await ask(channel) == b"hello"
+
+
+async def test_tls_with_a_private_authority(certificates: Certificates) -> None:
+    async with (
+        echo_server(secured(certificates)) as port,
+        open_channel(f"localhost:{port}", tls=True, ca=certificates.ca) as channel,
+    ):
+        assert await ask(channel) == b"hello"
+
+
+async def test_the_server_name_is_checked(certificates: Certificates) -> None:
+    async with echo_server(secured(certificates)) as port:
+        async with open_channel(f"127.0.0.1:{port}", tls=True, ca=certificates.ca) as channel:
+            with pytest.raises(CloudUnavailable):
+                await ask(channel)
+        named = open_channel(f"127.0.0.1:{port}", tls=True, ca=certificates.ca, server_name="localhost")
+        async with named as channel:
+            assert await ask(channel) == b"hello"
+
+
+async def test_a_server_of_another_authority_is_refused(certificates: Certificates) -> None:
+    async with (
+        echo_server(secured(certificates)) as port,
+        open_channel(f"localhost:{port}", tls=True, ca=certificates.other_ca) as channel,
+    ):
+        with pytest.raises(CloudUnavailable):
+            await ask(channel)
+
+
+async def test_plain_text_to_a_tls_server_fails_clearly(certificates: Certificates) -> None:
+    async with echo_server(secured(certificates)) as port, open_channel(f"127.0.0.1:{port}") as channel:
+        with pytest.raises(CloudUnavailable):
+            await ask(channel)
+
+
+async def test_tls_to_a_plain_server_fails_clearly(certificates: Certificates) -> None:
+    async with (
+        echo_server(Listening()) as port,
+        open_channel(f"localhost:{port}", tls=True, ca=certificates.ca) as channel,
+    ):
+        with pytest.raises(CloudUnavailable):
+            await ask(channel)
+
+
+async def test_mutual_tls_asks_for_the_client_certificate(certificates: Certificates) -> None:
+    files = certificates
+    async with echo_server(secured(files, mutual=True)) as port:
+        async with open_channel(f"localhost:{port}", tls=True, ca=files.ca) as channel:
+            with pytest.raises(CloudUnavailable):
+                await ask(channel)
+        known = open_channel(f"localhost:{port}", tls=True, ca=files.ca, cert=files.client_cert, key=files.client_key)
+        async with known as channel:
+            assert await ask(channel) == b"hello"
+
+
+async def test_tls_settings_that_contradict_each_other(certificates: Certificates) -> None:
+    with pytest.raises(ConfigError, match="TLS is off"):
+        open_channel("localhost:1", ca=certificates.ca)
+    with pytest.raises(ConfigError, match="both cert and key"):
+        open_channel("localhost:1", tls=True, cert=certificates.client_cert)
+    with pytest.raises(ConfigError, match="missing"):
+        open_channel("localhost:1", tls=True, ca=Path("missing.pem"))
+
+
+async def test_a_channel_comes_back_when_the_server_does() -> None:
+    async with echo_server(Listening()) as port:
+        channel = open_channel(f"127.0.0.1:{port}")
+        assert await ask(channel) == b"hello"
+    with pytest.raises(CloudUnavailable):
+        await ask(channel)
+    async with echo_server(Listening(port=port)), channel:
+        call = channel.unary_unary(f"/{SERVICE}/UU", None, None)
+        assert await call(b"again", wait_for_ready=True, timeout=PATIENCE) == b"again"
+
+
+async def test_messages_over_the_limit_are_refused() -> None:
+    async with echo_server(Listening(), max_message_bytes=1000) as port, open_channel(f"127.0.0.1:{port}") as channel:
+        assert await ask(channel, bytes(900)) == bytes(900)
+        with pytest.raises(RequestTooLarge):
+            await ask(channel, bytes(1100))
