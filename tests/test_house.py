@@ -17,7 +17,7 @@ from tests.house import ROOT
 PACKAGES = ("shared", "edge", "cloud")
 CORE = house.sources(*PACKAGES)
 PUBLIC = [*CORE, *house.sources("bench", "tests/fakes")]
-ALL = [*CORE, *house.sources("bench", "tests")]
+ALL = [*CORE, *house.sources("bench", "scripts", "tests")]
 PROTOS = sorted((ROOT / "protos").rglob("*.proto"))
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 

@@ -9,6 +9,7 @@ from typing import Self
 
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
 from updraft.config import CloudSettings
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 
 SERVICE_NAME = collaboration_pb2.DESCRIPTOR.services_by_name["Collaboration"].full_name
 MAX_FRAME_BYTES = 1 << 20
+
 
 class CloudServer:
     """The service in this process. Use it as an async context manager, or `start` and `stop` it.
@@ -51,9 +53,10 @@ class CloudServer:
         settings, listen = self.settings, self.settings.listen
         require_safe_listen(listen, insecure=settings.insecure)
         check_port_free(listen.host, listen.port)
-        self.loop = EngineLoop(
-            self._given_engine or await asyncio.to_thread(_load_engine, settings), pass_tokens=settings.pass_tokens
-        )
+        engine = self._given_engine
+        if engine is None:
+            engine = await asyncio.to_thread(_load_engine, settings)
+        self.loop = EngineLoop(engine, pass_tokens=settings.pass_tokens)
         self.loop.start()
         self.service = CollaborationService(
             self.loop,
@@ -64,8 +67,7 @@ class CloudServer:
                 idle_timeout_s=settings.idle_timeout_s,
             ),
         )
-        token = listen.token.get_secret_value() if listen.token else None
-        interceptors = (BearerInterceptor(token),) if token else ()
+        interceptors = (BearerInterceptor(listen.token),) if listen.token else ()
         self._server = grpc.aio.server(
             options=server_options(max_message_bytes=MAX_FRAME_BYTES),
             interceptors=interceptors,
@@ -73,7 +75,7 @@ class CloudServer:
             maximum_concurrent_rpcs=2 * settings.max_sessions + 16,
         )
         add_CollaborationServicer_to_server(self.service, self._server)
-        self._health = health.aio.HealthServicer()
+        self._health = HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
         port = add_port(self._server, listen)

@@ -17,7 +17,7 @@ from updraft.errors import CloudUnavailable, LateReply, Overloaded, ProtocolViol
 from updraft.v1 import collaboration_pb2 as pb
 from updraft.v1 import collaboration_pb2_grpc
 from updraft_cloud import wire
-from updraft_cloud.session import Session
+from updraft_cloud.session import Session as OpenSession
 
 __all__ = ["CollaborationService", "ServiceLimits"]
 
@@ -54,7 +54,7 @@ class CollaborationService(collaboration_pb2_grpc.CollaborationServicer):
         """Streams that are open, also those that wait for a place."""
         return len(self._streams)
 
-    async def Describe(self, request: pb.DescribeRequest, context: Context) -> pb.DescribeResponse:  # noqa: N802
+    async def Describe(self, request: pb.DescribeRequest, context: Context) -> pb.DescribeResponse:
         info = self._loop.engine.info
         return pb.DescribeResponse(
             model=info.name,
@@ -68,7 +68,7 @@ class CollaborationService(collaboration_pb2_grpc.CollaborationServicer):
             weight_bytes=info.weight_bytes,
         )
 
-    async def Session(self, frames: AsyncIterator[pb.EdgeFrame], context: Context) -> None:  # noqa: N802
+    async def Session(self, frames: AsyncIterator[pb.EdgeFrame], context: Context) -> None:
         stream = _Stream(context, self._wire_limits, self._limits)
         self._streams.add(stream)
         try:
@@ -111,14 +111,14 @@ class CollaborationService(collaboration_pb2_grpc.CollaborationServicer):
                 await asyncio.gather(reader, return_exceptions=True)
 
     @contextlib.asynccontextmanager
-    async def _session(self, stream: _Stream, opening: wire.Open) -> AsyncIterator[Session]:
+    async def _session(self, stream: _Stream, opening: wire.Open) -> AsyncIterator[OpenSession]:
         """A session in the engine loop; its place is free again when its sequence is."""
         await self._places.acquire()
         here = asyncio.get_running_loop()
-        created: list[Session] = []
+        created: list[OpenSession] = []
 
-        def create() -> Session:
-            session = Session(self._loop.engine, opening, stream.emit, chunk=self._limits.prefill_chunk)
+        def create() -> OpenSession:
+            session = OpenSession(self._loop.engine, opening, stream.emit, chunk=self._limits.prefill_chunk)
             created.append(session)
             self._loop.add(session)
             return session
@@ -172,7 +172,7 @@ class _Stream:
             raise ProtocolViolation("The first frame must be Open.")
         return frame
 
-    async def read_frames(self, frames: AsyncIterator[pb.EdgeFrame], loop: EngineLoop, session: Session) -> None:
+    async def read_frames(self, frames: AsyncIterator[pb.EdgeFrame], loop: EngineLoop, session: OpenSession) -> None:
         """Hand frames to the session until Close, an error, or the end of the edge's stream."""
         try:
             async for message in frames:
@@ -184,7 +184,7 @@ class _Stream:
         except UpdraftError as error:
             self.emit(wire.error_frame(error))
 
-    async def write_frames(self, session: Session) -> None:
+    async def write_frames(self, session: OpenSession) -> None:
         """Send what the session emits until it ends or has been idle for too long."""
         while True:
             received = self._received
@@ -207,7 +207,7 @@ class _Stream:
             raise ProtocolViolation(f"Frame {message.sequence} arrived where {self._received} was due.")
         return wire.read_frame(message, self._wire_limits)
 
-    def _delivery(self, session: Session, frame: wire.Frame) -> Callable[[], None]:
+    def _delivery(self, session: OpenSession, frame: wire.Frame) -> Callable[[], None]:
         """The command that gives a frame to the session in the loop's thread."""
 
         def deliver() -> None:

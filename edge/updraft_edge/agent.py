@@ -14,7 +14,15 @@ from updraft.chat_template import ChatTemplate
 from updraft.config import EdgeSettings
 from updraft.engine import Engine, open_engine
 from updraft.engine.loop import EngineLoop
-from updraft.errors import Cancelled, CloudUnavailable, InvalidRequest, LinkError, Overloaded, PromptTooLong, UpdraftError
+from updraft.errors import (
+    Cancelled,
+    CloudUnavailable,
+    InvalidRequest,
+    LinkError,
+    Overloaded,
+    PromptTooLong,
+    UpdraftError,
+)
 from updraft.generation import Completion, GenerationRequest, TokenEvent
 from updraft.modes import Mode, Origin
 from updraft.sampling import Sampled
@@ -48,12 +56,16 @@ class Agent:
         self._ready = False
 
     async def __aenter__(self) -> Self:
-        engine = self._given_engine or await asyncio.to_thread(_load_engine, self.settings)
-        self._engine = engine
+        engine = self._given_engine
+        if engine is None:
+            engine = await asyncio.to_thread(_load_engine, self.settings)
+        self._engine: Engine = engine
         self._loop = EngineLoop(engine, pass_tokens=self.settings.batch_tokens)
         self._loop.start()
         self._template = ChatTemplate(engine.info.chat_template, bos="", eos="")
-        self._link = None if self.settings.local_only else CloudLink(self.settings.cloud, on_state=self.metrics.link)
+        self._link: CloudLink | None = None
+        if not self.settings.local_only:
+            self._link = CloudLink(self.settings.cloud, on_state=lambda state: self.metrics.link(state.value))
         self._workshop = Workshop(self._loop, self._link)
         self._places = asyncio.Semaphore(engine.max_sequences)
         self._ready = True
@@ -84,6 +96,9 @@ class Agent:
 
     def encode(self, text: str) -> list[int]:
         return self._engine.tokenizer.encode(text, start=True)
+
+    def piece(self, token: int) -> bytes:
+        return self._engine.tokenizer.piece(token)
 
     def info(self) -> dict[str, object]:
         model = self._engine.info
@@ -144,7 +159,7 @@ class Agent:
 
     async def _write(self, answer: Answer, composition: Composition) -> AsyncIterator[TokenEvent]:
         """The edge tier's loop."""
-        while not answer.finished:
+        while not answer.done():
             run = await _draft(answer, composition)
             decision = composition.policy.decide(run)
             try:
@@ -256,7 +271,7 @@ async def _verify(answer: Answer, composition: Composition, run: list[Sampled]) 
 
 async def _hand_over(answer: Answer, composition: Composition, condition: HandOver) -> AsyncIterator[TokenEvent]:
     """Let the cloud write until it hands back or the answer is finished."""
-    if answer.finished:
+    if answer.done():
         return
     composition.drafter.hold(True)
     async with contextlib.aclosing(composition.cloud.write(condition)) as spans:
@@ -265,7 +280,7 @@ async def _hand_over(answer: Answer, composition: Composition, condition: HandOv
             composition.drafter.settle([sampled.token for sampled in span.tokens])
             for event in events:
                 yield event
-            if answer.finished:
+            if answer.done():
                 return
     composition.policy.returned()
     composition.drafter.hold(False)

@@ -82,6 +82,10 @@ class Answer:
         self._text: list[str] = []
         self._started = started
 
+    def done(self) -> bool:
+        """Whether the answer is finished."""
+        return self.finished is not None
+
     @property
     def room(self) -> int:
         """Tokens that the answer may still get."""

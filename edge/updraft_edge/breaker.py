@@ -23,9 +23,7 @@ class Breaker:
         clock: monotonic seconds (tests pass their own).
     """
 
-    def __init__(
-        self, failures: int, probe_interval_s: float, *, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, failures: int, probe_interval_s: float, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._limit = failures
         self._interval = probe_interval_s
         self._clock = clock

@@ -12,8 +12,9 @@ from updraft.modes import Mode, ModeSettings
 from updraft.sampling import Sampler, SamplingParams
 from updraft_edge import wire
 from updraft_edge.answer import Answer
+from updraft_edge.cloud_session import CloudSession
 from updraft_edge.drafters import ModelDrafter, NoDrafter
-from updraft_edge.link import CloudLink, CloudSession
+from updraft_edge.link import CloudLink
 from updraft_edge.policies import Always, EntropyWindow, HandOverAll, Never
 from updraft_edge.seams import Drafter, EscalationPolicy, StopRule
 from updraft_edge.stop_rules import AcceptanceEstimate, Costs, FixedLength, make_stop_rule
@@ -95,9 +96,7 @@ class Workshop:
             mode, sampling.seed or 0, drafter, stop, policy, self._costs, session, self, request, sampling
         )
 
-    def drafter(
-        self, request: GenerationRequest, sampling: SamplingParams, answer: Answer, ahead: int
-    ) -> ModelDrafter:
+    def drafter(self, request: GenerationRequest, sampling: SamplingParams, answer: Answer, ahead: int) -> ModelDrafter:
         """A drafter that continues the answer's log."""
         log = answer.log
         sampler = Sampler(sampling, log.tokens[: log.prompt_length], top_logprobs=request.top_logprobs)

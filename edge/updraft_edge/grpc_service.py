@@ -13,7 +13,7 @@ import grpc
 from grpc import aio
 
 from updraft.agent_wire import completion_to_json, parse_request, request_from_proto, token_to_proto
-from updraft.errors import UpdraftError
+from updraft.errors import Cancelled, UpdraftError
 from updraft.generation import AgentView, Completion, TokenEvent
 from updraft.modes import ModeSettings
 from updraft.transport import abort_with
@@ -56,7 +56,7 @@ class AgentService:
         except Exception:
             log.exception("the agent failed in an unforeseen way")
             failure = UpdraftError("The agent failed in an unforeseen way; its log says how.")
-        await abort_with(context, failure)
+        await self._refuse(failure, context)
 
     async def info(self, _request: pb.InfoRequest, _context: InfoContext) -> pb.InfoResponse:
         return pb.InfoResponse(info_json=json.dumps(self._agent.info()))
@@ -72,10 +72,17 @@ class AgentService:
         try:
             async with asyncio.timeout(self._write_timeout_s):
                 await context.write(message)
-        except TimeoutError:
-            log.warning("a client took no event for %g s; its answer is dropped", self._write_timeout_s)
-            # A status would wait behind the unread events; ending as cancelled resets the stream at once.
-            raise asyncio.CancelledError from None
+        except TimeoutError as error:
+            raise Cancelled(f"The client took no event for {self._write_timeout_s:g} s.") from error
+        except aio.InternalError as error:  # the call is over, and gRPC has sent its status
+            raise asyncio.CancelledError from error
+
+    async def _refuse(self, failure: UpdraftError, context: GenerateContext) -> None:
+        try:
+            async with asyncio.timeout(self._write_timeout_s):
+                await abort_with(context, failure)
+        except TimeoutError as error:  # the status waits behind unread events: gRPC sends it once they are read
+            raise asyncio.CancelledError from error
 
 
 def _message(event: TokenEvent | Completion) -> pb.GenerateEvent:

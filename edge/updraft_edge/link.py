@@ -1,36 +1,24 @@
-"""The link to the cloud: one channel, a circuit breaker, and sessions that survive a lost stream."""
+"""The link to the cloud: one channel, and a circuit breaker that probes in the background."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import time
-from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any
 
-import grpc
 import grpc.aio
 
 from updraft.config import CloudLinkSettings
-from updraft.errors import CloudUnavailable, LateReply, LinkError, LogMismatch, Overloaded, ProtocolViolation, UpdraftError
-from updraft.generation import Statistics
-from updraft.token_log import TokenLog
+from updraft.errors import CloudUnavailable, UpdraftError
 from updraft.transport import bearer_metadata, error_from_rpc, open_channel
 from updraft.v1 import collaboration_pb2 as pb
 from updraft.v1.collaboration_pb2_grpc import CollaborationStub
-from updraft_edge import wire
-from updraft_edge.breaker import Breaker
-from updraft_edge.seams import HandOver
+from updraft_edge.breaker import Breaker, BreakerState
 
-__all__ = ["CloudLink", "CloudSession"]
+__all__ = ["CloudLink"]
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
-
-Call = grpc.aio.StreamStreamCall[pb.EdgeFrame, pb.CloudFrame]
 
 
 class CloudLink:
@@ -40,7 +28,7 @@ class CloudLink:
         on_state: told the breaker's state whenever it may have changed.
     """
 
-    def __init__(self, settings: CloudLinkSettings, *, on_state: Callable[[str], None] | None = None) -> None:
+    def __init__(self, settings: CloudLinkSettings, *, on_state: Callable[[BreakerState], None] | None = None) -> None:
         self.settings = settings
         self.breaker = Breaker(settings.breaker_failures, settings.probe_interval_s)
         self.cloud: pb.DescribeResponse | None = None
@@ -109,248 +97,3 @@ class CloudLink:
                 self.breaker.success()
                 log.info("the cloud answers again")
             self._on_state(self.breaker.state)
-
-
-class CloudSession:
-    """A session with the cloud for one answer. The edge's token log is the truth: a lost stream is opened again from it.
-
-    Args:
-        token_log: the answer's log; the session reads it and never changes it.
-        statistics: counts bytes, round trips, passes and time spent waiting.
-    """
-
-    def __init__(self, link: CloudLink, opening: wire.Opening, token_log: TokenLog, statistics: Statistics) -> None:
-        self._link = link
-        self._opening = opening
-        self._log = token_log
-        self._statistics = statistics
-        self._call: Call | None = None
-        self._synced = 0
-        self._sent = 0
-        self._received = 0
-        self._opened = False
-        self._opening_now: asyncio.Task[None] | None = None
-        self._settings = link.settings
-
-    def prepare(self) -> None:
-        """Begin opening the session, so that the cloud computes the prompt while the edge drafts."""
-        self._opening_now = asyncio.create_task(self._open_early())
-
-    async def verify(self, run: Sequence[int]) -> wire.Verdict:
-        """A verdict on `run` after the log.
-
-        Raises:
-            LinkError, Overloaded: the cloud is away or late, also after opening the session again.
-            UpdraftError: the cloud refuses the session.
-        """
-
-        async def attempt() -> wire.Verdict:
-            await self._ensure_open()
-            await self._write(wire.draft_frame(self._log, self._synced, run))
-            frame = await self._read_until("verdict")
-            verdict = wire.read_verdict(frame.verdict, self._log, run)
-            self._synced = frame.verdict.position
-            self._count(verdict.spent)
-            return verdict
-
-        self._statistics.round_trips += 1
-        self._statistics.drafted += len(run)
-        verdict = await self._retried(attempt)
-        self._statistics.accepted += verdict.accepted
-        return verdict
-
-    async def write(self, condition: HandOver) -> AsyncGenerator[wire.Span, None]:
-        """Spans that the cloud writes until the condition holds; commit each to the log before asking for the next.
-
-        Raises as `verify` does.
-        """
-        progress = _SpanProgress(condition)
-
-        async def begin() -> None:
-            await self._ensure_open()
-            await self._write(wire.take_over_frame(self._log, self._synced, progress.hand_back()))
-
-        async def advance() -> wire.Span:
-            if self._call is None:
-                await begin()
-            frame = await self._read_until("span")
-            span = wire.read_span(frame.span, self._log)
-            self._synced = len(self._log) + len(span.tokens)
-            self._count(span.spent)
-            return span
-
-        await self._opening_done()
-        self._statistics.round_trips += 1
-        await self._retried(begin)
-        while True:
-            span = await self._retried(advance)
-            progress.note(span)
-            yield span
-            if span.last:
-                return
-
-    async def close(self) -> None:
-        """End the session politely if the stream is still there."""
-        self._cancel_opening()
-        if self._call is None:
-            return
-        call, self._call = self._call, None
-        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError, TimeoutError):
-            self._sent += 1
-            message = pb.EdgeFrame(sequence=self._sent, close=pb.Close())
-            self._statistics.bytes_up += message.ByteSize() + wire.FRAME_OVERHEAD
-            await asyncio.wait_for(call.write(message), 0.2)
-            await asyncio.wait_for(call.done_writing(), 0.2)
-        call.cancel()
-
-    def abandon(self) -> None:
-        """Drop the stream without a word: it is lost, or the answer is finished without the cloud."""
-        self._cancel_opening()
-        if self._call is not None:
-            self._call.cancel()
-            self._call = None
-
-    async def _open_early(self) -> None:
-        with contextlib.suppress(UpdraftError):  # whoever needs the session meets the error again
-            await self._ensure_open()
-            return
-        self._opening_now = None
-        self.abandon()
-
-    async def _opening_done(self) -> None:
-        if self._opening_now is not None:
-            await asyncio.wait([self._opening_now])
-            self._opening_now = None
-
-    def _cancel_opening(self) -> None:
-        if self._opening_now is not None:
-            self._opening_now.cancel()
-            self._opening_now = None
-
-    async def _retried(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        """Run an attempt; after a lost stream open the session again from the log and try once more, a few times."""
-        started = time.perf_counter()
-        try:
-            for attempts_left in range(self._settings.reconnect_attempts, -1, -1):
-                try:
-                    result = await attempt()
-                except (LinkError, Overloaded) as error:
-                    self.abandon()
-                    if not error.retryable:
-                        raise
-                    if not attempts_left or isinstance(error, LateReply):
-                        self._link.failed()
-                        raise
-                    tried = self._settings.reconnect_attempts - attempts_left
-                    await asyncio.sleep(self._settings.reconnect_backoff_s * 2**tried)
-                    continue
-                self._link.succeeded()
-                return result
-        finally:
-            self._statistics.waited_seconds += time.perf_counter() - started
-        raise CloudUnavailable("The cloud cannot be reached.")
-
-    async def _ensure_open(self) -> None:
-        """Open the stream and send Open; the cloud's answer is read with the first reply, to save a round trip."""
-        if self._call is not None:
-            return
-        if self._sent:
-            self._statistics.reopened += 1
-        self._call = self._link.stub().Session(metadata=self._link.metadata())
-        self._sent = self._received = 0
-        self._opened = False
-        await self._write(wire.open_frame(self._opening, self._log))
-        self._synced = len(self._log)
-
-    async def _write(self, frame: pb.EdgeFrame) -> None:
-        call = self._open_call()
-        self._sent += 1
-        frame.sequence = self._sent
-        self._statistics.bytes_up += frame.ByteSize() + wire.FRAME_OVERHEAD
-        try:
-            await asyncio.wait_for(call.write(frame), self._settings.connect_timeout_s)
-        except TimeoutError as error:
-            raise self._late(self._settings.connect_timeout_s) from error
-        except grpc.aio.AioRpcError as error:
-            raise error_from_rpc(error) from error
-        except asyncio.InvalidStateError as error:
-            raise await self._lost(call) from error
-
-    async def _read_until(self, kind: str) -> pb.CloudFrame:
-        """The next frame of a kind; Opened and Notice are taken in on the way."""
-        while True:
-            frame = await self._read()
-            body = frame.WhichOneof("body")
-            if body == kind:
-                return frame
-            if body == "error":
-                wire.raise_error(frame.error)
-            elif body == "opened":
-                self._opened = True
-            elif body == "notice":
-                log.info("notice from the cloud: %s", frame.notice.message)
-            else:
-                raise ProtocolViolation(f"A frame {body!r} arrived where {kind!r} was due.")
-
-    async def _read(self) -> pb.CloudFrame:
-        call = self._open_call()
-        patience = self._settings.reply_timeout_s if self._opened else self._settings.connect_timeout_s
-        try:
-            frame = await asyncio.wait_for(call.read(), patience)
-        except TimeoutError as error:
-            raise self._late(patience) from error
-        except grpc.aio.AioRpcError as error:
-            raise error_from_rpc(error) from error
-        if frame is grpc.aio.EOF:
-            raise await self._lost(call)
-        self._received += 1
-        if frame.sequence != self._received:
-            raise LogMismatch(f"Frame {frame.sequence} arrived where {self._received} was due.")
-        self._statistics.bytes_down += frame.ByteSize() + wire.FRAME_OVERHEAD
-        return frame
-
-    def _late(self, seconds: float) -> LinkError:
-        if self._opened:
-            return LateReply(f"The cloud did not answer within {seconds:g} s.")
-        return CloudUnavailable(f"The cloud did not open the session within {seconds:g} s.")
-
-    async def _lost(self, call: Call) -> UpdraftError:
-        """Why a stream ended before its time."""
-        code = await call.code()
-        if code is grpc.StatusCode.OK:
-            return CloudUnavailable("The cloud ended the session.")
-        return CloudUnavailable(f"The stream was lost: {code.name if code else 'unknown'}: {await call.details()}")
-
-    def _open_call(self) -> Call:
-        if self._call is None:
-            raise CloudUnavailable("The session is not open.")
-        return self._call
-
-    def _count(self, spent: pb.Spent) -> None:
-        self._statistics.cloud_passes += spent.passes
-        self._statistics.cloud_positions += spent.positions
-        self._statistics.cloud_prefilled += spent.prefilled
-
-
-class _SpanProgress:
-    """What a span has seen of its hand-back condition, so that a lost span is taken up where it stood."""
-
-    def __init__(self, condition: HandOver) -> None:
-        self._condition = condition
-        self._written = 0
-        self._entropies: deque[float] = deque(maxlen=condition.window)
-
-    def note(self, span: wire.Span) -> None:
-        self._written += len(span.tokens)
-        self._entropies.extend(sampled.distribution.entropy for sampled in span.tokens)
-
-    def hand_back(self) -> pb.HandBack | None:
-        condition = self._condition
-        if condition.threshold is None:
-            return None
-        return pb.HandBack(
-            threshold=condition.threshold,
-            window=condition.window,
-            min_stay=max(0, condition.min_stay - self._written),
-            recent=self._entropies,
-        )

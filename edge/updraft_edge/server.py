@@ -7,7 +7,7 @@ import contextlib
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Self
 
 import uvicorn
@@ -17,6 +17,7 @@ from starlette.applications import Starlette
 
 from updraft.config import EdgeSettings, ListenSettings
 from updraft.errors import AddressInUse
+from updraft.generation import AgentView
 from updraft.process import pin_to_cores, stop_signal
 from updraft.transport import (
     BearerInterceptor,
@@ -30,7 +31,6 @@ from updraft.transport.address import format_address
 from updraft_edge.agent import Agent
 from updraft_edge.grpc_service import SERVICE, AgentService, add_agent_service
 from updraft_edge.http import create_app
-from updraft_edge.http.openai_format import HttpAgent
 from updraft_edge.metrics import EdgeMetrics
 
 __all__ = ["EdgeServer", "serve"]
@@ -50,7 +50,7 @@ class EdgeServer:
         http_address, grpc_address: host:port as bound, after `start`.
     """
 
-    def __init__(self, settings: EdgeSettings, *, agent: HttpAgent | None = None, grace_s: int = 10) -> None:
+    def __init__(self, settings: EdgeSettings, *, agent: AgentView | None = None, grace_s: int = 10) -> None:
         self.settings = settings
         self.http_address = ""
         self.grpc_address = ""
@@ -68,11 +68,10 @@ class EdgeServer:
         _check_listen(self.settings)
         async with contextlib.AsyncExitStack() as opened:
             agent, metrics = await self._open_agent(opened)
-            http = self._start_http(agent, metrics)
-            opened.push_async_callback(http.stop)
-            grpc = await self._start_grpc(agent)
-            opened.pop_all()
-
+            servers: list[_HttpServer | _GrpcServer] = []
+            opened.push_async_callback(_stop_together, servers)
+            servers.append(self._start_http(agent, metrics))
+            servers.append(await self._start_grpc(agent))
             self._opened = opened.pop_all()
         log.info("the agent listens: http://%s (OpenAI-compatible), gRPC %s", self.http_address, self.grpc_address)
 
@@ -87,13 +86,13 @@ class EdgeServer:
     async def __aexit__(self, *exception: object) -> None:
         await self.stop()
 
-    async def _open_agent(self, opened: contextlib.AsyncExitStack) -> tuple[HttpAgent, EdgeMetrics | None]:
+    async def _open_agent(self, opened: contextlib.AsyncExitStack) -> tuple[AgentView, EdgeMetrics | None]:
         if self._given_agent is not None:
             return self._given_agent, None
         agent = await opened.enter_async_context(Agent(self.settings))
         return agent, agent.metrics
 
-    def _start_http(self, agent: HttpAgent, metrics: EdgeMetrics | None) -> _HttpServer:
+    def _start_http(self, agent: AgentView, metrics: EdgeMetrics | None) -> _HttpServer:
         settings, listen = self.settings, self.settings.http
         app = create_app(
             agent,
@@ -107,9 +106,10 @@ class EdgeServer:
         self.http_address = format_address(listen.host, server.port)
         return server
 
-    async def _start_grpc(self, agent: HttpAgent) -> _GrpcServer:
+    async def _start_grpc(self, agent: AgentView) -> _GrpcServer:
         settings, listen = self.settings, self.settings.grpc
-        server = _GrpcServer(AgentService(agent, defaults=settings.mode), listen, settings.max_concurrent, self._grace_s)
+        service = AgentService(agent, defaults=settings.mode)
+        server = _GrpcServer(service, listen, settings.max_concurrent, self._grace_s)
         self.grpc_address = format_address(listen.host, server.port)
         await server.start()
         return server
@@ -119,6 +119,7 @@ class _HttpServer(uvicorn.Server):
     """Uvicorn in a task of the running loop, on a socket that is bound at once; signals are left alone."""
 
     def __init__(self, app: Starlette, listen: ListenSettings, grace_s: int) -> None:
+        listener = _bind(listen)
         super().__init__(
             uvicorn.Config(
                 app,
@@ -136,7 +137,6 @@ class _HttpServer(uvicorn.Server):
                 ssl_cert_reqs=ssl.CERT_REQUIRED if listen.client_ca else ssl.CERT_NONE,
             )
         )
-        listener = _bind(listen)
         self.port: int = listener.getsockname()[1]
         self._task = asyncio.create_task(self.serve([listener]))
 
@@ -162,7 +162,7 @@ class _GrpcServer:
             options=server_options(),
             maximum_concurrent_rpcs=max_concurrent,
         )
-        self._health = health.aio.HealthServicer()
+        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         add_agent_service(service, self._server)
         self.port = add_port(self._server, listen)
@@ -175,6 +175,10 @@ class _GrpcServer:
     async def stop(self) -> None:
         await self._health.enter_graceful_shutdown()
         await self._server.stop(self._grace_s)
+
+
+async def _stop_together(servers: Sequence[_HttpServer | _GrpcServer]) -> None:
+    await asyncio.gather(*(server.stop() for server in servers))
 
 
 def _check_listen(settings: EdgeSettings) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from jinja2 import TemplateError
+from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from updraft.errors import InvalidRequest, RequestTooLarge
@@ -93,6 +94,11 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         """Neither methods that pad a text to any width."""
         return attr not in _PADDING and super().is_safe_attribute(obj, attr, value)
 
+    def wrap_str_format(self, value: Any) -> Any:
+        """Refuse `text.format`: a width in it makes a text of any length."""
+        if super().wrap_str_format(value) is not None:
+            raise SecurityError("str.format is not allowed")
+
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         """Refuse repetition that would be over the prompt's limit, powers, and formats with widths."""
         if operator == "**":
@@ -109,14 +115,16 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         return super().call_binop(context, operator, left, right)
 
 
-def _checked(messages: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+def _checked(messages: Sequence[object]) -> list[dict[str, str]]:
     if not 1 <= len(messages) <= _MAX_MESSAGES:
         raise InvalidRequest(f"{len(messages)} messages; there must be 1 to {_MAX_MESSAGES}", param="messages")
     checked = []
     for index, message in enumerate(messages):
         where = f"messages[{index}]"
+        if not isinstance(message, Mapping):
+            raise InvalidRequest(f"{where} is {type(message).__name__}; it must be an object", param=where)
         role, content = message.get("role"), message.get("content")
-        if role not in ROLES:
+        if not isinstance(role, str) or role not in ROLES:
             raise InvalidRequest(f"{where}.role is {role!r}; it must be one of {', '.join(sorted(ROLES))}", param=where)
         if not isinstance(content, str):
             raise InvalidRequest(f"{where}.content is {type(content).__name__}; it must be text", param=where)
@@ -126,7 +134,7 @@ def _checked(messages: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
             raise InvalidRequest(
                 f"{where}.content is not valid Unicode: lone surrogate at index {error.start}", param=where
             ) from None
-        checked.append({"role": str(role), "content": content})
+        checked.append({"role": role, "content": content})
     return checked
 
 

@@ -68,7 +68,9 @@ class GenerationRequest:
                 f"top_logprobs is {self.top_logprobs}; it must be from 0 to {MAX_TOP_LOGPROBS}.", param="top_logprobs"
             )
         if len(self.stop) > MAX_STOP_STRINGS:
-            raise InvalidRequest(f"{len(self.stop)} stop strings; at most {MAX_STOP_STRINGS} are allowed.", param="stop")
+            raise InvalidRequest(
+                f"{len(self.stop)} stop strings; at most {MAX_STOP_STRINGS} are allowed.", param="stop"
+            )
         for text in self.stop:
             if not text or len(text) > MAX_STOP_BYTES:
                 raise InvalidRequest(f"A stop string must have 1 to {MAX_STOP_BYTES} characters.", param="stop")
@@ -186,4 +188,8 @@ class AgentView(Generator, Protocol):
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, as the edge model's tokenizer gives them."""
+        ...
+
+    def piece(self, token: int) -> bytes:
+        """The bytes that a token stands for. Raises InvalidRequest for an id outside the vocabulary."""
         ...

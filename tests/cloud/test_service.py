@@ -12,19 +12,11 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from tests.fakes.engine import HashEngine
 from tests.fakes.raw_edge import RawEdge
-from tests.fakes.tiers import running_cloud
+from tests.fakes.tiers import running_cloud, until
 from updraft.v1 import collaboration_pb2 as pb
 from updraft.v1.collaboration_pb2_grpc import CollaborationStub
 
 PROMPT = [1, 2, 3]
-
-
-async def until(condition: Any) -> None:
-    for _ in range(500):
-        if condition():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("it did not come true within 5 s")
 
 
 async def test_a_session_opens_answers_and_frees_its_sequence() -> None:

@@ -132,7 +132,7 @@ class _Answer:
         self._request = request
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._held = ""
-        self._text = ""
+        self._text: list[str] = []
         self._tokens: list[int] = []
         self._started = time.perf_counter()
         self._first_token_seconds = 0.0
@@ -145,7 +145,7 @@ class _Answer:
         text = self._released(self._decoder.decode(piece, final=ended), ended)
         if ended and self.finish is None:
             self.finish = "stop" if last else "length"
-        self._text += text
+        self._text.append(text)
         seconds = time.perf_counter() - self._started
         if index == 0:
             self._first_token_seconds = seconds
@@ -192,7 +192,7 @@ class _Answer:
         statistics.first_token_seconds = self._first_token_seconds
         statistics.seconds = time.perf_counter() - self._started
         return Completion(
-            text=self._text,
+            text="".join(self._text),
             token_ids=self._tokens,
             finish_reason=self.finish or "stop",
             mode=request.settings.mode if request.settings is not None else Mode.DRAFT,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from updraft.config import CloudLinkSettings, CloudSettings, EdgeSettings, ListenSettings
@@ -12,7 +13,7 @@ from updraft.generation import Completion, GenerationRequest, TokenEvent
 from updraft_cloud.server import CloudServer
 from updraft_edge.agent import Agent
 
-__all__ = ["complete", "running_agent", "running_cloud"]
+__all__ = ["complete", "running_agent", "running_cloud", "until"]
 
 
 @contextlib.asynccontextmanager
@@ -43,3 +44,10 @@ async def complete(agent: Agent, request: GenerationRequest) -> tuple[list[Token
             return events, item
         events.append(item)
     raise AssertionError("no completion")
+
+
+async def until(condition: Callable[[], bool], *, seconds: float = 10.0) -> None:
+    """Wait for something that happens soon, such as a sequence being freed."""
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.005)

@@ -15,8 +15,9 @@ __all__ = ["CONTROL_TOKENS", "write_tiny_model"]
 
 CONTROL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 _MERGES = (
-    "t h", "th e", "Ġ the", "i n", "e r", "o n", "a n", "r e", "Ġ a", "Ġ t", "e n", "o r", "s t", "in g", "a t", "e s",
-    "Ġ s", "l l", "o u", "an d", "Ġ and", "Ġ o", "Ġ w", "i t", "i s", "Ġ b", "Ġ c", "Ġ f", "l e", "Ġ in", "Ġt o", "ou r",
+    "t h", "th e", "Ġ the", "i n", "e r", "o n", "a n", "r e", "Ġ a", "Ġ t", "e n",
+    "o r", "s t", "in g", "a t", "e s", "Ġ s", "l l", "o u", "an d", "Ġ and", "Ġ o",
+    "Ġ w", "i t", "i s", "Ġ b", "Ġ c", "Ġ f", "l e", "Ġ in", "Ġt o", "ou r",
 )  # fmt: skip
 _HEAD_WIDTH = 32
 
@@ -106,7 +107,8 @@ def _weights(seed: int, layers: int, width: int, vocabulary: int, noise: float) 
 
     def matrix(rows: int, columns: int, gain: float = 1.0) -> NDArray[np.float32]:
         exact = random.standard_normal((rows, columns)) * gain / np.sqrt(columns)
-        return (exact * (1 + noise * other.standard_normal(exact.shape))).astype(np.float32)
+        noisy: NDArray[np.float32] = (exact * (1 + noise * other.standard_normal(exact.shape))).astype(np.float32)
+        return noisy
 
     ones = np.ones(width, np.float32)
     weights = {"token_embd.weight": matrix(vocabulary, width, gain=np.sqrt(width)), "output_norm.weight": ones}

@@ -82,10 +82,7 @@ EVENTS = st.builds(
 COUNT = st.integers(0, 2**53)
 STATISTICS = st.builds(
     Statistics,
-    **{
-        entry.name: st.floats(0, 1e9) if entry.type == "float" else COUNT
-        for entry in fields(Statistics)
-    },
+    **{entry.name: st.floats(0, 1e9) if entry.type == "float" else COUNT for entry in fields(Statistics)},
 )
 COMPLETIONS = st.builds(
     Completion,

@@ -45,8 +45,10 @@ def test_seed_zero_is_a_seed() -> None:
 @pytest.mark.parametrize("field", FLOAT_FIELDS)
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -101.0])
 def test_numbers_that_are_not_in_range_are_refused_by_name(field: str, value: float) -> None:
+    message = pb.Sampling()
+    setattr(message, field, value)
     with pytest.raises(InvalidRequest, match=field) as caught:
-        sampling_from_proto(pb.Sampling(**{field: value}))
+        sampling_from_proto(message)
     assert caught.value.param == field
 
 

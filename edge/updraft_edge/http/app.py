@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable, Callable
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -12,12 +13,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from updraft.generation import AgentView
 from updraft.modes import ModeSettings
 from updraft_edge.http.body import ClientGone, decode_json, read_body
 from updraft_edge.http.choices import while_connected
-from updraft_edge.http.errors import Refused, error_response, http_exception
+from updraft_edge.http.errors import Refused, http_exception
 from updraft_edge.http.gate import Admission, Gate
-from updraft_edge.http.openai_format import AnswerFormat, ChatFormat, CompletionFormat, HttpAgent
+from updraft_edge.http.openai_format import AnswerFormat, ChatFormat, CompletionFormat
 from updraft_edge.http.plan import Plan, Planner, chat_plan, completion_plan, no_model
 from updraft_edge.http.streaming import send_stream, send_whole
 from updraft_edge.metrics import EdgeMetrics
@@ -26,7 +28,7 @@ __all__ = ["create_app"]
 
 
 def create_app(
-    agent: HttpAgent,
+    agent: AgentView,
     *,
     body_limit_bytes: int,
     max_concurrent: int,
@@ -48,7 +50,7 @@ def create_app(
     admission = Admission(max_concurrent)
     chat = _Answers(agent, chat_plan, ChatFormat, admission, body_limit_bytes, defaults)
     completions = _Answers(agent, completion_plan, CompletionFormat, admission, body_limit_bytes, defaults)
-    pages = _Pages(agent, metrics)
+    pages = _Pages(agent)
     routes = [
         Route("/v1/chat/completions", chat, methods=["POST"]),
         Route("/v1/completions", completions, methods=["POST"]),
@@ -62,7 +64,7 @@ def create_app(
         Route("/readyz", pages.ready),
     ]
     if metrics is not None:
-        routes.append(Route("/metrics", pages.metrics))
+        routes.append(Route("/metrics", _rendered(metrics)))
     app = Starlette(
         routes=routes,
         middleware=[Middleware(Gate, token=token)],
@@ -77,7 +79,7 @@ class _Answers:
 
     def __init__(
         self,
-        agent: HttpAgent,
+        agent: AgentView,
         planner: Planner,
         form: type[AnswerFormat],
         admission: Admission,
@@ -93,7 +95,7 @@ class _Answers:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not self._agent.ready:
-            raise Refused(503, "not_ready", "The agent is starting or stopping; try again in a moment.")
+            raise _not_ready()
         try:
             with self._admission:
                 data = decode_json(await read_body(scope, receive, self._body_limit_bytes))
@@ -113,9 +115,8 @@ class _Answers:
 class _Pages:
     """The endpoints that only tell something."""
 
-    def __init__(self, agent: HttpAgent, metrics: EdgeMetrics | None) -> None:
+    def __init__(self, agent: AgentView) -> None:
         self._agent = agent
-        self._metrics = metrics
         self._created = int(time.time())
 
     async def models(self, request: Request) -> Response:
@@ -148,12 +149,18 @@ class _Pages:
     async def ready(self, request: Request) -> Response:
         if self._agent.ready:
             return JSONResponse({"status": "ready"})
-        return error_response(Refused(503, "not_ready", "The agent is starting or stopping; try again in a moment."))
-
-    async def metrics(self, request: Request) -> Response:
-        if self._metrics is None:
-            raise HTTPException(404)
-        return Response(self._metrics.render(), headers={"content-type": self._metrics.content_type})
+        raise _not_ready()
 
     async def embeddings(self, request: Request) -> Response:
         raise Refused(501, "not_supported", "Embeddings are not served; use a server with an embedding model.")
+
+
+def _not_ready() -> Refused:
+    return Refused(503, "not_ready", "The agent is starting or stopping; try again in a moment.")
+
+
+def _rendered(metrics: EdgeMetrics) -> Callable[[Request], Awaitable[Response]]:
+    async def page(request: Request) -> Response:
+        return Response(metrics.render(), headers={"content-type": metrics.content_type})
+
+    return page

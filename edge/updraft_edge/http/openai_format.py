@@ -8,7 +8,7 @@ import time
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from updraft.generation import AgentView, Completion, TokenEvent
 from updraft_edge.http.extension import answer_label, chunk_label, token_labels
@@ -16,15 +16,7 @@ from updraft_edge.http.logprobs import ChatLogprobs, CompletionLogprobs
 from updraft_edge.http.plan import Plan
 from updraft_edge.http.schemas import Prompt
 
-__all__ = ["AnswerFormat", "ChatFormat", "CompletionFormat", "HttpAgent", "fingerprint"]
-
-
-class HttpAgent(AgentView, Protocol):
-    """What the HTTP server needs besides: log-probabilities name alternatives, and an echo may be token ids."""
-
-    def piece(self, token: int) -> bytes:
-        """The bytes that a token adds to a text; empty for control tokens. Raises InvalidRequest for no such token."""
-        ...
+__all__ = ["AnswerFormat", "ChatFormat", "CompletionFormat", "fingerprint"]
 
 
 def fingerprint(info: dict[str, object]) -> str:
@@ -46,7 +38,7 @@ class AnswerFormat(ABC):
     whole_object: ClassVar[str]
     chunk_object: ClassVar[str]
 
-    def __init__(self, plan: Plan, agent: HttpAgent) -> None:
+    def __init__(self, plan: Plan, agent: AgentView) -> None:
         self._plan = plan
         self._agent = agent
         self._header = {
@@ -122,7 +114,7 @@ class ChatFormat(AnswerFormat):
     whole_object = "chat.completion"
     chunk_object = "chat.completion.chunk"
 
-    def __init__(self, plan: Plan, agent: HttpAgent) -> None:
+    def __init__(self, plan: Plan, agent: AgentView) -> None:
         super().__init__(plan, agent)
         self._logprobs = ChatLogprobs(agent.piece)
 
@@ -148,7 +140,7 @@ class CompletionFormat(AnswerFormat):
     whole_object = "text_completion"
     chunk_object = "text_completion"
 
-    def __init__(self, plan: Plan, agent: HttpAgent) -> None:
+    def __init__(self, plan: Plan, agent: AgentView) -> None:
         super().__init__(plan, agent)
         self._logprobs = [CompletionLogprobs(agent.piece) for _ in plan.requests]
         self._echo = [self._readable(prompt) for prompt in plan.echo]

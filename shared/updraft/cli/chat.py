@@ -62,15 +62,14 @@ def chat(
     from updraft.sampling import SamplingParams
 
     configure_logging("error", "text")
+    settings = mode_settings(mode, local_only)
     sampling = SamplingParams(temperature=temperature, seed=seed)
     own = overrides(setting, model=model, device=device, cloud__address=cloud)
     with open_answerer(agent=agent, config=config, overrides=own, in_process=in_process) as answerer:
         console = stderr()
         console.print(f"answered by {answerer.place}", style="dim", markup=False, soft_wrap=True)
         console.print(HELP, style="dim", soft_wrap=True)
-        conversation = Conversation(
-            answerer, mode_settings(mode, local_only), sampling, max_tokens, system, colour=colour_wanted(color)
-        )
+        conversation = Conversation(answerer, settings, sampling, max_tokens, system, colour=colour_wanted(color))
         while (line := _read_line()) is not None and conversation.take(line):
             pass
 

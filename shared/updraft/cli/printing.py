@@ -70,7 +70,7 @@ def summary(completion: Completion, *, colour: bool) -> None:
     counts = completion.statistics
     passes = counts.cloud_passes / counts.tokens if counts.tokens else 0.0
     parts = [
-        f"{counts.tokens} tokens",
+        f"{counts.tokens} tokens in {counts.seconds:.1f} s",
         f"{counts.tokens_per_second:.1f} tokens/s",
         f"cloud share {counts.cloud_share:.0%}",
         f"{passes:.2f} cloud passes/token",

@@ -176,7 +176,10 @@ def _flatten(table: Mapping[str, Any], prefix: Key, known: list[Key], place: str
 
 def _nearest(name: str, candidates: list[str], *, everything: list[Key] | None = None) -> str:
     """The closest known name as a phrase: among `candidates`, else the same last name anywhere, else nothing."""
-    found = difflib.get_close_matches(name, list(dict.fromkeys(candidates)), n=1, cutoff=0.6)
+    # Swapped letters are the commonest slip, and difflib would rather drop one than swap two.
+    found = [other for other in candidates if sorted(other) == sorted(name)] or difflib.get_close_matches(
+        name, list(dict.fromkeys(candidates)), n=1, cutoff=0.6
+    )
     if not found and everything:
         dotted = [".".join(key) for key in everything]
         last = name.rpartition(".")[2]

@@ -119,11 +119,10 @@ class _Check:
             position, turn = position + size, turn + 1
 
     def _steps(self, sequence: int, start: int, end: int) -> FloatRows:
-        rows = [
-            self._engine.forward([Run(sequence, position, self._tokens[position : position + 1], rows=1)])[0].logits
-            .copy()
-            for position in range(start, end)
-        ]
+        rows = []
+        for position in range(start, end):
+            (output,) = self._engine.forward([Run(sequence, position, self._tokens[position : position + 1], rows=1)])
+            rows.append(output.logits.copy())
         return np.concatenate(rows)
 
     def _batched(self) -> FloatRows:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import partial
 from typing import Protocol, TypeVar
 
 from updraft.engine.base import Engine, Output, Run
@@ -133,14 +134,14 @@ class EngineLoop:
 
     def _admit(self, *, wait: bool) -> bool:
         """Carry out the commands that have arrived; block for one if there was nothing to compute."""
-        if wait and not self._stopping:
-            self._inbox.get()()
+        if wait:
+            self._carry_out(self._inbox.get())
         while not self._stopping:
             try:
                 command = self._inbox.get_nowait()
             except queue.Empty:
                 return True
-            command()
+            self._carry_out(command)
         return False
 
     def _schedule(self) -> list[tuple[Task, Run]]:
@@ -167,9 +168,8 @@ class EngineLoop:
         try:
             outputs = self.engine.forward([run for _, run in batch])
         except Exception as error:
-            failure = error if isinstance(error, UpdraftError) else EngineFailure(f"The engine failed: {error}")
             log.exception("a forward pass of %d runs failed", len(batch))
-            self._fail([task for task, _ in batch], failure)
+            self._fail([task for task, _ in batch], _as_failure(error))
             return None
         statistics.passes += 1
         statistics.runs += len(batch)
@@ -186,14 +186,24 @@ class EngineLoop:
                 task.consume(run, output)
             except Exception as error:
                 log.exception("a task failed on its result")
-                failure = error if isinstance(error, UpdraftError) else EngineFailure(f"Post-processing failed: {error}")
-                self._fail([task], failure)
+                self._fail([task], _as_failure(error))
 
     def _fail(self, tasks: list[Task], failure: UpdraftError) -> None:
         for task in tasks:
             self.remove(task)
-            task.fail(failure)
+            self._carry_out(partial(task.fail, failure))
+
+    def _carry_out(self, command: Callable[[], None]) -> None:
+        """A command that fails (its event loop may be gone) must not end the loop for everybody."""
+        try:
+            command()
+        except Exception:
+            log.exception("a command to the engine loop failed")
 
     def _stop_now(self) -> None:
         self._stopping = True
         self._fail(list(self._tasks), EngineFailure("The engine is shutting down."))
+
+
+def _as_failure(error: Exception) -> UpdraftError:
+    return error if isinstance(error, UpdraftError) else EngineFailure(f"The engine failed: {error}")

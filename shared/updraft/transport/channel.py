@@ -29,6 +29,9 @@ def channel_options(
         ("grpc.keepalive_timeout_ms", _PING_ANSWER_MS),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
+        # A ping that measures bandwidth would hold keepalive pings back for a minute, and cost bytes with every token.
+        ("grpc.http2.bdp_probe", 0),
+        ("grpc.http2.ping_timeout_ms", _PING_ANSWER_MS),
         ("grpc.initial_reconnect_backoff_ms", _FIRST_BACKOFF_MS),
         ("grpc.max_reconnect_backoff_ms", _LONGEST_BACKOFF_MS),
         # In spite of its name: how long one attempt to connect may take (20 s by default).
@@ -78,7 +81,8 @@ def open_channel(
     Args:
         tls: speak TLS, checking the server against `ca`; `cert` and `key` are for mutual TLS.
         server_name: name expected in the server's certificate, where it is not the host.
-        keepalive_s: time without traffic after which the peer is pinged, seconds; it has 5 s to answer.
+        keepalive_s: time without traffic after which the peer is pinged, seconds, at least 1; it has 5 s to
+            answer.
 
     Raises:
         ConfigError: the address or a file is wrong, or TLS files are given without `tls`.

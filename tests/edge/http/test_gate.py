@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
 
 import pytest
+from starlette.types import Message
 
 from tests.edge.http.clients import CHAT, app_of, chat_body, client_of, post
 from tests.fakes.generator import FakeAgent
@@ -19,6 +21,7 @@ from updraft.errors import (
     TokenizerMismatch,
     UpdraftError,
 )
+from updraft.generation import Completion, GenerationRequest, TokenEvent
 from updraft_edge.metrics import EdgeMetrics
 
 PATHS = ["/v1/models", "/v1/models/fake-pair", "/v1/info", "/version", "/metrics", "/nowhere"]
@@ -144,6 +147,36 @@ async def test_an_answer_that_the_agent_cancelled_is_an_error_to_a_client_that_i
     response = await post(FakeAgent(cancel_after=2), CHAT, chat_body())
     assert response.status_code == 503
     assert response.json()["error"]["code"] == "cancelled"
+
+
+class Breaking(FakeAgent):
+    """Breaks the contract: its generations end without a completion."""
+
+    async def generate(self, request: GenerationRequest) -> AsyncIterator[TokenEvent | Completion]:
+        async for event in super().generate(request):
+            if isinstance(event, TokenEvent):
+                yield event
+
+
+async def test_a_generation_without_an_end_is_a_failure() -> None:
+    response = await post(Breaking(), CHAT, chat_body())
+    assert response.status_code == 500
+    assert response.json()["error"]["code"] == "engine_failure"
+
+
+async def test_the_server_starts_and_stops_under_asgis_lifespan() -> None:
+    app = app_of(FakeAgent())
+    sent: list[str] = []
+    incoming = iter(["lifespan.startup", "lifespan.shutdown"])
+
+    async def receive() -> Message:
+        return {"type": next(incoming)}
+
+    async def send(message: Message) -> None:
+        sent.append(message["type"])
+
+    await app({"type": "lifespan", "asgi": {"version": "3.0"}}, receive, send)
+    assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
 
 
 @pytest.mark.parametrize("fail_after", [0, 2])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
 
 from grpc import aio
@@ -14,7 +16,7 @@ from updraft.modes import ModeSettings
 from updraft.transport import BearerInterceptor, server_options
 from updraft_edge.grpc_service import AgentService, add_agent_service
 
-__all__ = ["eventually", "serving"]
+__all__ = ["BackgroundServer", "eventually", "serving"]
 
 
 @asynccontextmanager
@@ -43,3 +45,23 @@ async def eventually(condition: Callable[[], bool], within_s: float = 5.0) -> No
     async with asyncio.timeout(within_s):
         while not condition():
             await asyncio.sleep(0.01)
+
+
+class BackgroundServer:
+    """The same in a thread of its own, for clients that block."""
+
+    def __init__(self, agent: FakeAgent, *, token: str | None = None) -> None:
+        self._listening: Future[str] = Future()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve(agent, token)))
+        self._thread.start()
+        self.address = self._listening.result(timeout=10)
+
+    async def _serve(self, agent: FakeAgent, token: str | None) -> None:
+        self._loop, self._stopped = asyncio.get_running_loop(), asyncio.Event()
+        async with serving(agent, token=token) as address:
+            self._listening.set_result(address)
+            await self._stopped.wait()
+
+    def stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._stopped.set)
+        self._thread.join(timeout=10)

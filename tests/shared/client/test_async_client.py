@@ -3,7 +3,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+from itertools import pairwise
 
+import grpc
 import pytest
 from grpc import aio
 
@@ -93,17 +95,20 @@ async def test_mode_and_partial_settings_lie_over_the_agents_defaults() -> None:
 
 
 async def test_stream_gives_each_token_with_its_origin_and_then_the_completion() -> None:
-    async with serving(FakeAgent()) as address, AsyncClient(address) as client:
-        async with client.stream("Hi", top_logprobs=1, logprobs=True) as stream:
-            with pytest.raises(RuntimeError, match="not complete"):
-                _ = stream.completion
-            events = [event async for event in stream]
+    async with (
+        serving(FakeAgent()) as address,
+        AsyncClient(address) as client,
+        client.stream("Hi", top_logprobs=1, logprobs=True) as stream,
+    ):
+        with pytest.raises(RuntimeError, match="not complete"):
+            _ = stream.completion
+        events = [event async for event in stream]
     assert "".join(event.text for event in events) == stream.completion.text == "Hello, world!"
     assert [event.index for event in events] == [0, 1, 2, 3]
     assert [event.origin for event in events] == [Origin.EDGE, Origin.CLOUD] * 2
     assert [event.piece for event in events] == [b"Hello", b",", b" world", b"!"]
     assert all(event.top == ((event.token, -0.5),) for event in events)
-    assert all(later.seconds >= sooner.seconds for sooner, later in zip(events, events[1:], strict=False))
+    assert all(later.seconds >= sooner.seconds for sooner, later in pairwise(events))
 
 
 async def test_tokens_arrive_while_the_answer_is_being_written() -> None:
@@ -258,7 +263,7 @@ async def test_a_peer_that_never_speaks_costs_the_connect_timeout_only() -> None
 async def test_the_deadline_ends_a_slow_answer_and_frees_the_agent() -> None:
     agent = FakeAgent(["a"] * 1000, delay=0.01)
     async with serving(agent) as address, AsyncClient(address, timeout=60) as client:
-        with pytest.raises(LateReply, match="within 0.2 s") as caught:
+        with pytest.raises(LateReply, match=r"within 0\.2 s") as caught:
             await client.generate("Hi", timeout=0.2)
         assert "timeout" in caught.value.remedy
         await eventually(lambda: agent.running == 0)
@@ -301,14 +306,13 @@ async def test_eight_streams_at_once_each_get_their_own_answer() -> None:
 
 async def bad_agent(replies: list[bytes]) -> tuple[aio.Server, str]:
     """A server that answers Generate with the given bytes."""
-    import grpc
 
     async def generate(raw: bytes, context: aio.ServicerContext[bytes, bytes]) -> None:
         for reply in replies:
             await context.write(reply)
 
     server = aio.server()
-    handler = grpc.unary_stream_rpc_method_handler(generate)  # type: ignore[arg-type]
+    handler = grpc.unary_stream_rpc_method_handler(generate)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("updraft.v1.Agent", {"Generate": handler}),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

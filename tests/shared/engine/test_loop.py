@@ -139,8 +139,10 @@ def test_a_call_brings_results_and_errors_back(loop: EngineLoop) -> None:
         loop.call(lambda: 1 // 0).result(5)
 
 
-@pytest.mark.parametrize(("length", "rows", "chunk"), [(1, 1, 48), (63, 5, 48), (64, 63, 48), (200, 10, 48), (90, 63, 7)])
-def test_runs_never_exceed_the_longest_and_end_with_the_rows_that_are_wanted(length: int, rows: int, chunk: int) -> None:
+@pytest.mark.parametrize(
+    ("length", "rows", "chunk"), [(1, 1, 48), (63, 5, 48), (64, 63, 48), (200, 10, 48), (90, 63, 7)]
+)
+def test_runs_stay_short_and_end_with_the_rows_that_are_wanted(length: int, rows: int, chunk: int) -> None:
     engine = HashEngine(context=512)
     sequence = engine.open()
     tokens = list(range(1, 60)) * 4

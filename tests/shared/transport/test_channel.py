@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import grpc
 import pytest
 from grpc import aio
 
+from bench.relay import Relay
 from tests.shared.transport.conftest import SERVICE, Certificates, Listening, echo_server
 from updraft.errors import CloudUnavailable, ConfigError, RequestTooLarge
 from updraft.transport import error_from_rpc, open_channel
@@ -132,6 +134,24 @@ async def test_a_channel_comes_back_when_the_server_does() -> None:
     async with echo_server(Listening(port=port)), channel:
         call = channel.unary_unary(f"/{SERVICE}/UU", None, None)
         assert await call(b"again", wait_for_ready=True, timeout=PATIENCE) == b"again"
+
+
+@pytest.mark.slow
+async def test_a_silent_link_is_noticed_by_keepalive_and_pings_are_welcome() -> None:
+    async with (
+        echo_server(Listening()) as port,
+        Relay("127.0.0.1", port) as relay,
+        open_channel(relay.address, keepalive_s=1.0) as channel,
+    ):
+        call = channel.unary_unary(f"/{SERVICE}/UU", None, None)
+        assert await call(b"hello", timeout=PATIENCE) == b"hello"
+        await asyncio.sleep(3.5)  # three pings without a call
+        assert await call(b"hello", timeout=PATIENCE) == b"hello"
+        assert relay.connections == 1
+        relay.stall()
+        with pytest.raises(grpc.RpcError) as caught:
+            await call(b"hello", timeout=3 * PATIENCE)
+        assert isinstance(error_from_rpc(caught.value), CloudUnavailable)
 
 
 async def test_messages_over_the_limit_are_refused() -> None:
