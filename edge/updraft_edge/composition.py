@@ -17,13 +17,14 @@ from updraft_edge.drafters import ModelDrafter, NoDrafter
 from updraft_edge.link import CloudLink
 from updraft_edge.policies import Always, EntropyWindow, HandOverAll, Never
 from updraft_edge.seams import Drafter, EscalationPolicy, StopRule
-from updraft_edge.stop_rules import AcceptanceEstimate, Costs, FixedLength, make_stop_rule
+from updraft_edge.stop_rules import AcceptanceEstimate, Costs, FixedLength, WhileReady, make_stop_rule
 
 __all__ = ["Composition", "Workshop"]
 
 log = logging.getLogger(__name__)
 
 AHEAD_ALONE = 32  # keeps the engine busy while a slow reader takes events
+LINGER_ALONE_S = 0.025  # 40 updates a second: nobody sees more
 AHEAD_SPAN = 4  # whatever is drafted beyond a hand-over is lost
 
 
@@ -54,9 +55,9 @@ class Composition:
         answer.degraded = error.code
         if self.session is not None:
             self.session.abandon()
-        self.policy, self.stop = Never(), FixedLength(1)
         if isinstance(self.drafter, NoDrafter):
-            self.drafter = self.workshop.drafter(self.request, self.sampling, answer, AHEAD_ALONE)
+            self.drafter = self.workshop.drafter(self.request, self.sampling, answer, AHEAD_ALONE, LINGER_ALONE_S)
+        self.policy, self.stop = Never(), WhileReady(self.drafter.available)
         self.drafter.hold(False)
 
     async def close(self) -> None:
@@ -83,7 +84,8 @@ class Workshop:
         policy: EscalationPolicy
         match mode:
             case Mode.EDGE:
-                drafter, policy = self.drafter(request, sampling, answer, AHEAD_ALONE), Never()
+                drafter, policy = self.drafter(request, sampling, answer, AHEAD_ALONE, LINGER_ALONE_S), Never()
+                stop = WhileReady(drafter.available)
             case Mode.CLOUD:
                 drafter, policy = NoDrafter(), HandOverAll()
             case Mode.SPAN:
@@ -96,7 +98,14 @@ class Workshop:
             mode, sampling.seed or 0, drafter, stop, policy, self._costs, session, self, request, sampling
         )
 
-    def drafter(self, request: GenerationRequest, sampling: SamplingParams, answer: Answer, ahead: int) -> ModelDrafter:
+    def drafter(
+        self,
+        request: GenerationRequest,
+        sampling: SamplingParams,
+        answer: Answer,
+        ahead: int,
+        linger_s: float = 0.0,
+    ) -> ModelDrafter:
         """A drafter that continues the answer's log."""
         log = answer.log
         sampler = Sampler(sampling, log.tokens[: log.prompt_length], top_logprobs=request.top_logprobs)
@@ -109,6 +118,7 @@ class Workshop:
             ahead=ahead,
             most=log.prompt_length + answer.most,
             costs=self._costs,
+            linger_s=linger_s,
         )
 
     def _session(self, request: GenerationRequest, sampling: SamplingParams, answer: Answer) -> CloudSession:

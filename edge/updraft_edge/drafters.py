@@ -57,6 +57,8 @@ class ModelDrafter:
         ends: token ids after which nothing is drafted.
         ahead: how many uncommitted tokens it may be ahead, at most.
         most: length of prompt and answer, at most.
+        linger_s: proposals may wait so long to be handed over together. Waking the event loop for every token costs
+            a small model some per cent of its speed.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class ModelDrafter:
         ahead: int,
         most: int,
         costs: Costs,
+        linger_s: float = 0.0,
     ) -> None:
         self._loop = loop
         self._asyncio = asyncio.get_running_loop()
@@ -77,7 +80,9 @@ class ModelDrafter:
         self._epoch = 0
         self._wakeup = asyncio.Event()
         self._closed = False
-        self._task = _DraftTask(self, prompt, sampler, ends=ends, ahead=ahead, most=most, costs=costs)
+        self._task = _DraftTask(
+            self, prompt, sampler, ends=ends, ahead=ahead, most=most, costs=costs, linger_s=linger_s
+        )
         loop.post(self._task.start)
 
     async def propose(self) -> Sampled:
@@ -109,14 +114,15 @@ class ModelDrafter:
             self._closed = True
             self._loop.post(self._task.close)
 
-    def deliver(self, proposal: _Proposal) -> None:
+    def deliver(self, proposals: list[_Proposal]) -> None:
         """Called from the engine thread with what it has drafted."""
-        self._asyncio.call_soon_threadsafe(self._receive, proposal)
+        self._asyncio.call_soon_threadsafe(self._receive, proposals)
 
-    def _receive(self, proposal: _Proposal) -> None:
-        if proposal.epoch == self._epoch or isinstance(proposal.sampled, UpdraftError):
-            self._ready.append(proposal.sampled)
-            self._wakeup.set()
+    def _receive(self, proposals: list[_Proposal]) -> None:
+        for proposal in proposals:
+            if proposal.epoch == self._epoch or isinstance(proposal.sampled, UpdraftError):
+                self._ready.append(proposal.sampled)
+        self._wakeup.set()
 
     def _still_fits(self, tokens: Sequence[int]) -> bool:
         """The committed tokens are the proposed ones in order, so that later proposals stand."""
@@ -143,6 +149,7 @@ class _DraftTask:
         ahead: int,
         most: int,
         costs: Costs,
+        linger_s: float,
     ) -> None:
         self._owner = owner
         self._engine = owner._loop.engine
@@ -151,6 +158,9 @@ class _DraftTask:
         self._ahead = ahead
         self._most = most
         self._costs = costs
+        self._linger_s = linger_s
+        self._outbox: list[_Proposal] = []
+        self._delivered_at = 0.0
         self._tokens = list(prompt)  # committed and drafted
         self._drafts: list[Sampled] = []  # the drafted tail of it
         self._epoch = 0
@@ -183,8 +193,8 @@ class _DraftTask:
                 self._engine.truncate(self._sequence, committed)
         if epoch != self._epoch:
             self._epoch = epoch
-            for sampled in self._drafts:
-                self._owner.deliver(_Proposal(epoch, sampled))
+            self._outbox = [_Proposal(epoch, sampled) for sampled in self._drafts]
+            self._deliver()
 
     def hold(self, held: bool) -> None:
         self._held = held
@@ -200,6 +210,7 @@ class _DraftTask:
         ended = bool(drafts) and drafts[-1].token in self._ends
         if self._held or ended or self._full or len(drafts) >= self._ahead:
             self._last_draft = 0.0
+            self._deliver()
             if drafts or self._engine.length(self._sequence) >= len(self._tokens) - 1:
                 return None
             # Nothing to propose now: compute what the cloud wrote, but leave the last token for its row.
@@ -214,15 +225,24 @@ class _DraftTask:
     def consume(self, run: Run, output: Output) -> None:
         if not run.rows:
             return
-        pending = [sampled.token for sampled in self._drafts]
+        pending = [sampled.token for sampled in self._drafts] if self._sampler.params.has_penalties else ()
         sampled = self._sampler.draw(output.logits[0], len(self._tokens), pending=pending)
         self._tokens.append(sampled.token)
         self._drafts.append(sampled)
-        self._owner.deliver(_Proposal(self._epoch, sampled))
+        self._outbox.append(_Proposal(self._epoch, sampled))
         now = time.perf_counter()
+        if now - self._delivered_at >= self._linger_s:
+            self._deliver()
+            self._delivered_at = now
         if self._last_draft and len(run.tokens) == 1:
             self._costs.note_draft(now - self._last_draft)
         self._last_draft = now
 
     def fail(self, error: UpdraftError) -> None:
-        self._owner.deliver(_Proposal(self._epoch, error))
+        self._outbox.append(_Proposal(self._epoch, error))
+        self._deliver()
+
+    def _deliver(self) -> None:
+        if self._outbox:
+            self._owner.deliver(self._outbox)
+            self._outbox = []

@@ -80,7 +80,7 @@ class CloudLink:
             self._probe.cancel()
             await asyncio.gather(self._probe, return_exceptions=True)
         if self._channel is not None:
-            await self._channel.close()
+            await self._channel.close(grace=None)
             self._channel = None
 
     async def _probe_until_back(self) -> None:

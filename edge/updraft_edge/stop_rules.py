@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from updraft.modes import StopSettings
 from updraft.sampling import Sampled
 
-__all__ = ["AcceptanceEstimate", "Costs", "EntropyStop", "FixedLength", "RejectionRisk", "make_stop_rule"]
+__all__ = ["AcceptanceEstimate", "Costs", "EntropyStop", "FixedLength", "RejectionRisk", "WhileReady", "make_stop_rule"]
 
 
 class FixedLength:
@@ -18,6 +18,19 @@ class FixedLength:
 
     def ends(self, run: Sequence[Sampled]) -> bool:
         return len(run) >= self._length
+
+    def learn(self, run: Sequence[Sampled], accepted: int) -> None:
+        pass
+
+
+class WhileReady:
+    """Runs of whatever is ready: nobody is asked about them, so they are only the stride of the loop."""
+
+    def __init__(self, ready: Callable[[], bool]) -> None:
+        self._ready = ready
+
+    def ends(self, run: Sequence[Sampled]) -> bool:
+        return not self._ready()
 
     def learn(self, run: Sequence[Sampled], accepted: int) -> None:
         pass

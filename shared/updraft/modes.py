@@ -92,7 +92,7 @@ def parse_settings(data: Any, defaults: ModeSettings | None = None) -> ModeSetti
     base = (defaults or ModeSettings()).model_dump()
     if not isinstance(data, dict):
         raise InvalidRequest(f"updraft is a {type(data).__name__}; it must be an object.", param="updraft")
-    if "mode" in data and data["mode"] not in set(Mode):
+    if "mode" in data and data["mode"] not in list(Mode):
         known = ", ".join(Mode)
         raise UnknownName(f"There is no mode {data['mode']!r}; modes are {known}.", param="updraft.mode")
     for key, value in data.items():

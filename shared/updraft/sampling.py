@@ -110,16 +110,20 @@ class Sampled:
 
 def measure(logits: Logits) -> Distribution:
     """Energy, entropy and top probability of one row; float32 throughout, which is exact to about 1e-5."""
-    peak = logits.max()
-    shifted = logits - peak
-    weights = np.exp(shifted)
+    return _measure(float(logits.max()), logits - logits.max(), np.empty_like(logits))
+
+
+def _measure(peak: float, shifted: Logits, weights: Logits) -> Distribution:
+    """As `measure`, from the logits less their peak; `weights` is written to."""
+    np.exp(shifted, out=weights)
     total = float(weights.sum())
     if not math.isfinite(total):
         raise InvalidRequest("The model returned logits that are not finite.", remedy="The model file is damaged.")
+    if shifted.min() < -1e4:  # a token at -inf has weight 0 and must add 0, not 0 * -inf
+        shifted = np.maximum(shifted, np.float32(-1e4))
+    spread = float(np.dot(weights, shifted))
     log_total = math.log(total)
-    # A token at -inf has weight 0 and must add 0, not 0 * -inf.
-    spread = float(np.dot(weights, np.maximum(shifted, np.float32(-1e4)))) / total
-    return Distribution(float(peak) + log_total, max(0.0, log_total - spread), 1.0 / total)
+    return Distribution(peak + log_total, max(0.0, log_total - spread / total), 1.0 / total)
 
 
 class Sampler:
@@ -141,14 +145,24 @@ class Sampler:
         self._counts: dict[int, int] = {}
         self._bias_ids: Ids = np.fromiter(params.logit_bias.keys(), np.int64, len(params.logit_bias))
         self._bias = np.fromiter(params.logit_bias.values(), np.float32, len(params.logit_bias))
+        self._adjusts = params.has_penalties or bool(params.logit_bias)
+        self._rows: Logits | None = None
 
     def draw(self, logits: Logits, position: int, *, pending: Sequence[int] = ()) -> Sampled:
         """The token at `position` of the log, given its row of logits.
 
         `pending` are tokens before `position` that have not been committed to this sampler (a draft under way).
         """
-        distribution = measure(logits)
-        token = self._choose(self._adjust(logits, pending), position)
+        best = int(logits.argmax())
+        peak = logits[best]
+        shifted, weights = self._buffers(len(logits))
+        np.subtract(logits, peak, out=shifted)
+        distribution = _measure(float(peak), shifted, weights)
+        if self._adjusts:
+            adjusted = self._adjust(logits, pending)
+            best = int(adjusted.argmax())
+            np.subtract(adjusted, adjusted[best], out=shifted)
+        token = best if self.params.temperature == 0.0 else self._choose(shifted, position)
         logprob = float(logits[token]) - distribution.energy
         return Sampled(token, logprob, distribution, self._alternatives(logits, distribution.energy))
 
@@ -158,23 +172,25 @@ class Sampler:
             for token in tokens:
                 self._counts[token] = self._counts.get(token, 0) + 1
 
-    def _choose(self, logits: Logits, position: int) -> int:
-        best = int(logits.argmax())
-        temperature = self.params.temperature
-        if temperature == 0.0:
-            return best
-        kept, weights = self._kept(logits, np.float32(temperature), logits[best])
+    def _buffers(self, size: int) -> tuple[Logits, Logits]:
+        """Two rows that are written anew for each draw: a fresh allocation costs more than the arithmetic."""
+        if self._rows is None or self._rows.shape[1] != size:
+            self._rows = np.empty((2, size), np.float32)
+        return self._rows[0], self._rows[1]
+
+    def _choose(self, shifted: Logits, position: int) -> int:
+        kept, weights = self._kept(shifted, np.float32(self.params.temperature))
         return int(kept[_race(weights, kept, _mix(self._seed_key ^ position))])
 
-    def _kept(self, logits: Logits, temperature: np.float32, peak: np.float32) -> tuple[Ids, Logits]:
+    def _kept(self, shifted: Logits, temperature: np.float32) -> tuple[Ids, Logits]:
         """Ids that top-k, top-p and min-p keep, in increasing order, with their weights; the peak has weight 1."""
         params = self.params
-        if 0 < params.top_k < len(logits):
-            kept = np.sort(_largest(logits, params.top_k))
-            weights = np.exp((logits[kept] - peak) / temperature)
+        if 0 < params.top_k < len(shifted):
+            kept = np.sort(_largest(shifted, params.top_k))
+            weights = np.exp(shifted[kept] / temperature)
         else:
-            kept = _vocabulary_ids(len(logits))
-            weights = np.exp((logits - peak) / temperature)
+            kept = _vocabulary_ids(len(shifted))
+            weights = np.exp(shifted / temperature)
         if params.min_p > 0.0:
             inside = np.flatnonzero(weights >= params.min_p)
             kept, weights = kept[inside], weights[inside]
@@ -184,9 +200,7 @@ class Sampler:
         return kept, weights
 
     def _adjust(self, logits: Logits, pending: Sequence[int]) -> Logits:
-        """Logits after bias and penalties; the row itself when there are none."""
-        if not (self.params.has_penalties or len(self._bias_ids)):
-            return logits
+        """Logits after bias and penalties."""
         adjusted = logits.copy()
         inside = self._bias_ids < len(adjusted)
         adjusted[self._bias_ids[inside]] += self._bias[inside]

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 import ssl
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -186,3 +188,47 @@ async def test_addresses_are_logged_once_it_listens(caplog: pytest.LogCaptureFix
         async with EdgeServer(edge_settings(), agent=FakeAgent()) as server:
             assert server.http_address in caplog.text
             assert server.grpc_address in caplog.text
+
+
+async def test_serve_answers_with_a_real_model_and_ends_at_sigterm_after_the_running_answer(
+    tiny_model_path: Path,
+) -> None:
+    settings = edge_settings(model=str(tiny_model_path), context=256, sequences=2, threads=1)
+    program = (
+        "import asyncio, logging, sys\n"
+        "from updraft.config import EdgeSettings\n"
+        "from updraft_edge.server import serve\n"
+        "logging.basicConfig(level='INFO', stream=sys.stderr)\n"
+        "settings = EdgeSettings.model_validate_json(sys.argv[1])\n"
+        "asyncio.run(serve(settings, ready=lambda: print('ready', flush=True)))\n"
+    )
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        program,
+        settings.model_dump_json(),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    try:
+        async with asyncio.timeout(60):
+            assert await process.stdout.readline() == b"ready\n"
+            logged = b""
+            while b"gRPC" not in logged:
+                logged = await process.stderr.readline()
+            address = logged.split()[-1].decode()
+            async with AsyncClient(address) as client:
+                stream = client.stream("Hello", mode="edge", max_tokens=100, ignore_end=True)
+                first = await anext(stream)
+                process.terminate()
+                rest = [event async for event in stream]
+            assert [event.token for event in (first, *rest)] == stream.completion.token_ids
+            assert len(stream.completion.token_ids) == 100
+            assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()

@@ -82,12 +82,12 @@ def init(
 def _write(file: Path, text: str, *, force: bool) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
+        if file.exists() and not force:
+            raise ConfigError(f"{file} exists already.", remedy="Give --force to overwrite it.")
         # The file may come to hold tokens: nobody else may read it.
-        with file.open("w" if force else "x", encoding="utf-8") as stream:
+        with file.open("w", encoding="utf-8") as stream:
             file.chmod(0o600)
             stream.write(text)
-    except FileExistsError as error:
-        raise ConfigError(f"{file} exists already.", remedy="Give --force to overwrite it.") from error
     except OSError as error:
         raise ConfigError(
             f"{file} cannot be written: {error.strerror}.", remedy="Give another path with --config."

@@ -110,7 +110,7 @@ def mode_settings(mode: str | None, local_only: bool | None) -> dict[str, object
     """The keys of the mode settings that flags name. Raises UnknownName for a mode that does not exist."""
     from updraft.modes import parse_settings
 
-    given = {"mode": mode, "local_only": local_only}
+    given: dict[str, object] = {"mode": mode, "local_only": local_only}
     named = {key: value for key, value in given.items() if value is not None}
     parse_settings(named)
     return named

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,6 +22,9 @@ from updraft.cli.options import (
     overrides,
 )
 from updraft.cli.reporting import examples, reported, stderr
+
+if TYPE_CHECKING:
+    from updraft.config import ListenSettings, SettingSource
 
 __all__ = ["register"]
 
@@ -86,7 +90,8 @@ def edge(
     Tokens that clients must send are read from the configuration file or from UPDRAFT_EDGE__HTTP__TOKEN and
     UPDRAFT_EDGE__GRPC__TOKEN, never from a flag, which others could see.
     """
-    from updraft.config import load_edge_settings
+    from updraft.config import describe_sources, load_edge_settings
+    from updraft.logging_setup import configure_logging
 
     flags = overrides(
         setting,
@@ -115,8 +120,9 @@ def edge(
     settings = load_edge_settings(config, **flags)
     with needs_extra("edge"):
         from updraft_edge.server import serve
-    listeners = {"HTTP": settings.http, "gRPC": settings.grpc}
-    _announce("edge", config, flags, {name: f"{at.host}:{at.port}" for name, at in listeners.items()})
+    configure_logging(settings.log_level, settings.log_format)
+    rows, listeners = describe_sources("edge", config, **flags), {"HTTP": settings.http, "gRPC": settings.grpc}
+    _announce(rows, listeners, as_json=settings.log_format == "json")
     asyncio.run(serve(settings))
 
 
@@ -145,7 +151,8 @@ def cloud(
     The token that edges must send is read from the configuration file or from UPDRAFT_CLOUD__LISTEN__TOKEN, never
     from a flag, which others could see.
     """
-    from updraft.config import load_cloud_settings
+    from updraft.config import describe_sources, load_cloud_settings
+    from updraft.logging_setup import configure_logging
 
     flags = overrides(
         setting,
@@ -168,26 +175,22 @@ def cloud(
     settings = load_cloud_settings(config, **flags)
     with needs_extra("cloud"):
         from updraft_cloud.server import serve
-    _announce("cloud", config, flags, {"gRPC": f"{settings.listen.host}:{settings.listen.port}"})
+    configure_logging(settings.log_level, settings.log_format)
+    rows = describe_sources("cloud", config, **flags)
+    _announce(rows, {"gRPC": settings.listen}, as_json=settings.log_format == "json")
     asyncio.run(serve(settings))
 
 
-def _announce(tier: str, config: Path | None, flags: dict[str, Any], addresses: dict[str, str]) -> None:
-    """Set up the log; say which settings were set and where the tier will listen."""
-    from updraft.cli.tables import settings_table
-    from updraft.config import describe_sources
-    from updraft.logging_setup import configure_logging
-
-    rows = describe_sources("edge" if tier == "edge" else "cloud", config, **flags)
-    values = {row.key.rpartition(".")[2]: str(row.value) for row in rows if row.key.startswith(f"{tier}.log_")}
-    configure_logging(values["log_level"], values["log_format"])
+def _announce(rows: Sequence[SettingSource], listeners: Mapping[str, ListenSettings], *, as_json: bool) -> None:
+    """Say which settings differ from their defaults, and where the tier will listen."""
     changed = [row for row in rows if row.value != row.default]
-    if values["log_format"] == "json":
-        log.info(
-            "starting",
-            extra={"tier": tier, "settings": {row.key: row.value for row in changed}, "addresses": addresses},
-        )
+    addresses = {name: f"{listen.host}:{listen.port}" for name, listen in listeners.items()}
+    if as_json:
+        settings = {row.key: row.value for row in changed}
+        log.info("starting", extra={"settings": settings, "addresses": addresses})
         return
+    from updraft.cli.tables import settings_table
+
     console = stderr()
     if changed:
         console.print(settings_table(changed))

@@ -72,8 +72,10 @@ class Interrupted:
 
     def ask(self, question: Question) -> Iterator[TokenEvent | Completion]:
         self.questions.append(question)
+        return iter(self._pressed, None)
+
+    def _pressed(self) -> TokenEvent | Completion | None:
         raise KeyboardInterrupt
-        yield
 
 
 def test_an_interrupt_ends_the_answer_and_not_the_conversation(capsys: pytest.CaptureFixture[str]) -> None:

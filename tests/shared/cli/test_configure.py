@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.shared.cli.conftest import Updraft
-from updraft.config import EdgeSettings, load_edge_settings
+from updraft.config import CloudSettings, load_cloud_settings
 
 
 def test_show_prints_every_setting_with_its_place(updraft: Updraft, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,7 +59,7 @@ def test_init_writes_a_file_once_that_only_its_owner_reads(updraft: Updraft, tmp
     file = tmp_path / "config" / "updraft" / "config.toml"
     assert updraft("config", "init").stdout == f"wrote {file}\n"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert load_edge_settings(file) == EdgeSettings()
+    assert load_cloud_settings(file) == CloudSettings()
     file.write_text("# mine")
     refused = updraft("config", "init")
     assert refused.exit_code == 2 and "exists already" in refused.stderr

@@ -58,7 +58,8 @@ def test_the_variable_names_an_agent(updraft: Updraft, serve: Serve, monkeypatch
 
 def test_every_option_reaches_the_agent(updraft: Updraft, serve: Serve) -> None:
     agent = FakeAgent()
-    options = ["--mode", "span", "--max-tokens", "9", "--temperature", "0.5", "--top-k", "4", "--top-p", "0.9", "--seed", "3", "--local-only"]
+    drawing = ["--temperature", "0.5", "--top-k", "4", "--top-p", "0.9", "--seed", "3"]
+    options = ["--mode", "span", "--max-tokens", "9", "--local-only", *drawing]
     stops = ["--stop", "\n\n", "--stop", "END"]
     result = updraft("run", "--agent", serve(agent), *options, *stops, "--system", "Be brief.", "Why?")
     assert result.exit_code == 0
