@@ -15,8 +15,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol, Self
 
-from bench.trace import Trace
 from updraft.errors import ConfigError
+
+from .trace import Trace
 
 __all__ = ["Constant", "Line", "Rate", "Relay", "Trace"]
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Self
 
 from updraft import __version__
@@ -127,7 +127,7 @@ class Agent:
             "local_only": self.settings.local_only,
         }
 
-    async def generate(self, request: GenerationRequest) -> AsyncIterator[TokenEvent | Completion]:
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[TokenEvent | Completion, None]:
         """Token events, then one Completion.
 
         Raises:

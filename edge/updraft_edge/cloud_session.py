@@ -200,10 +200,8 @@ class CloudSession:
             await asyncio.wait_for(call.write(frame), self._settings.connect_timeout_s)
         except TimeoutError as error:
             raise self._late(self._settings.connect_timeout_s) from error
-        except grpc.aio.AioRpcError as error:
-            raise error_from_rpc(error) from error
-        except asyncio.InvalidStateError as error:
-            raise await self._lost(call) from error
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
+            raise await self._reason() from error
 
     async def _read_until(self, kind: str) -> pb.CloudFrame:
         """The next frame of a kind; Opened and Notice are taken in on the way."""
@@ -213,8 +211,8 @@ class CloudSession:
             if body == kind:
                 return frame
             if body == "error":
-                wire.raise_error(frame.error)
-            elif body == "opened":
+                raise wire.read_error(frame.error)
+            if body == "opened":
                 self._opened = True
             elif body == "notice":
                 log.info("notice from the cloud: %s", frame.notice.message)
@@ -231,7 +229,7 @@ class CloudSession:
         except grpc.aio.AioRpcError as error:
             raise error_from_rpc(error) from error
         if frame is cast("Any", grpc.aio).EOF:
-            raise await self._lost(call)
+            raise CloudUnavailable("The cloud ended the session.")
         self._received += 1
         if frame.sequence != self._received:
             raise LogMismatch(f"Frame {frame.sequence} arrived where {self._received} was due.")
@@ -243,12 +241,14 @@ class CloudSession:
             return LateReply(f"The cloud did not answer within {seconds:g} s.")
         return CloudUnavailable(f"The cloud did not open the session within {seconds:g} s.")
 
-    async def _lost(self, call: Call) -> UpdraftError:
-        """Why a stream ended before its time."""
-        code = await call.code()
-        if code is grpc.StatusCode.OK:
-            return CloudUnavailable("The cloud ended the session.")
-        return CloudUnavailable(f"The stream was lost: {code.name if code else 'unknown'}: {await call.details()}")
+    async def _reason(self) -> UpdraftError:
+        """Why a write failed. If the cloud refused the stream during the write, gRPC puts a status of its own in the
+        place of the cloud's: a plain call brings the reason."""
+        try:
+            await self._link.describe()
+        except UpdraftError as error:
+            return error
+        return CloudUnavailable("The stream is broken.")
 
     def _open_call(self) -> Call:
         if self._call is None:

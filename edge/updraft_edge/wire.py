@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from updraft.errors import LogMismatch, ProtocolViolation, from_code
+from updraft.errors import LogMismatch, ProtocolViolation, UpdraftError, from_code
 from updraft.generation import FinishReason
 from updraft.sampling import Distribution, Sampled, SamplingParams
 from updraft.sampling_wire import sampling_to_proto
@@ -19,7 +19,7 @@ __all__ = [
     "Verdict",
     "draft_frame",
     "open_frame",
-    "raise_error",
+    "read_error",
     "read_span",
     "read_verdict",
     "take_over_frame",
@@ -122,9 +122,9 @@ def read_span(message: pb.Span, log: TokenLog) -> Span:
     return Span(drawn, message.end != pb.END_UNSPECIFIED, _FINISH.get(message.end), message.spent)
 
 
-def raise_error(message: pb.Error) -> None:
-    """Raise the error that the cloud reports, as the class that it names."""
-    raise from_code(message.code, message.message, message.remedy)
+def read_error(message: pb.Error) -> UpdraftError:
+    """The error that the cloud reports, as the class that it names."""
+    return from_code(message.code, message.message, message.remedy)
 
 
 def _agree(log: TokenLog, tokens: Sequence[int], expected: int) -> None:

@@ -1,7 +1,7 @@
 """A cloud service as a child process, for the demo and the benches: started, killed and never left behind.
 
 The child gets its settings as one line on standard input and ends when that pipe closes, so that it outlives its
-parent under no circumstances. It answers with its address as one line on standard output.
+parent under no circumstances. It answers with one line on standard output: its address, or why it cannot serve.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Final, Self
 
-from updraft.errors import CloudUnavailable
+from updraft.errors import CloudUnavailable, UpdraftError, from_code
 from updraft.transport.address import parse_address
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ class CloudProcess:
         """Start the process and wait until it serves.
 
         Raises:
+            UpdraftError: what `serve` raised in the process, such as ModelNotFound or AddressInUse.
             CloudUnavailable: it ended or did not serve in time; the message holds the end of its log.
         """
         self._tail.clear()
@@ -97,7 +98,11 @@ class CloudProcess:
             raise CloudUnavailable(
                 f"The cloud process ended before it served.\n{self.stderr_tail}", remedy="Its log says why."
             )
-        self.address = json.loads(line)["address"]
+        answer = json.loads(line)
+        if "address" not in answer:
+            await self.kill()
+            raise from_code(answer["code"], answer["message"], answer["remedy"])
+        self.address = answer["address"]
 
     async def stop(self) -> None:
         """SIGTERM: it drains its sessions and ends; killed if it takes too long."""
@@ -171,7 +176,11 @@ def _main() -> None:
         threading.Thread(target=_end_with_parent, daemon=True).start()
         print(json.dumps({"address": server.address}), flush=True)
 
-    asyncio.run(serve(settings, ready=ready))
+    try:
+        asyncio.run(serve(settings, ready=ready))
+    except UpdraftError as error:
+        print(json.dumps({"code": error.code, "message": error.message, "remedy": error.remedy}), flush=True)
+        raise SystemExit(1) from None
 
 
 if __name__ == "__main__":

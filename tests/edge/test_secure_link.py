@@ -81,7 +81,7 @@ async def test_a_missing_or_wrong_token_is_told_and_not_hidden(token: SecretStr 
 
 
 async def test_listening_beyond_this_machine_needs_tls_and_a_token() -> None:
-    server = CloudServer(CloudSettings(listen=ListenSettings(host="0.0.0.0", port=0)), engine=HashEngine())  # noqa: S104
+    server = CloudServer(CloudSettings(listen=ListenSettings(host="0.0.0.0", port=0)), engine=HashEngine())
     with pytest.raises(InsecureListen, match="TLS and a token"):
         await server.start()
 

@@ -32,7 +32,7 @@ class RawEdge:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._call.cancel()
-        await self._channel.close()
+        await self._channel.close(grace=None)
 
     async def send(self, frame: pb.EdgeFrame) -> None:
         self._sent += 1
@@ -60,7 +60,7 @@ class RawEdge:
     async def read(self) -> pb.CloudFrame | None:
         """The next frame; None at the end of the stream."""
         frame = await self._call.read()
-        return None if frame is grpc.aio.EOF else frame
+        return frame if isinstance(frame, pb.CloudFrame) else None
 
     async def read_body(self, kind: str) -> Any:
         """The next frame of a kind; others on the way are dropped."""

@@ -98,7 +98,7 @@ async def test_a_cut_stream_changes_nothing(tiers: tuple[Agent, CloudServer], en
     assert not completion.degraded
 
 
-class link_through:  # noqa: N801  # reads as a verb where it is used
+class link_through:  # reads as a verb where it is used
     """Point a running agent at a relay for the while."""
 
     def __init__(self, agent: Agent, relay: Relay) -> None:

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
 
+from tests.house import loaded_by
 from updraft.config import (
     CloudLinkSettings,
     CloudSettings,
@@ -125,6 +126,8 @@ def test_every_key_can_be_set_by_its_variable(monkeypatch: pytest.MonkeyPatch) -
         ("UPDRAFT_CLOUD__LISTEN__PROT", "UPDRAFT_CLOUD__LISTEN__PORT"),
         ("UPDRAFT_EDGE_MODEL", "UPDRAFT_EDGE__MODEL"),
         ("UPDRAFT_CONFG", "UPDRAFT_CONFIG"),
+        ("UPDRAFT_EDGE__HTTP", "UPDRAFT_EDGE__HTTP__PORT"),
+        ("updraft_edge__model", "UPDRAFT_EDGE__MODEL"),
     ],
 )
 def test_an_unknown_variable_is_refused_with_the_nearest(
@@ -227,6 +230,39 @@ def test_a_pass_must_fit_the_batch() -> None:
         load_cloud_settings(batch_tokens=128)
 
 
+@pytest.mark.parametrize("address", ["10.0.0.5:7080", "cloud.example.org:7080", "[2001:db8::1]:7080", "localhost.x:1"])
+def test_a_token_is_not_sent_over_a_network_in_clear_text(address: str) -> None:
+    token = SecretStr("hunter2")
+    with pytest.raises(ValidationError, match="in clear text: set cloud.tls, or insecure"):
+        EdgeSettings(cloud=CloudLinkSettings(address=address, token=token))
+    EdgeSettings(cloud=CloudLinkSettings(address=address))
+    EdgeSettings(cloud=CloudLinkSettings(address=address, token=token, tls=True))
+    EdgeSettings(cloud=CloudLinkSettings(address=address, token=token), insecure=True)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:7080", "localhost:7080", "[::1]:7080", "unix:/run/cloud.sock", None])
+def test_a_token_may_stay_on_this_machine_in_clear_text(address: str | None) -> None:
+    link = CloudLinkSettings(address=address, token=SecretStr("hunter2"))
+    assert EdgeSettings(cloud=link).cloud == link
+
+
+def test_a_rule_about_several_keys_names_their_places_alone(write: WriteFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write('[edge.cloud]\naddress = "10.0.0.5:7080"\n[edge.http]\ntoken = "other"')
+    monkeypatch.setenv("UPDRAFT_EDGE__CLOUD__TOKEN", "hunter2")
+    monkeypatch.setenv("UPDRAFT_EDGE__THREADS", "1")
+    with pytest.raises(ConfigError) as caught:
+        load_edge_settings(max_tokens=3)
+    assert caught.value.message.endswith(f"(from {file}, UPDRAFT_EDGE__CLOUD__TOKEN).")
+    assert "hunter2" not in caught.value.message
+
+
+def test_settings_load_no_transport_until_a_token_needs_the_check() -> None:
+    program = "from updraft.config import CloudLinkSettings, EdgeSettings\nEdgeSettings()"
+    assert not loaded_by(program, {"grpc"})
+    token = "EdgeSettings(cloud=CloudLinkSettings(token='x', tls=True))"
+    assert not loaded_by(f"{program}\n{token}", {"grpc"})
+
+
 def test_a_secret_stands_in_no_error_and_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UPDRAFT_EDGE__CLOUD__TOKEN", "hunter2")
     loaded = load_edge_settings()
@@ -275,6 +311,39 @@ def test_sources_are_named_for_every_key(write: WriteFile, monkeypatch: pytest.M
     }
     assert rows["edge.grpc.port"].is_default and not rows["edge.cores"].is_default
     assert rows["edge.cores"].value == [0, 1]
+
+
+def test_settings_made_in_code_read_no_variable_and_no_file(write: WriteFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    edge, cloud = EdgeSettings(), CloudSettings()
+    write("[edge]\nsequences = 5\n[cloud]\nsequences = 5")
+    monkeypatch.setenv("UPDRAFT_EDGE__MAX_TOKENS", "5")
+    monkeypatch.setenv("UPDRAFT_CLOUD__MAX_SESSIONS", "5")
+    assert (EdgeSettings(), CloudSettings()) == (edge, cloud)
+
+
+def test_a_fault_in_one_tier_does_not_stop_the_other(write: WriteFile) -> None:
+    write("[edge]\nsequences = 0\n[cloud]\nsequences = true")
+    for tier in TIERS:
+        with pytest.raises(ConfigError, match=rf"{tier}\.sequences is"):
+            load(tier)
+    write("[edge]\nsequences = 0")
+    assert load_cloud_settings() == CloudSettings()
+
+
+def test_what_a_higher_layer_hides_must_be_known_all_the_same(write: WriteFile) -> None:
+    file = write("[edge]\nhttp = 3")
+    with pytest.raises(ConfigError, match=f"edge.http in {re.escape(str(file))} is 3; it must be a table"):
+        load_edge_settings(http={"port": 1})
+
+
+def test_the_file_may_be_a_pipe() -> None:
+    read, write = os.pipe()
+    os.write(write, b"[edge]\nsequences = 5")
+    os.close(write)
+    try:
+        assert load_edge_settings(Path(f"/dev/fd/{read}")).sequences == 5
+    finally:
+        os.close(read)
 
 
 def test_settings_never_change() -> None:

@@ -59,9 +59,7 @@ def draws(logits: NDArray[np.float32], params: SamplingParams, count: int) -> ND
 
 @given(st.integers(0, MAX_SEED), st.integers(0, 10**6), st.floats(0.1, 5.0), st.integers(2, 300))
 @settings(max_examples=200, deadline=None)
-def test_a_draw_is_the_gumbel_argmax_of_the_definition(
-    seed: int, position: int, temperature: float, size: int
-) -> None:
+def test_a_draw_is_the_gumbel_argmax_of_the_definition(seed: int, position: int, temperature: float, size: int) -> None:
     logits = (np.random.default_rng(seed).normal(size=size) * 6).astype(np.float32)
     token = Sampler(SamplingParams(temperature=temperature, seed=seed)).draw(logits, position).token
     assert token == gumbel_argmax(logits, temperature, seed, position)

@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 
 from updraft import __version__
-from updraft.cli import chat, configure, doctor, models, run, serve
+from updraft.cli import bench, chat, configure, demo, doctor, models, run, serve
 from updraft.cli.reporting import DEBUG_VARIABLE, examples
 
 __all__ = ["app", "main"]
 
-VERBS = (run, chat, serve, models, doctor, configure)
+VERBS = (demo, run, chat, serve, models, doctor, bench, configure)
 
 app = typer.Typer(
     name="updraft",

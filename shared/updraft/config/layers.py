@@ -1,14 +1,10 @@
-"""Where values come from: flags, `UPDRAFT_*` variables and the TOML file, each checked against the known keys.
-
-A layer maps a key, as a path of names such as `("edge", "http", "port")`, to the value given and its place.
-"""
+"""Every key that can be set: its variable, its field and default, and the nearest known name to a wrong one."""
 
 from __future__ import annotations
 
 import difflib
 import os
-import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -17,28 +13,11 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from updraft.config.schema import CloudSettings, EdgeSettings
-from updraft.errors import ConfigError
 
-__all__ = [
-    "OTHER_VARIABLES",
-    "TIERS",
-    "Given",
-    "Key",
-    "Layer",
-    "Leaf",
-    "Tier",
-    "config_path",
-    "environment_layer",
-    "file_layer",
-    "flag_layer",
-    "is_secret",
-    "leaves",
-    "may_be_empty",
-    "variable",
-]
+__all__ = ["OTHER_VARIABLES", "PREFIX", "TIERS", "Key", "Leaf", "Tier", "config_path", "leaves", "nearest", "variable"]
 
 Tier = Literal["edge", "cloud"]
-Key = tuple[str, ...]
+Key = tuple[str, ...]  # a path of names, such as ("edge", "http", "port")
 
 TIERS: dict[str, type[EdgeSettings] | type[CloudSettings]] = {"edge": EdgeSettings, "cloud": CloudSettings}
 
@@ -52,23 +31,22 @@ OTHER_VARIABLES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
-    """A value and the place that gave it, as a person would name it."""
-
-    value: Any
-    place: str
-
-
-Layer = dict[Key, Given]
-
-
-@dataclass(frozen=True, slots=True)
 class Leaf:
     """A key that holds a value and not a table, with its default."""
 
     key: Key
     field: FieldInfo
     default: Any
+
+    @property
+    def may_be_empty(self) -> bool:
+        """Whether the value can be left out, which an empty text stands for."""
+        return type(None) in get_args(self.field.annotation)
+
+    @property
+    def is_secret(self) -> bool:
+        """Whether the value must never be shown."""
+        return SecretStr in (self.field.annotation, *get_args(self.field.annotation))
 
 
 def leaves(table: BaseModel, prefix: Key) -> Iterator[Leaf]:
@@ -79,20 +57,6 @@ def leaves(table: BaseModel, prefix: Key) -> Iterator[Leaf]:
             yield from leaves(value, (*prefix, name))
         else:
             yield Leaf((*prefix, name), field, value)
-
-
-def _known() -> list[Key]:
-    return [leaf.key for tier, cls in TIERS.items() for leaf in leaves(cls(), (tier,))]
-
-
-def may_be_empty(field: FieldInfo) -> bool:
-    """Whether the field can be left out, which an empty text stands for."""
-    return type(None) in get_args(field.annotation)
-
-
-def is_secret(field: FieldInfo) -> bool:
-    """Whether the field's value must never be shown."""
-    return SecretStr in (field.annotation, *get_args(field.annotation))
 
 
 def variable(key: Key) -> str:
@@ -109,81 +73,15 @@ def config_path(environ: Mapping[str, str] | None = None) -> Path:
     return Path(home).expanduser() / "updraft" / "config.toml"
 
 
-def environment_layer(environ: Mapping[str, str]) -> Layer:
-    """Values of the `UPDRAFT_*` variables. Raises ConfigError for a variable that names no setting."""
-    known = {variable(key): key for key in _known()}
-    layer: Layer = {}
-    for name in sorted(name for name in environ if name.startswith(PREFIX)):
-        if name in OTHER_VARIABLES:
-            continue
-        if name not in known:
-            raise ConfigError(
-                f"The variable {name} names no setting{_nearest(name, [*known, *OTHER_VARIABLES])}.",
-                remedy="Correct or unset the variable; `updraft config show` lists all settings.",
-            )
-        layer[known[name]] = Given(environ[name], name)
-    return layer
-
-
-def file_layer(path: Path, *, required: bool) -> Layer:
-    """Values of a TOML file; an empty layer if it does not exist and is not required.
-
-    Raises:
-        ConfigError: the file is missing, cannot be read, is not TOML, or has a key that names no setting.
-    """
-    try:
-        data = tomllib.loads(path.read_bytes().decode())
-    except FileNotFoundError as error:
-        if not required:
-            return {}
-        raise ConfigError(
-            f"The configuration file {path} does not exist.", remedy="Create it with `updraft config init`."
-        ) from error
-    except OSError as error:
-        raise ConfigError(f"The configuration file {path} cannot be read: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"The configuration file {path} is not valid TOML: {error}.") from error
-    return dict(_flatten(data, (), _known(), str(path)))
-
-
-def flag_layer(tier: Tier, overrides: Mapping[str, Any]) -> Layer:
-    """Values given in code or by flags; None means not given. Raises ConfigError for unknown names."""
-    return dict(_flatten({tier: overrides}, (), _known(), "flag"))
-
-
-def _flatten(table: Mapping[str, Any], prefix: Key, known: list[Key], place: str) -> Iterator[tuple[Key, Given]]:
-    for name, value in table.items():
-        key = (*prefix, name)
-        if key in known:
-            if value is not None:
-                yield key, Given(value, place)
-            continue
-        if not any(other[: len(key)] == key for other in known):
-            siblings = [".".join(other[: len(key)]) for other in known if other[:-1][: len(prefix)] == prefix]
-            dotted = ".".join(key)
-            raise ConfigError(
-                f"{dotted} in {place} is not a known key{_nearest(dotted, siblings, everything=known)}.",
-                remedy="Correct or remove the key; `updraft config show` lists all settings.",
-            )
-        if isinstance(value, BaseModel):
-            value = {field: getattr(value, field) for field in value.model_fields_set}
-        if value is None:
-            continue
-        if not isinstance(value, Mapping):
-            raise ConfigError(f"{'.'.join(key)} in {place} is {value!r}; it must be a table.")
-        yield from _flatten(value, key, known, place)
-
-
-def _nearest(name: str, candidates: list[str], *, everything: list[Key] | None = None) -> str:
-    """The closest known name as a phrase: among `candidates`, else the same last name anywhere, else nothing."""
+def nearest(name: str, candidates: Iterable[str], elsewhere: Iterable[str] = ()) -> str:
+    """The closest known name as a phrase: among `candidates`, else the same last name `elsewhere`, else nothing."""
+    last = name.rpartition(".")[2]
+    candidates, elsewhere = list(candidates), list(elsewhere)
     # Swapped letters are the commonest slip, and difflib would rather drop one than swap two.
-    found = [other for other in candidates if sorted(other) == sorted(name)] or difflib.get_close_matches(
-        name, list(dict.fromkeys(candidates)), n=1, cutoff=0.6
+    found = (
+        [other for other in candidates if sorted(other) == sorted(name)]
+        or difflib.get_close_matches(name, candidates, n=1, cutoff=0.6)
+        or [other for other in elsewhere if other.rpartition(".")[2] == last]
+        or difflib.get_close_matches(name, elsewhere, n=1, cutoff=0.5)
     )
-    if not found and everything:
-        dotted = [".".join(key) for key in everything]
-        last = name.rpartition(".")[2]
-        found = [other for other in dotted if other.rpartition(".")[2] == last] or difflib.get_close_matches(
-            name, dotted, n=1, cutoff=0.5
-        )
     return f"; the nearest known one is {found[0]}" if found else ""

@@ -160,6 +160,24 @@ class EdgeSettings(TierSettings):
     max_concurrent: int = Field(
         default=64, ge=1, le=10_000, description="Requests in progress at once; more are turned away."
     )
+    insecure: bool = Field(
+        default=False,
+        description="Allow listening beyond this machine without TLS and a token, and sending a token without TLS.",
+    )
+
+    @model_validator(mode="after")
+    def _token_stays_secret(self) -> EdgeSettings:
+        link = self.cloud
+        if link.token is None or link.tls or self.insecure or not link.address or link.address.startswith("unix:"):
+            return self
+        from updraft.transport.address import is_loopback  # its package loads gRPC, which few settings need
+
+        if not is_loopback(link.address.rpartition(":")[0]):
+            raise ValueError(
+                f"cloud.token would go to cloud.address, {link.address}, in clear text: "
+                "set cloud.tls, or insecure to allow it"
+            )
+        return self
 
 
 class CloudSettings(TierSettings):

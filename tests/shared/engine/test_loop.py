@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -57,7 +58,8 @@ def loop(engine: HashEngine) -> Iterator[EngineLoop]:
 
 
 def start(loop: EngineLoop, *tasks: Feeder) -> None:
-    loop.call(lambda: [loop.add(task) for task in tasks]).result(5)
+    for task in tasks:
+        loop.post(partial(loop.add, task))
     for task in tasks:
         assert task.done.wait(5)
 

@@ -1,0 +1,146 @@
+"""`updraft bench edge`: what the agent costs above the loops that it could be replaced with."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from rich.table import Table
+
+from updraft.engine import open_engine
+from updraft.engine.llama_native import ContextOptions
+from updraft.models import resolve
+from updraft_edge.agent import Agent
+
+from .figures import Spread, rate
+from .loops import AgentLoop, BareLoop, HighLevelLoop, Loop, Written
+from .prompts import first_prompts
+from .report import Step, table_of
+from .tiers import chat_tokens, edge_settings, machine_cores
+
+__all__ = ["GOAL", "EdgeBench", "compared"]
+
+GOAL: Final = 0.95  # of either baseline's tokens a second
+_REST_S: Final = 0.05  # idle threads of the last loop spin for a moment
+
+Rounds = Mapping[str, Sequence[float]]
+
+
+@dataclass(frozen=True)
+class EdgeBench:
+    """Agent, bare loop and high-level loop take turns, prompt by prompt, on the same prompts and threads.
+
+    Attributes:
+        sequences: sequences of the agent's engine, as it serves; the loops have one.
+        threads: of each engine; one for each usable core when None.
+    """
+
+    prompts: int = 4
+    tokens: int = 128
+    rounds: int = 7
+    model: str = "smollm2-q4_0"
+    context: int = 1024
+    sequences: int = 8
+    batch_tokens: int = 512
+    threads: int | None = None
+    name = "edge"
+
+    @property
+    def steps(self) -> int:
+        return 1 + self.rounds
+
+    async def measure(self, step: Step) -> dict[str, Any]:
+        threads = self.threads or len(machine_cores())
+        engine = open_engine(
+            self.model,
+            context=self.context,
+            sequences=self.sequences,
+            threads=threads,
+            batch_tokens=self.batch_tokens,
+        )
+        prompts = [chat_tokens(engine, prompt) for prompt in first_prompts(self.prompts)]
+        settings = edge_settings(self.model, address=None, context=self.context, sequences=self.sequences)
+        path, options = resolve(self.model), ContextOptions(self.context, 1, threads, self.batch_tokens, 0)
+        async with AsyncExitStack() as stack:
+            loops: list[Loop] = [
+                AgentLoop(await stack.enter_async_context(Agent(settings, engine=engine))),
+                BareLoop(path, options, engine.info.vocabulary),
+                HighLevelLoop(path, options),
+            ]
+            for loop in loops:
+                stack.callback(loop.close)
+                await loop.write(prompts[0], min(8, self.tokens))
+            step("warmed up")
+            return await self._rounds(loops, prompts, threads, step)
+
+    async def _rounds(self, loops: list[Loop], prompts: list[list[int]], threads: int, step: Step) -> dict[str, Any]:
+        rounds: dict[str, list[float]] = {loop.name: [] for loop in loops}
+        same = {loop.name: 0 for loop in loops}
+        for number in range(self.rounds):
+            written: dict[str, list[Written]] = {loop.name: [] for loop in loops}
+            for place, prompt in enumerate(prompts):
+                first = (number + place) % len(loops)
+                for loop in [*loops[first:], *loops[:first]]:
+                    await asyncio.sleep(_REST_S)
+                    written[loop.name].append(await loop.write(prompt, self.tokens))
+            agents = written[loops[0].name]
+            for loop in loops:
+                rounds[loop.name].append(rate([one.arrivals for one in written[loop.name]]))
+                pairs = zip(written[loop.name], agents, strict=True)
+                same[loop.name] += sum(one.tokens == agent.tokens for one, agent in pairs)
+            step(f"round {number + 1}: " + ", ".join(f"{rounds[loop.name][-1]:.1f}" for loop in loops) + " tokens/s")
+        rows = compared(rounds)
+        for row in rows:
+            row["same_as_agent"] = same[row["loop"]]
+        return {
+            "threads": threads,
+            "texts": self.rounds * len(prompts),
+            "loops": rows,
+            "goal": GOAL,
+            "goal_met": all(row["agent_ratio"]["median"] >= GOAL for row in rows),
+            "passed": same[BareLoop.name] == self.rounds * len(prompts),
+        }
+
+    def tables(self, results: dict[str, Any]) -> list[Table]:
+        rows = [
+            {
+                "loop": row["loop"],
+                "rate": str(Spread(**row["tokens_per_second"])),
+                "ratio": str(Spread(**row["agent_ratio"])),
+                "same": f"{row['same_as_agent']}/{results['texts']}",
+            }
+            for row in results["loops"]
+        ]
+        title = (
+            f"{self.model}, {results['threads']} threads, {self.prompts} prompts x {self.tokens} tokens, "
+            f"{self.rounds} rounds, greedy; after the first token. Goal: agent at least {GOAL:g} of either loop: "
+            f"{'met' if results['goal_met'] else 'missed'}"
+        )
+        columns = {
+            "loop": ("loop", ""),
+            "rate": ("tokens/s: median (range)", ""),
+            "ratio": ("agent / loop, by round", ""),
+            "same": ("same text as agent", ""),
+        }
+        return [table_of(title, rows, columns)]
+
+    def plot(self, results: dict[str, Any], path: Path) -> bool:
+        return False
+
+
+def compared(rounds: Rounds) -> list[dict[str, Any]]:
+    """A row for each loop: the spread of its rates, and of the first loop's rate over its own, round by round."""
+    agent = next(iter(rounds.values()))
+    return [
+        {
+            "loop": name,
+            "rounds": list(rates),
+            "tokens_per_second": asdict(Spread.of(rates)),
+            "agent_ratio": asdict(Spread.of([mine / its for mine, its in zip(agent, rates, strict=True)])),
+        }
+        for name, rates in rounds.items()
+    ]

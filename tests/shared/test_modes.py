@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from updraft.errors import InvalidRequest, UnknownName
+from updraft.modes import Mode, ModeSettings, SpanSettings, parse_settings
+
+
+def test_settings_are_laid_over_the_defaults_field_by_field() -> None:
+    defaults = ModeSettings(mode=Mode.SPAN, span=SpanSettings(window=7, escalate=3.0))
+    parsed = parse_settings({"span": {"escalate": 2.5}}, defaults)
+    assert (parsed.mode, parsed.span.window, parsed.span.escalate) == (Mode.SPAN, 7, 2.5)
+
+
+@pytest.mark.parametrize("mode", ["fast", "", "EDGE", 3, ["draft"], None])
+def test_an_unknown_mode_is_named_with_the_known_ones(mode: Any) -> None:
+    with pytest.raises(UnknownName, match="edge, cloud, draft, span"):
+        parse_settings({"mode": mode})
+
+
+@pytest.mark.parametrize(
+    ("data", "param"),
+    [
+        ("draft", "updraft"),
+        ([], "updraft"),
+        ({"modus": "draft"}, "updraft.modus"),
+        ({"stop": 3}, "updraft.stop"),
+        ({"stop": {"length": 0}}, "updraft.stop.length"),
+        ({"stop": {"shortest": 9, "longest": 3}}, "updraft.stop"),
+        ({"stop": {"risk": 1.5}}, "updraft.stop.risk"),
+        ({"span": {"escalate": float("nan")}}, "updraft.span.escalate"),
+        ({"span": {"escalate": 1.0, "hand_back": 2.0}}, "updraft.span"),
+        ({"span": {"window": -1}}, "updraft.span.window"),
+        ({"local_only": "perhaps"}, "updraft.local_only"),
+    ],
+)
+def test_bad_settings_are_refused_with_the_path_of_the_field(data: Any, param: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        parse_settings(data)
+    assert caught.value.param == param
