@@ -16,7 +16,7 @@ from updraft.engine.llama_native import ContextOptions
 from updraft.models import resolve
 from updraft_edge.agent import Agent
 
-from .figures import Spread, rate
+from .figures import Spread, rate, whole_rate
 from .loops import AgentLoop, BareLoop, HighLevelLoop, Loop, Written
 from .prompts import first_prompts
 from .report import Step, table_of
@@ -79,6 +79,7 @@ class EdgeBench:
 
     async def _rounds(self, loops: list[Loop], prompts: list[list[int]], threads: int, step: Step) -> dict[str, Any]:
         rounds: dict[str, list[float]] = {loop.name: [] for loop in loops}
+        whole: dict[str, list[float]] = {loop.name: [] for loop in loops}
         same = {loop.name: 0 for loop in loops}
         for number in range(self.rounds):
             written: dict[str, list[Written]] = {loop.name: [] for loop in loops}
@@ -89,12 +90,15 @@ class EdgeBench:
                     written[loop.name].append(await loop.write(prompt, self.tokens))
             agents = written[loops[0].name]
             for loop in loops:
-                rounds[loop.name].append(rate([one.arrivals for one in written[loop.name]]))
+                arrivals = [one.arrivals for one in written[loop.name]]
+                rounds[loop.name].append(rate(arrivals))
+                whole[loop.name].append(whole_rate(arrivals))
                 pairs = zip(written[loop.name], agents, strict=True)
                 same[loop.name] += sum(one.tokens == agent.tokens for one, agent in pairs)
             step(f"round {number + 1}: " + ", ".join(f"{rounds[loop.name][-1]:.1f}" for loop in loops) + " tokens/s")
         rows = compared(rounds)
-        for row in rows:
+        for row, all_of_it in zip(rows, compared(whole), strict=True):
+            row["whole_answer"] = all_of_it
             row["same_as_agent"] = same[row["loop"]]
         return {
             "threads": threads,
@@ -111,6 +115,7 @@ class EdgeBench:
                 "loop": row["loop"],
                 "rate": str(Spread(**row["tokens_per_second"])),
                 "ratio": str(Spread(**row["agent_ratio"])),
+                "whole": str(Spread(**row["whole_answer"]["agent_ratio"])),
                 "same": f"{row['same_as_agent']}/{results['texts']}",
             }
             for row in results["loops"]
@@ -124,6 +129,7 @@ class EdgeBench:
             "loop": ("loop", ""),
             "rate": ("tokens/s: median (range)", ""),
             "ratio": ("agent / loop, by round", ""),
+            "whole": ("the same with the prompt", ""),
             "same": ("same text as agent", ""),
         }
         return [table_of(title, rows, columns)]

@@ -13,7 +13,7 @@ import numpy as np
 
 from updraft.generation import Completion, GenerationRequest, Generator
 
-__all__ = ["Observed", "Spread", "observe", "percentile", "rate", "same_answers", "summary"]
+__all__ = ["Observed", "Spread", "observe", "percentile", "rate", "same_answers", "summary", "whole_rate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,12 @@ def rate(arrivals: Sequence[Sequence[float]]) -> float:
     tokens = sum(len(times) - 1 for times in arrivals if times)
     seconds = sum(times[-1] - times[0] for times in arrivals if times)
     return tokens / seconds if seconds > 0.0 else 0.0
+
+
+def whole_rate(arrivals: Sequence[Sequence[float]]) -> float:
+    """Tokens a second from the question to the last token, over several answers; 0 without tokens."""
+    seconds = sum(times[-1] for times in arrivals if times)
+    return sum(map(len, arrivals)) / seconds if seconds > 0.0 else 0.0
 
 
 def same_answers(answers: Sequence[Observed], reference: Sequence[Observed]) -> int:

@@ -28,6 +28,7 @@ from .tiers import machine_cores
 __all__ = ["Bench", "Report", "Step", "cpu_name", "environment", "run", "show", "table_of"]
 
 FORMAT = 1
+FILE_WIDTH = 140  # of tables that go to a file or a pipe
 LIBRARIES = ("llama-cpp-python", "grpcio", "numpy")
 
 Step = Callable[[str], None]
@@ -104,7 +105,8 @@ def run(bench: Bench, *, out: Path) -> Report:
 
 def show(report: Report) -> None:
     """Print the machine and the tables on standard output."""
-    console, machine = Console(highlight=False), report.document["environment"]
+    width = None if sys.stdout.isatty() else FILE_WIDTH
+    console, machine = Console(highlight=False, width=width), report.document["environment"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     lines = (
         f"{machine['date']}  {machine['command']}",

@@ -66,6 +66,7 @@ class Agent:
         self._link: CloudLink | None = None
         if not self.settings.local_only:
             self._link = CloudLink(self.settings.cloud, on_state=lambda state: self.metrics.link(state.value))
+            self._link.greet()
         self._workshop = Workshop(self._loop, self._link)
         self._places = asyncio.Semaphore(engine.max_sequences)
         self._ready = True

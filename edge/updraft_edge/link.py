@@ -35,6 +35,12 @@ class CloudLink:
         self._on_state = on_state or (lambda state: None)
         self._channel: grpc.aio.Channel | None = None
         self._probe: asyncio.Task[None] | None = None
+        self._greeting: asyncio.Task[None] | None = None
+
+    def greet(self) -> None:
+        """Ask the cloud in the background what it serves, so that the first answer finds an open connection."""
+        if self.settings.address is not None and self._greeting is None:
+            self._greeting = asyncio.create_task(self._greet())
 
     async def describe(self) -> pb.DescribeResponse:
         """Ask the cloud what it serves. Raises LinkError or Unauthenticated."""
@@ -76,12 +82,21 @@ class CloudLink:
         self._on_state(self.breaker.state)
 
     async def close(self) -> None:
-        if self._probe is not None:
-            self._probe.cancel()
-            await asyncio.gather(self._probe, return_exceptions=True)
+        for task in (self._probe, self._greeting):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+        self._probe = self._greeting = None
         if self._channel is not None:
             await self._channel.close(grace=None)
             self._channel = None
+
+    async def _greet(self) -> None:
+        try:
+            cloud = await self.describe()
+            log.info("the cloud at %s serves %s", self.settings.address, cloud.model)
+        except UpdraftError as error:
+            log.warning("the cloud at %s does not answer yet: %s", self.settings.address, error.message)
 
     async def _probe_until_back(self) -> None:
         while not self.breaker.closed:

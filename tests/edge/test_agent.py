@@ -229,7 +229,10 @@ async def test_statistics_add_up() -> None:
 
 async def test_info_describes_both_tiers() -> None:
     async with running_cloud(HashEngine()) as cloud, running_agent(edge_engine(), cloud.address) as agent:
+        await until(lambda: agent.link is not None and agent.link.cloud is not None)
         info = agent.info()
         assert info["default_mode"] == "draft"
+        assert isinstance(info["cloud"], dict)
+        assert info["cloud"]["model"] == "hash"
         assert agent.ready
     assert not agent.ready

@@ -85,6 +85,11 @@ class Screen:
                 highlight=False,
             )
 
+    @property
+    def _alive(self) -> bool:
+        """Lines that were shown can be replaced."""
+        return self._console.is_terminal and not self._console.is_dumb_terminal
+
     def show(self, *renderables: RenderableType) -> None:
         if self.quiet:
             return
@@ -101,6 +106,9 @@ class Screen:
     @contextlib.contextmanager
     def waiting(self, text: str) -> Iterator[Callable[[str], None]]:
         """Something without a measure is under way; call the result with another text while it goes on."""
+        if not self._alive:
+            yield lambda line: self._console.print(line, markup=False, soft_wrap=True)
+            return
         with self._console.status(text) as status:
             yield lambda line: status.update(Text(line))
 
@@ -111,7 +119,7 @@ class Screen:
         if self.quiet:
             yield view
             return
-        if self._console.is_terminal and not self._console.is_dumb_terminal:
+        if self._alive:
             with Live(view, console=self._console, refresh_per_second=20):
                 yield view
         else:
@@ -125,7 +133,7 @@ class Screen:
         """A bar of `total` steps; call the result with a step's name when it begins."""
         columns = (TextColumn("  {task.description:<12}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         begun = 0
-        with Progress(*columns, console=self._console, transient=True) as bar:
+        with Progress(*columns, console=self._console, transient=True, disable=not self._alive) as bar:
             task = bar.add_task("", total=total)
 
             def step(name: str) -> None:

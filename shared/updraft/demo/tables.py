@@ -84,7 +84,7 @@ def ways_table(rows: Sequence[WayFigures]) -> Table:
 def findings(rows: Sequence[WayFigures]) -> Iterator[Text]:
     """The table in sentences: how to read it, then one for each row of `draft` and `span`."""
     yield Text(_READING, "dim")
-    for row in rows:
+    for row in sorted(rows, key=lambda row: row.mode):  # `draft` before `span`
         if row.mode == Mode.DRAFT:
             kind = "greedy" if row.temperature == 0 else f"at temperature {row.temperature:g}"
             text = "the cloud's own text" if row.lossless else "NOT THE CLOUD'S OWN TEXT"
