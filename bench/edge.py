@@ -13,6 +13,7 @@ from rich.table import Table
 
 from updraft.engine import open_engine
 from updraft.engine.llama_native import ContextOptions
+from updraft.errors import ConfigError
 from updraft.models import resolve
 from updraft_edge.agent import Agent
 
@@ -49,6 +50,9 @@ class EdgeBench:
     threads: int | None = None
     name = "edge"
 
+    def __post_init__(self) -> None:
+        first_prompts(self.prompts)
+
     @property
     def steps(self) -> int:
         return 1 + self.rounds
@@ -63,6 +67,9 @@ class EdgeBench:
             batch_tokens=self.batch_tokens,
         )
         prompts = [chat_tokens(engine, prompt) for prompt in first_prompts(self.prompts)]
+        if max(map(len, prompts)) + self.tokens > self.context:
+            engine.shutdown()
+            raise ConfigError(f"{self.tokens} tokens after the longest prompt do not fit a context of {self.context}.")
         settings = edge_settings(self.model, address=None, context=self.context, sequences=self.sequences)
         path, options = resolve(self.model), ContextOptions(self.context, 1, threads, self.batch_tokens, 0)
         async with AsyncExitStack() as stack:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from rich.table import Table
 
+from updraft.errors import UnknownName
 from updraft.generation import Generator
 from updraft.modes import Mode, ModeSettings
 from updraft_edge.agent import Agent
@@ -30,18 +31,19 @@ CASES: Final = ("plain", "relay", "together", "cut")
 _CLOUD, _DRAFT = ModeSettings(mode=Mode.CLOUD), ModeSettings(mode=Mode.DRAFT)
 _CUT_ROUND_TRIP_S: Final = 0.02  # long enough that a cut always loses something
 _SETTLE_S: Final = 0.2
+BASELINE: Final = "cloud (baseline)"
 
 COLUMNS: Final = {
     "sampling": ("sampling", ""),
     "case": ("case", ""),
-    "same": ("same text as cloud", ""),
+    "same": ("text as cloud", ""),
     "tokens": ("tokens", ""),
-    "tokens_per_second": ("tok/s", ".1f"),
+    "tokens_per_second": ("tok/s each", ".1f"),
     "cloud_passes_per_token": ("passes/tok", ".3f"),
-    "cloud_positions_per_token": ("positions/tok", ".2f"),
-    "accepted_share": ("accepted", ".0%"),
+    "cloud_positions_per_token": ("pos/tok", ".2f"),
+    "accepted_share": ("acc.", ".0%"),
     "bytes_up_per_token": ("up B/tok", ".1f"),
-    "tcp_up_per_token": ("up TCP B/tok", ".1f"),
+    "tcp_up_per_token": ("TCP", ".1f"),
     "cuts": ("cuts", "d"),
     "reopened": ("reopened", "d"),
     "degraded": ("degraded", "d"),
@@ -84,6 +86,11 @@ class LosslessBench:
     pin: bool = True
     name = "lossless"
 
+    def __post_init__(self) -> None:
+        first_prompts(self.prompts)
+        if unknown := set(self.cases) - set(CASES):
+            raise UnknownName(f"There is no case {min(unknown)!r}; cases are {', '.join(CASES)}.")
+
     @property
     def _samplings(self) -> tuple[_Sampling, ...]:
         greedy, warm = _Sampling("greedy", 0.0, 0), _Sampling(f"T={self.temperature:g}", self.temperature, self.seed)
@@ -94,7 +101,6 @@ class LosslessBench:
         return 1 + len(self._samplings) * self.prompts * (1 + len(self.cases))
 
     async def measure(self, step: Step) -> dict[str, Any]:
-        first_prompts(self.prompts)
         _, cloud_cores = pin_apart(self.pin)
         rows: list[dict[str, Any]] = []
         async with cloud_process(self.cloud_model, context=self.context, cores=cloud_cores) as cloud:
@@ -108,7 +114,7 @@ class LosslessBench:
         run = _Run(self, address, sampling, step)
         async with run.agent() as (agent, _):
             reference = await run.one_by_one(agent, _CLOUD, "cloud")
-        rows = [run.row("cloud (baseline)", reference, reference)]
+        rows = [run.row(BASELINE, reference, reference)]
         for case in self.cases:
             rows.append(await run.case(case, reference))
         return rows
@@ -225,7 +231,7 @@ class _Run:
                 answers.append(await self.answer(agent, _DRAFT, number))
                 cutting.cancel()
                 self._step(f"{self._sampling.name}, cut")
-        return self.row("cut and reopened", answers, reference) | {"cuts": sum(hits)}
+        return self.row("stream cut", answers, reference) | {"cuts": sum(hits)}
 
     def row(self, case: str, answers: list[Observed], reference: list[Observed]) -> dict[str, Any]:
         identical = same_answers(answers, reference)
@@ -250,7 +256,7 @@ async def _cut(relay: Relay, moments: list[float], hits: list[int]) -> None:
 
 def judged(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Each goal with the worst figure of the cases without cuts; none if no such case was run."""
-    drafted = [row for row in rows if row["case"] != "cloud (baseline)" and "cuts" not in row]
+    drafted = [row for row in rows if row["case"] != BASELINE and "cuts" not in row]
     return {
         key: {"limit": limit, "worst": worst, "met": worst <= limit}
         for key, limit in GOALS.items()

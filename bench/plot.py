@@ -34,6 +34,7 @@ def plot_modes(rows: list[dict[str, Any]], path: Path, *, subtitle: str) -> None
     figure.suptitle(f"Modes against the round trip to the cloud\n{subtitle}", fontsize=11)
     _rates(rates, rows)
     _work(work, rows)
+    figure.legend(*rates.get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False)
     figure.savefig(path, metadata={"Software": None})
 
 
@@ -54,8 +55,8 @@ def _rates(axes: Any, rows: list[dict[str, Any]]) -> None:
     axes.set_ylabel("rate after the first token [tokens/s]")
     axes.set_xticks(sorted({row["round_trip_ms"] for row in rows}))
     axes.set_ylim(bottom=0)
+    axes.set_title("what the reader sees", fontsize=10)
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
 
 
 def _work(axes: Any, rows: list[dict[str, Any]]) -> None:
@@ -68,7 +69,9 @@ def _work(axes: Any, rows: list[dict[str, Any]]) -> None:
     axes.set_xticks(range(len(lines)), [name.replace(" ", "\n", 1) for name, _, _ in lines])
     axes.set_ylabel("cloud forward passes per token")
     axes.margins(y=0.12)
+    axes.set_axisbelow(True)
     axes.grid(axis="y", alpha=0.3)
+    axes.set_title("what the cloud computes", fontsize=10)
 
 
 def _lines(rows: list[dict[str, Any]]) -> list[tuple[str, Mode, int]]:

@@ -17,5 +17,5 @@ PROMPTS: Final = (
     "What is the difference between weather and climate?",
 )
 SPAN_PROMPT: Final = PROMPTS[2]
-OUTAGE_PROMPT: Final = "Tell a long story about a balloon that rises through a thunderstorm."
+OUTAGE_PROMPT: Final = "Describe a walk through a forest in autumn."
 WARM_UP_PROMPT: Final = "Say hello."

@@ -36,6 +36,7 @@ __all__ = ["DemoOptions", "run_demo"]
 _CONTEXT: Final = 1024
 _WARM_UP_TOKENS: Final = 8
 _REACH_S: Final = 15.0
+_ONE_NETWORK: Final = "Both are SmolLM2-135M, quantised differently: they stand in for a small and a large model."
 _GREEDY_DRAFT: Final = Way(Mode.DRAFT, 0.0)
 _GREEDY_SPAN: Final = Way(Mode.SPAN, 0.0)
 
@@ -76,7 +77,7 @@ async def run_demo(options: DemoOptions, screen: Screen) -> DemoReport:
         ModelError, MissingExtra: a model cannot be used.
     """
     async with _stage(options, screen) as stage:
-        _show_places(stage, screen)
+        _show_places(stage, options, screen)
         await _show_answers(stage, options, screen)
         ways = await _compare(stage, options, screen)
         outage = await _show_outage(stage, options, screen)
@@ -150,10 +151,13 @@ def _tier(
     return Tier(name, info.quantisation, info.layers, info.weight_bytes, pid, cores, threads, address)
 
 
-def _show_places(stage: _Stage, screen: Screen) -> None:
+def _show_places(stage: _Stage, options: DemoOptions, screen: Screen) -> None:
     screen.show("", Text("Updraft: a small model on the edge and a large one in the cloud write one answer.", "bold"))
     screen.section("What runs where")
     screen.show(place_table(stage.edge_tier, stage.cloud_tier))
+    default = DemoOptions()
+    if (options.edge_model, options.cloud_model) == (default.edge_model, default.cloud_model):
+        screen.show(Text(_ONE_NETWORK, "italic"))
     screen.show(
         Text(f"{stage.split.sentence()} Speed is not the point: watch the passes and the shares.", "italic"),
     )

@@ -22,7 +22,7 @@ _BAD: Final = "bold red"
 
 _READING: Final = (
     "A pass reads the large model's weights once; positions are its arithmetic. Both leave out the prompt. "
-    "Rates and times are medians."
+    "Rates and times are medians; T is the temperature."
 )
 _SERVE: Final = """updraft serve cloud    [dim]# in one terminal, or on another machine[/]
 updraft serve edge     [dim]# in a second one: HTTP on 7070, gRPC on 7071[/]
@@ -43,8 +43,8 @@ answer = client.chat.completions.create(
 
 def place_table(edge: Tier, cloud: Tier) -> Table:
     """What runs where."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for column in ("tier", "model", "weights", "layers", "process", "cores"):
+    table = _table()
+    for column in ("tier", "model", "weights", "process", "cores"):
         table.add_column(column, overflow="fold")
     for name, style, tier in (("edge", "green", edge), ("cloud", "bold cyan", cloud)):
         cores = "any" if tier.cores is None else _ranges(tier.cores)
@@ -52,7 +52,6 @@ def place_table(edge: Tier, cloud: Tier) -> Table:
             Text(name, style),
             escape(tier.model),
             f"{tier.quantisation}, {tier.weight_bytes / 1e6:.0f} MB",
-            str(tier.layers),
             f"{tier.pid}, {tier.address or 'this one'}",
             f"{cores} ({tier.threads} thread{'s' if tier.threads > 1 else ''})",
         )
@@ -61,10 +60,10 @@ def place_table(edge: Tier, cloud: Tier) -> Table:
 
 def ways_table(rows: Sequence[WayFigures]) -> Table:
     """The figures of every way, with a line where the temperature changes."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    table = _table()
     table.add_column("mode")
     for column in (
-        "temp.",
+        "T",
         "tokens\n/s",
         "first\ntoken",
         "cloud\npasses\n/token",
@@ -72,7 +71,7 @@ def ways_table(rows: Sequence[WayFigures]) -> Table:
         "cloud\nshare",
         "bytes\nup\n/token",
         "bytes\ndown\n/token",
-        "same text\nas cloud",
+        "same\ntext as\ncloud",
     ):
         table.add_column(column, justify="right", vertical="bottom", no_wrap=True)
     for row, following in zip(rows, [*rows[1:], None], strict=True):
@@ -135,6 +134,10 @@ def next_steps() -> Panel:
     return Panel(Group(*body), title="What to try next", border_style="cyan", padding=(1, 2))
 
 
+def _table() -> Table:
+    return Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+
+
 def _cells(row: WayFigures) -> list[RenderableType]:
     traffic = [row.cloud_passes_per_token, row.cloud_positions_per_token]
     volume = [row.bytes_up_per_token, row.bytes_down_per_token]
@@ -154,7 +157,7 @@ def _cells(row: WayFigures) -> list[RenderableType]:
         f"{row.cloud_share:.0%}",
         up,
         down,
-        Text("(itself)", "dim") if reference else Text(same, _style(row) if row.mode == Mode.DRAFT else ""),
+        Text("itself", "dim") if reference else Text(same, _style(row) if row.mode == Mode.DRAFT else ""),
     ]
 
 

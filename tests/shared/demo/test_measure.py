@@ -1,19 +1,14 @@
-"""The comparison and the outage on engines without a model; the cloud here is in this process."""
+"""The comparison on engines without a model; the cloud is in this process."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
-from typing import cast
 
 from tests.fakes.engine import HashEngine
 from tests.fakes.tiers import running_agent, running_cloud
-from updraft.cloud_process import CloudProcess
-from updraft.demo.measure import WAYS, completed, measure, request_for
-from updraft.demo.outage import interrupted_answer
+from updraft.demo.measure import WAYS, measure
 from updraft.demo.report import Way
-from updraft.generation import TokenEvent
-from updraft.modes import Mode
 from updraft_cloud.server import CloudServer
 from updraft_edge.agent import Agent
 
@@ -51,42 +46,3 @@ async def test_an_edge_that_disagrees_writes_another_text_and_draft_does_not() -
     same = {(row.mode, row.temperature): row.same_text for row in rows}
     assert same["edge", 0.0] == 0
     assert same["draft", 0.0] == same["draft", 0.8] == 2
-
-
-class StoppedServer:
-    """Stands in for a process: killing it stops the server in this one."""
-
-    def __init__(self, server: CloudServer) -> None:
-        self._server = server
-        self.kills = 0
-
-    async def kill(self) -> None:
-        self.kills += 1
-        await self._server.stop()
-
-
-async def test_tokens_after_the_kill_are_told_apart() -> None:
-    request = request_for(Way(Mode.DRAFT, 0.0), "a long story", 40, ignore_end=True)
-    events: list[TokenEvent] = []
-    killed_at: list[int] = []
-    engine = HashEngine(noise=0.6, own_seed=2)
-    cloud = CloudServerOnce()
-    async with cloud.serving() as server, running_agent(engine, server.address) as agent:
-        expected = await completed(agent, request)
-        process = StoppedServer(server)
-        found = await interrupted_answer(
-            agent,
-            request,
-            cast("CloudProcess", process),
-            kill_after=10,
-            on_token=events.append,
-            on_kill=lambda: killed_at.append(len(events)),
-        )
-        cloud.stopped = True
-    assert process.kills == 1 and killed_at == [10] == [found.killed_after]
-    assert found.completion.degraded and found.completion.statistics.tokens == len(events) == 40
-    kept = len(events) - found.alone
-    assert 10 <= kept < 40
-    assert found.completion.token_ids[:kept] == expected.token_ids[:kept]
-    assert all(event.verified for event in events[:kept]) and not any(event.verified for event in events[kept:])
-    assert found.longest_pause_seconds > 0

@@ -16,7 +16,9 @@ DRAFT = Way(Mode.DRAFT, 0.8)
 def test_what_is_per_token_is_a_total_over_the_total_of_tokens() -> None:
     answers = [
         completion("same", tokens=10, cloud_tokens=2, cloud_passes=4, cloud_positions=20, bytes_up=100, bytes_down=50),
-        completion("other", tokens=30, cloud_tokens=6, cloud_passes=4, cloud_positions=60, bytes_up=700, bytes_down=350),
+        completion(
+            "other", tokens=30, cloud_tokens=6, cloud_passes=4, cloud_positions=60, bytes_up=700, bytes_down=350
+        ),
     ]
     row = figures(DRAFT, answers, [completion("same"), completion("the cloud's")])
     assert (row.mode, row.temperature, row.prompts, row.tokens) == ("draft", 0.8, 2, 40)
@@ -83,7 +85,12 @@ def test_json_holds_the_figures_and_the_verdicts() -> None:
     text = json.dumps(report(way_figures("cloud"), way_figures("draft", same_text=5)).to_json(), allow_nan=False)
     found = json.loads(text)
     assert found["version"] == __version__
-    assert (found["passed"], found["lossless"], found["one_machine"], found["cores_apart"]) == (False, False, True, True)
+    assert (found["passed"], found["lossless"], found["one_machine"], found["cores_apart"]) == (
+        False,
+        False,
+        True,
+        True,
+    )
     assert [(row["mode"], row["same_text"], row["lossless"]) for row in found["modes"]] == [
         ("cloud", 6, True),
         ("draft", 5, False),

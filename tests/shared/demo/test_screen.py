@@ -67,7 +67,9 @@ def test_a_quiet_screen_shows_no_answers() -> None:
     assert file.getvalue() == ""
 
 
-def test_the_picture_holds_each_answer_once_and_fetches_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_picture_holds_each_answer_once_and_fetches_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     where, _ = console(terminal=True)
     screen = Screen(where, capture=True)
@@ -81,7 +83,7 @@ def test_the_picture_holds_each_answer_once_and_fetches_nothing(tmp_path: Path, 
     svg = (tmp_path / "demo.svg").read_text("utf-8")
     text = "".join(ElementTree.fromstring(svg).itertext())  # noqa: S314  # made here
     assert text.count("Because") == 1 and "Heading" in text and "below" in text
-    assert "@font-face" not in svg and "url(\"http" not in svg
+    assert "@font-face" not in svg and 'url("http' not in svg
     assert "[" not in text
 
 

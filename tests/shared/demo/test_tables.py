@@ -31,7 +31,7 @@ def test_the_figures_fit_into_80_columns() -> None:
     assert "…" not in text
     lines = words(text)
     assert ["edge", "0", "31", "300", "ms", "-", "-", "0%", "-", "-", "no", "0/6"] in lines
-    assert ["cloud", "0", "31", "300", "ms", "1.00", "1.00", "100%", "18.0", "23.3", "(itself)"] in lines
+    assert ["cloud", "0", "31", "300", "ms", "1.00", "1.00", "100%", "18.0", "23.3", "itself"] in lines
     assert ["draft", "0", "31", "300", "ms", "0.35", "2.16", "36%", "18.0", "23.3", "yes", "6/6"] in lines
     assert ["draft", "0.8", "31", "1234", "ms", "0.35", "2.16", "36%", "123.4", "23.3", "no", "5/6"] in lines
 
@@ -47,13 +47,9 @@ def test_the_findings_say_when_the_promise_is_broken() -> None:
 
 def test_places_name_models_processes_and_cores() -> None:
     edge = tier("smollm2-q4_0", cores=(0, 1, 2, 5))
-    text = text_of(place_table(edge, tier("smollm2", "127.0.0.1:36363", cores=None)))
-    assert ["edge", "smollm2-q4_0", "Q4_0,", "90", "MB", "30", "123,", "this", "one", "0-2,5", "(1", "thread)"] in words(
-        text
-    )
-    assert ["cloud", "smollm2", "Q4_0,", "90", "MB", "30", "123,", "127.0.0.1:36363", "any", "(1", "thread)"] in words(
-        text
-    )
+    lines = words(text_of(place_table(edge, tier("smollm2", "127.0.0.1:36363", cores=None))))
+    assert ["edge", "smollm2-q4_0", "Q4_0,", "90", "MB", "123,", "this", "one", "0-2,5", "(1", "thread)"] in lines
+    assert ["cloud", "smollm2", "Q4_0,", "90", "MB", "123,", "127.0.0.1:36363", "any", "(1", "thread)"] in lines
 
 
 def test_a_model_name_is_not_read_as_markup() -> None:
