@@ -11,17 +11,14 @@ from typing import Any, Final
 
 from rich.table import Table
 
-from updraft.engine import open_engine
-from updraft.engine.llama_native import ContextOptions
 from updraft.errors import ConfigError
-from updraft.models import resolve
-from updraft_edge.agent import Agent
 
 from .figures import Spread, rate, whole_rate
-from .loops import AgentLoop, BareLoop, HighLevelLoop, Loop, Written
+from .loop_process import LoopProcess
+from .loops import LOOP_NAMES, BareLoop, LoopOptions, Written
 from .prompts import first_prompts
 from .report import Step, table_of
-from .tiers import chat_tokens, edge_settings, machine_cores
+from .tiers import machine_cores
 
 __all__ = ["GOAL", "EdgeBench", "compared"]
 
@@ -34,6 +31,8 @@ Rounds = Mapping[str, Sequence[float]]
 @dataclass(frozen=True)
 class EdgeBench:
     """Agent, bare loop and high-level loop take turns, prompt by prompt, on the same prompts and threads.
+
+    Each has a process of its own, which idles while another writes.
 
     Attributes:
         sequences: sequences of the agent's engine, as it serves; the loops have one.
@@ -59,32 +58,26 @@ class EdgeBench:
 
     async def measure(self, step: Step) -> dict[str, Any]:
         threads = self.threads or len(machine_cores())
-        engine = open_engine(
-            self.model,
-            context=self.context,
-            sequences=self.sequences,
-            threads=threads,
-            batch_tokens=self.batch_tokens,
-        )
-        prompts = [chat_tokens(engine, prompt) for prompt in first_prompts(self.prompts)]
-        if max(map(len, prompts)) + self.tokens > self.context:
-            engine.shutdown()
-            raise ConfigError(f"{self.tokens} tokens after the longest prompt do not fit a context of {self.context}.")
-        settings = edge_settings(self.model, address=None, context=self.context, sequences=self.sequences)
-        path, options = resolve(self.model), ContextOptions(self.context, 1, threads, self.batch_tokens, 0)
+        options = LoopOptions(self.model, self.context, self.sequences, threads, self.batch_tokens)
         async with AsyncExitStack() as stack:
-            loops: list[Loop] = [
-                AgentLoop(await stack.enter_async_context(Agent(settings, engine=engine))),
-                BareLoop(path, options, engine.info.vocabulary),
-                HighLevelLoop(path, options),
-            ]
+            agent, *others = [LoopProcess(kind, options) for kind in LOOP_NAMES]
+            await stack.enter_async_context(agent)
+            prompts = [await agent.encode(prompt) for prompt in first_prompts(self.prompts)]
+            if max(map(len, prompts)) + self.tokens > self.context:
+                raise ConfigError(
+                    f"{self.tokens} tokens after the longest prompt do not fit a context of {self.context}."
+                )
+            for loop in others:
+                await stack.enter_async_context(loop)
+            loops = [agent, *others]
             for loop in loops:
-                stack.callback(loop.close)
                 await loop.write(prompts[0], min(8, self.tokens))
             step("warmed up")
             return await self._rounds(loops, prompts, threads, step)
 
-    async def _rounds(self, loops: list[Loop], prompts: list[list[int]], threads: int, step: Step) -> dict[str, Any]:
+    async def _rounds(
+        self, loops: list[LoopProcess], prompts: list[list[int]], threads: int, step: Step
+    ) -> dict[str, Any]:
         rounds: dict[str, list[float]] = {loop.name: [] for loop in loops}
         whole: dict[str, list[float]] = {loop.name: [] for loop in loops}
         same = {loop.name: 0 for loop in loops}

@@ -1,24 +1,63 @@
-"""Three ways to write a text with one model file: the agent, a bare llama.cpp loop, llama-cpp-python's own loop."""
+"""Three ways to write a text with one model file: the agent, a bare llama.cpp loop, llama-cpp-python's own loop.
+
+`python -m bench.loops KIND` is one of them as a process, see `LoopProcess`. It takes JSON lines on standard input, the
+`LoopOptions` first, answers each on standard output, and ends when standard input closes, even while it writes.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import json
 import math
+import os
+import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 
+from updraft.engine import open_engine
+from updraft.engine.base import Engine
 from updraft.engine.llama_batch import LlamaBatch, RowViews
 from updraft.engine.llama_native import ContextOptions, library, load_model, make_context
-from updraft.errors import EngineFailure
+from updraft.errors import EngineFailure, UpdraftError
 from updraft.generation import GenerationRequest
+from updraft.logging_setup import configure_logging
+from updraft.models import resolve
 from updraft.modes import Mode, ModeSettings, Origin
 from updraft_edge.agent import Agent
 
-__all__ = ["AgentLoop", "BareLoop", "HighLevelLoop", "Loop", "Written"]
+from .tiers import chat_tokens, edge_settings
+
+__all__ = ["LOOP_NAMES", "AgentLoop", "BareLoop", "HighLevelLoop", "Loop", "LoopOptions", "Written"]
+
+
+@dataclass(frozen=True, slots=True)
+class LoopOptions:
+    """What every loop is started with.
+
+    Attributes:
+        model: catalogue name or file.
+        context: tokens of each sequence.
+        sequences: of the agent's engine; the other loops have one.
+        threads: of the engine.
+        batch_tokens: most tokens of one pass.
+    """
+
+    model: str
+    context: int
+    sequences: int
+    threads: int
+    batch_tokens: int
+
+    @property
+    def native(self) -> ContextOptions:
+        """For a context with one sequence, on the CPU."""
+        return ContextOptions(self.context, 1, self.threads, self.batch_tokens, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +77,19 @@ class Loop(Protocol):
         """`count` tokens after the prompt."""
         ...
 
-    def close(self) -> None: ...
-
 
 class AgentLoop:
     """The agent in mode `edge`, every event of it consumed: text, entropy, log-probability and origin computed."""
 
     name = "agent, mode edge"
 
-    def __init__(self, agent: Agent) -> None:
+    def __init__(self, agent: Agent, engine: Engine) -> None:
         self._agent = agent
+        self._engine = engine
+
+    def encode(self, text: str) -> list[int]:
+        """The tokens of a chat with this one message."""
+        return chat_tokens(self._engine, text)
 
     async def write(self, prompt: Sequence[int], count: int) -> Written:
         """Raises RuntimeError if a token comes without its entropy or from elsewhere."""
@@ -66,22 +108,19 @@ class AgentLoop:
                 raise RuntimeError(f"token {event.index} has origin {event.origin} and entropy {event.entropy}")
         return Written(tuple(tokens), tuple(arrivals))
 
-    def close(self) -> None:
-        """The agent belongs to its owner."""
-
 
 class BareLoop:
     """`llama_decode` and the largest logit, nothing else; context flags and batch as the engine's."""
 
     name = "bare llama.cpp loop"
 
-    def __init__(self, path: Path, options: ContextOptions, vocabulary: int) -> None:
+    def __init__(self, options: LoopOptions) -> None:
         self._lib: Any = library()
-        self._model = load_model(path, options.gpu_layers)
-        self._context = make_context(self._model, options)
+        model = load_model(resolve(options.model), options.native.gpu_layers)
+        self._context = make_context(model, options.native)
         self._memory = self._lib.llama_get_memory(self._context)
         self._batch = LlamaBatch(self._lib, options.batch_tokens)
-        self._rows = RowViews(vocabulary)
+        self._rows = RowViews(self._lib.llama_vocab_n_tokens(self._lib.llama_model_get_vocab(model)))
 
     async def write(self, prompt: Sequence[int], count: int) -> Written:
         """Blocks the event loop, so that nothing else runs meanwhile."""
@@ -118,21 +157,17 @@ class BareLoop:
         if status:
             raise EngineFailure(f"llama_decode answered {status}.")
 
-    def close(self) -> None:
-        self._lib.llama_free(self._context)
-        self._lib.llama_model_free(self._model)
-
 
 class HighLevelLoop:
     """`llama_cpp.Llama(...).generate(tokens, temp=0)`, as a program that uses llama-cpp-python would."""
 
     name = "llama-cpp-python generate"
 
-    def __init__(self, path: Path, options: ContextOptions) -> None:
+    def __init__(self, options: LoopOptions) -> None:
         import llama_cpp
 
         self._llama = llama_cpp.Llama(
-            str(path),
+            str(resolve(options.model)),
             n_ctx=options.context,
             n_batch=options.batch_tokens,
             n_ubatch=options.batch_tokens,
@@ -156,5 +191,71 @@ class HighLevelLoop:
                 break
         return Written(tuple(tokens), tuple(arrivals))
 
-    def close(self) -> None:
-        self._llama.close()
+
+LOOP_NAMES: Final = {"agent": AgentLoop.name, "bare": BareLoop.name, "high-level": HighLevelLoop.name}
+
+
+@contextlib.asynccontextmanager
+async def _loop(kind: str, options: LoopOptions) -> AsyncIterator[Loop]:
+    """A loop with its model loaded. Native memory goes with the process, which is the loop's own."""
+    if kind == "agent":
+        sizes: dict[str, Any] = {"context": options.context, "sequences": options.sequences}
+        sizes |= {"threads": options.threads, "batch_tokens": options.batch_tokens}
+        engine = open_engine(options.model, **sizes)
+        async with Agent(edge_settings(options.model, address=None, **sizes), engine=engine) as agent:
+            yield AgentLoop(agent, engine)
+    else:
+        yield BareLoop(options) if kind == "bare" else HighLevelLoop(options)
+
+
+async def _answer(loop: Loop, command: dict[str, Any]) -> dict[str, Any]:
+    if "encode" in command and isinstance(loop, AgentLoop):
+        return {"tokens": loop.encode(command["encode"])}
+    written = await loop.write(command["prompt"], command["count"])
+    return {"tokens": written.tokens, "arrivals": written.arrivals}
+
+
+def _refusal(error: UpdraftError) -> dict[str, Any]:
+    return {"code": error.code, "message": error.message, "remedy": error.remedy}
+
+
+async def _serve(kind: str, answers: int) -> None:
+    """Answer commands; any error but an UpdraftError ends the process, its traceback on standard error."""
+    commands: asyncio.Queue[bytes] = asyncio.Queue()
+    here = asyncio.get_running_loop()
+
+    def read() -> None:
+        with open(0, "rb", closefd=False) as lines:
+            for line in lines:
+                here.call_soon_threadsafe(commands.put_nowait, line)
+        os._exit(0)  # the parent is done with this process, or is no more; there is nothing to save
+
+    def say(answer: dict[str, Any]) -> None:
+        line = json.dumps(answer).encode() + b"\n"
+        while line:
+            line = line[os.write(answers, line) :]
+
+    threading.Thread(target=read, daemon=True).start()
+    try:
+        async with _loop(kind, LoopOptions(**json.loads(await commands.get()))) as loop:
+            say({"ready": loop.name})
+            while True:
+                command = json.loads(await commands.get())
+                try:
+                    say(await _answer(loop, command))
+                except UpdraftError as error:
+                    say(_refusal(error))
+    except UpdraftError as error:
+        say(_refusal(error))
+        raise SystemExit(1) from None
+
+
+def _main() -> None:
+    answers = os.dup(1)
+    os.dup2(2, 1)  # a native library that prints cannot garble an answer
+    configure_logging("warning", "text")
+    asyncio.run(_serve(sys.argv[1], answers))
+
+
+if __name__ == "__main__":
+    _main()

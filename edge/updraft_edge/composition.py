@@ -24,7 +24,7 @@ __all__ = ["Composition", "Workshop"]
 log = logging.getLogger(__name__)
 
 AHEAD_ALONE = 32  # keeps the engine busy while a slow reader takes events
-LINGER_ALONE_S = 0.025  # 40 updates a second: nobody sees more
+LINGER_ALONE_S = 0.045  # over 20 updates a second: text still flows
 AHEAD_SPAN = 4  # whatever is drafted beyond a hand-over is lost
 
 

@@ -40,7 +40,7 @@ class StopSettings(BaseModel):
         "`entropy`.",
     )
     length: int = Field(default=6, ge=1, le=48, description="Run length of the rule `fixed`, tokens.")
-    shortest: int = Field(default=5, ge=1, le=48, description="Shortest run of the rule `risk`, tokens.")
+    shortest: int = Field(default=6, ge=1, le=48, description="Shortest run of the rule `risk`, tokens.")
     longest: int = Field(default=12, ge=1, le=48, description="Longest run of the other rules, tokens.")
     entropy: float = Field(default=2.0, gt=0, le=20, description="Threshold of the rule `entropy`, nats.")
     risk: float | None = Field(

@@ -119,9 +119,10 @@ def _measure(peak: float, shifted: Logits, weights: Logits) -> Distribution:
     total = float(weights.sum())
     if not math.isfinite(total):
         raise InvalidRequest("The model returned logits that are not finite.", remedy="The model file is damaged.")
-    if shifted.min() < -1e4:  # a token at -inf has weight 0 and must add 0, not 0 * -inf
-        shifted = np.maximum(shifted, np.float32(-1e4))
-    spread = float(np.dot(weights, shifted))
+    with np.errstate(invalid="ignore"):
+        spread = float(np.dot(weights, shifted))
+    if math.isnan(spread):  # a token at -inf has weight 0 and must add 0, not 0 * -inf
+        spread = float(np.dot(weights, np.maximum(shifted, np.float32(-1e4))))
     log_total = math.log(total)
     return Distribution(peak + log_total, max(0.0, log_total - spread / total), 1.0 / total)
 

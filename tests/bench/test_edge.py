@@ -1,4 +1,4 @@
-"""The three loops write what they should, and are compared round by round."""
+"""The three loops take turns and are compared round by round."""
 
 from __future__ import annotations
 
@@ -8,14 +8,8 @@ import pytest
 
 from bench.edge import EdgeBench, compared
 from bench.loops import AgentLoop, BareLoop, HighLevelLoop
-from bench.prompts import PROMPTS
-from bench.tiers import chat_tokens
-from tests.fakes.tiers import running_agent
-from updraft.engine import open_engine
-from updraft.engine.llama_native import ContextOptions
-from updraft.errors import ConfigError
-
-OPTIONS = ContextOptions(512, 1, 1, 64, 0)
+from tests import house
+from updraft.errors import ConfigError, ModelNotFound
 
 
 def test_rates_are_compared_round_by_round() -> None:
@@ -24,32 +18,6 @@ def test_rates_are_compared_round_by_round() -> None:
     assert agent["agent_ratio"] == {"median": 1.0, "low": 1.0, "high": 1.0}
     assert bare["agent_ratio"] == {"median": 1.0, "low": 0.5, "high": 1.5}
     assert bare["rounds"] == [100.0, 100.0, 60.0]
-
-
-async def test_agent_and_bare_loop_write_the_same_tokens(tiny_model_path: Path) -> None:
-    engine = open_engine(tiny_model_path, context=512, sequences=2, threads=1)
-    prompt = chat_tokens(engine, PROMPTS[43])
-    assert len(prompt) > OPTIONS.batch_tokens  # so that the bare loop cuts it
-    bare = BareLoop(tiny_model_path, OPTIONS, engine.info.vocabulary)
-    try:
-        async with running_agent(engine, None) as agent:
-            mine = await AgentLoop(agent).write(prompt, 24)
-        first, again = await bare.write(prompt, 24), await bare.write(prompt, 24)
-    finally:
-        bare.close()
-    assert mine.tokens == first.tokens == again.tokens
-    for written in (mine, first):
-        assert len(written.arrivals) == 24 and list(written.arrivals) == sorted(written.arrivals)
-
-
-async def test_the_high_level_loop_writes_as_many_tokens_as_asked(tiny_model_path: Path) -> None:
-    loop = HighLevelLoop(tiny_model_path, OPTIONS)
-    try:
-        first, again = await loop.write(range(10, 30), 12), await loop.write(range(10, 30), 12)
-    finally:
-        loop.close()
-    assert len(first.tokens) == len(first.arrivals) == 12
-    assert first.tokens == again.tokens
 
 
 async def test_a_run_counts_rounds_and_texts(tiny_model_path: Path) -> None:
@@ -68,3 +36,18 @@ async def test_a_run_counts_rounds_and_texts(tiny_model_path: Path) -> None:
 async def test_answers_that_do_not_fit_are_refused(tiny_model_path: Path) -> None:
     with pytest.raises(ConfigError, match="context of 256"):
         await EdgeBench(model=str(tiny_model_path), context=256, tokens=200, threads=1).measure(print)
+
+
+async def test_an_error_of_a_loop_reaches_the_caller(tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFound, match="missing.gguf"):
+        await EdgeBench(model=str(tmp_path / "missing.gguf"), threads=1).measure(print)
+
+
+def test_the_bench_itself_loads_no_model(tiny_model_path: Path) -> None:
+    options = {"prompts": 1, "tokens": 3, "rounds": 1, "model": str(tiny_model_path), "threads": 1, "sequences": 1}
+    code = f"""
+import asyncio
+from bench.edge import EdgeBench
+assert asyncio.run(EdgeBench(**{options!r}).measure(lambda text: None))["passed"]
+"""
+    assert house.loaded_by(code, house.HEAVY) == set()

@@ -83,7 +83,6 @@ class OwnAgent:
         from updraft.models import resolve
 
         resolve(settings.model, progress=lambda line: stderr().print(line, style="dim", markup=False, soft_wrap=True))
-        pin_to_cores(settings.cores)
         self._loop = loop
         self._settings = settings
         self._agent = loop.enter(Agent(settings))
@@ -129,6 +128,7 @@ def open_answerer(
         if running is not None:
             yield running
         else:
+            pin_to_cores(settings.cores)  # before the loop's thread starts: threads inherit it
             yield OwnAgent(stack.enter_context(BackgroundLoop()), settings)
 
 

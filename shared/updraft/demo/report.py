@@ -105,7 +105,6 @@ class Outage:
         reason: code of the error that made the edge go on alone.
         longest_pause_seconds: longest wait for a token after the kill.
         restart_seconds: from starting the cloud to its being ready.
-        reached_seconds: from then until the agent had found it again.
     """
 
     killed_after: int
@@ -116,7 +115,6 @@ class Outage:
     reason: str | None
     longest_pause_seconds: float
     restart_seconds: float
-    reached_seconds: float
     next_tokens: int
     next_cloud_passes: int
     next_degraded: bool

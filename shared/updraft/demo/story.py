@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator
@@ -23,7 +22,6 @@ from updraft.demo.report import DemoReport, Outage, Tier, Way, WayFigures
 from updraft.demo.screen import Screen
 from updraft.demo.tables import findings, next_steps, outage_lines, place_table, ways_table
 from updraft.engine.base import ModelInfo
-from updraft.errors import LinkError
 from updraft.generation import Completion, GenerationRequest
 from updraft.models import read_model_info, resolve
 from updraft.modes import Mode
@@ -35,7 +33,6 @@ __all__ = ["DemoOptions", "run_demo"]
 
 _CONTEXT: Final = 1024
 _WARM_UP_TOKENS: Final = 8
-_REACH_S: Final = 15.0
 _ONE_NETWORK: Final = "Both are SmolLM2-135M, quantised differently: they stand in for a small and a large model."
 _GREEDY_DRAFT: Final = Way(Mode.DRAFT, 0.0)
 _GREEDY_SPAN: Final = Way(Mode.SPAN, 0.0)
@@ -200,7 +197,7 @@ async def _show_outage(stage: _Stage, options: DemoOptions, screen: Screen) -> O
     interrupted = await _interrupted(stage, options, screen)
     with screen.waiting("Starting the cloud again"):
         request = request_for(_GREEDY_DRAFT, PROMPTS[0], options.tokens)
-        outage = await recovery(stage.agent, request, stage.cloud, interrupted, reached=lambda: _reached(stage.agent))
+        outage = await recovery(stage.agent, request, stage.cloud, interrupted)
     screen.show(outage_lines(outage))
     return outage
 
@@ -218,13 +215,3 @@ async def _interrupted(stage: _Stage, options: DemoOptions, screen: Screen) -> I
         )
         view.finish(interrupted.completion)
     return interrupted
-
-
-async def _reached(agent: Agent) -> None:
-    """Wait until the agent's channel has found the restarted cloud; gRPC tries with growing pauses."""
-    async with asyncio.timeout(_REACH_S):
-        while agent.link is not None:
-            with contextlib.suppress(LinkError):
-                await agent.link.describe()
-                return
-            await asyncio.sleep(0.05)

@@ -114,7 +114,7 @@ def outage_lines(outage: Outage) -> Group:
     )
     recovered = Text.assemble(
         ("The cloud is back" if outage.recovered else "NOT RECOVERED", _GOOD if outage.recovered else _BAD),
-        f" (started in {outage.restart_seconds:.1f} s, reached {outage.reached_seconds:.1f} s later). "
+        f" (started in {outage.restart_seconds:.1f} s). "
         f"Next answer: {outage.next_tokens} tokens, {outage.next_cloud_passes} cloud passes, "
         f"degraded: {_yes(outage.next_degraded)}.",
     )

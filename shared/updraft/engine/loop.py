@@ -147,8 +147,9 @@ class EngineLoop:
     def _schedule(self) -> list[tuple[Task, Run]]:
         """Runs for the next pass: by priority, then whoever waited longest; one prefill always gets a place."""
         planned = [(plan[0], served, task, plan[1]) for task, served in self._tasks.items() if (plan := task.plan())]
-        if len(planned) > 1:
-            planned.sort(key=lambda entry: entry[:2])
+        if len(planned) == 1:
+            return [planned[0][2:]]
+        planned.sort(key=lambda entry: entry[:2])
         room = self._pass_tokens
         prefills = [entry for entry in planned if entry[0] is Priority.PREFILL]
         if prefills:

@@ -15,7 +15,7 @@ from updraft.transport.listen import MAX_MESSAGE_BYTES
 __all__ = ["channel_credentials", "channel_options", "open_channel"]
 
 _FIRST_BACKOFF_MS: Final = 100
-_LONGEST_BACKOFF_MS: Final = 2000
+_LONGEST_BACKOFF_MS: Final = 300  # shorter than the patience of a session that opens its stream again
 _CONNECT_TIMEOUT_MS: Final = 2000
 _PING_ANSWER_MS: Final = 5000
 
@@ -23,7 +23,7 @@ _PING_ANSWER_MS: Final = 5000
 def channel_options(
     host: str, *, server_name: str | None = None, keepalive_s: float = 20.0, max_message_bytes: int = MAX_MESSAGE_BYTES
 ) -> list[tuple[str, str | int]]:
-    """gRPC options of a channel to `host`: keepalive, reconnection from 0.1 s to at most 2 s apart, message size."""
+    """gRPC options of a channel to `host`: keepalive, reconnection from 0.1 s to at most 0.3 s apart, message size."""
     options: list[tuple[str, str | int]] = [
         ("grpc.keepalive_time_ms", round(keepalive_s * 1000)),
         ("grpc.keepalive_timeout_ms", _PING_ANSWER_MS),

@@ -51,7 +51,6 @@ def outage(**changes: Any) -> Outage:
         "reason": "cloud_unavailable",
         "longest_pause_seconds": 0.8,
         "restart_seconds": 0.7,
-        "reached_seconds": 0.1,
         "next_tokens": 37,
         "next_cloud_passes": 17,
         "next_degraded": False,

@@ -65,15 +65,6 @@ async def test_what_stood_before_the_kill_stands_and_the_next_answer_is_whole(ti
     events: list[TokenEvent] = []
     killed: list[int | None] = []
 
-    async def reached() -> None:
-        while True:
-            try:
-                assert agent.link is not None
-                await agent.link.describe()
-                return
-            except CloudUnavailable:
-                await asyncio.sleep(0.05)
-
     async with CloudProcess(settings) as process:
         first = process.pid
         link = CloudLinkSettings(address=process.address)
@@ -87,7 +78,7 @@ async def test_what_stood_before_the_kill_stands_and_the_next_answer_is_whole(ti
                 on_token=events.append,
                 on_kill=lambda: killed.append(process.pid),
             )
-            outage = await recovery(agent, request, process, found, reached=reached)
+            outage = await recovery(agent, request, process, found)
             assert process.pid != first
     assert first is not None and gone(first) and killed == [None]
     assert outage.survived and outage.recovered
