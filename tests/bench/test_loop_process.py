@@ -97,8 +97,13 @@ async def test_a_killed_one_is_an_error(tiny_model_path: Path) -> None:
             await loop.write([7, 8], 4)
 
 
-async def test_one_that_cannot_import_shows_why(tiny_model_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "path", [])
+async def test_one_that_cannot_import_shows_why(
+    tiny_model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "python"
+    broken.write_text("#!/bin/sh\necho 'ModuleNotFoundError: no updraft here' >&2\nexit 1\n")
+    broken.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(broken))
     with pytest.raises(EngineFailure, match="ModuleNotFoundError"):
         await LoopProcess("bare", options(tiny_model_path)).start()
 

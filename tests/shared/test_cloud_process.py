@@ -78,8 +78,13 @@ async def test_one_that_is_too_slow_is_ended(tiny_model_path: Path) -> None:
     assert not cloud.running
 
 
-async def test_one_that_dies_at_once_shows_its_log(tiny_model_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "path", [])  # its interpreter finds no updraft
+async def test_one_that_dies_at_once_shows_its_log(
+    tiny_model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "python"
+    broken.write_text("#!/bin/sh\necho 'ModuleNotFoundError: no updraft here' >&2\nexit 1\n")
+    broken.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(broken))
     with pytest.raises(CloudUnavailable, match="updraft"):
         await CloudProcess(settings(tiny_model_path)).start()
 
