@@ -71,7 +71,8 @@ def summary(completion: Completion, *, colour: bool) -> None:
     passes = counts.cloud_passes / counts.tokens if counts.tokens else 0.0
     parts = [
         f"{counts.tokens} tokens in {counts.seconds:.1f} s",
-        f"{counts.tokens_per_second:.1f} tokens/s",
+        # What was drafted while waiting for an absent cloud is committed at once: its rate would say nothing.
+        *([] if completion.degraded else [f"{counts.tokens_per_second:.1f} tokens/s"]),
         f"cloud share {counts.cloud_share:.0%}",
         f"{passes:.2f} cloud passes/token",
         completion.mode,
