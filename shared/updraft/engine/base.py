@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Engine", "FloatRows", "ModelInfo", "Output", "Run", "Tokenizer"]
+__all__ = ["Engine", "FloatRows", "ModelInfo", "Output", "Run", "StageInfo", "StagedEngine", "Tokenizer"]
 
 FloatRows = NDArray[np.float32]
 
@@ -39,9 +39,14 @@ class Run:
     Attributes:
         sequence: the sequence they belong to.
         position: position of the first token; must equal the sequence's cached length.
-        tokens: 1 to `Engine.max_run` token ids.
+        tokens: 1 to `Engine.max_run` token ids; a `StagedEngine` takes none, too, to deepen earlier positions.
         rows: how many of the last tokens need a row of logits (0 to len(tokens)).
         hidden: also return the last layer's normalised hidden state for these rows.
+        depth: deepest stage to compute (`StagedEngine`); None for the whole model. Positions that stopped short of
+            it are caught up in the same pass, so no position ever misses its keys and values.
+        inputs: float32, shape (len(tokens), width): hidden states that enter at stage `entry` in place of the
+            tokens' embeddings (`StagedEngine`).
+        entry: the stage that `inputs` enter; one and the same for all runs of a sequence.
     """
 
     sequence: int
@@ -49,6 +54,9 @@ class Run:
     tokens: Sequence[int]
     rows: int = 0
     hidden: bool = False
+    depth: int | None = None
+    inputs: FloatRows | None = None
+    entry: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,4 +157,39 @@ class Engine(Protocol):
 
     def shutdown(self) -> None:
         """Free native memory; the engine cannot be used afterwards. Safe to call twice."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StageInfo:
+    """A range of layers after which a staged model can stop: `first` to `last` (exclusive), counted from the bottom.
+
+    Attributes:
+        blocks: layers of the exit at its end; 0 for the last stage, which ends in the model's own output.
+    """
+
+    first: int
+    last: int
+    blocks: int
+
+
+@runtime_checkable
+class StagedEngine(Engine, Protocol):
+    """An engine that can stop after any stage and go on later (early exit, CE-CoLLM, arXiv 2411.02829).
+
+    `Run.depth` says how deep a run goes. `length` counts the positions that have passed a sequence's first stage.
+    """
+
+    @property
+    def stages(self) -> Sequence[StageInfo]: ...
+
+    def computed(self, sequence: int, stage: int) -> int:
+        """Positions that have passed `stage`."""
+        ...
+
+    def boundary(self, sequence: int, stage: int, start: int, stop: int) -> FloatRows:
+        """Hidden states between `stage` and the next, shape (stop - start, width); a view valid until `forward`.
+
+        Raises InvalidRequest where they have not been computed.
+        """
         ...
