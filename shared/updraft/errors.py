@@ -12,7 +12,8 @@ UpdraftError
 │   └── InsecureListen
 ├── ModelError                  a model file is missing or not what it says it is
 │   ├── ModelNotFound
-│   └── BadModelFile
+│   ├── BadModelFile
+│   └── WrongTrunk              a rung of the ladder that was trained on another model
 ├── LinkError                   the two tiers cannot work together just now
 │   ├── CloudUnavailable
 │   ├── AgentUnavailable        a program cannot reach its agent
@@ -58,6 +59,7 @@ __all__ = [
     "Unauthenticated",
     "UnknownName",
     "UpdraftError",
+    "WrongTrunk",
     "error_classes",
     "from_code",
 ]
@@ -150,6 +152,11 @@ class ModelNotFound(ModelError):
 class BadModelFile(ModelError):
     code = "bad_model_file"
     default_remedy = "Fetch the file again and compare its digest; it is damaged or not a GGUF model."
+
+
+class WrongTrunk(ModelError):
+    code = "wrong_trunk"
+    default_remedy = "Train the rung on this model, or use the model that the rung was trained on."
 
 
 class LinkError(UpdraftError):

@@ -1,0 +1,160 @@
+"""A rung of the ladder as a GGUF file that llama.cpp runs as an ordinary small model."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from updraft.errors import BadModelFile, ConfigError, EngineFailure
+from updraft.models.gguf_info import read_model_info
+from updraft.models.rungs import Rung, layers_text
+from updraft.models.weights import BLOCK_SUFFIXES, LlamaShape, Weights, permute_heads, read_weights
+
+if TYPE_CHECKING:
+    from gguf import GGUFReader, GGUFWriter
+
+__all__ = ["Quantisation", "export_gguf", "requantise"]
+
+Quantisation = Literal["Q4_0", "Q8_0", "F16"]
+
+_FTYPES = {"F16": 1, "Q4_0": 2, "Q8_0": 7}  # enum llama_ftype
+_TYPE_Q8_0 = 8  # enum ggml_type
+_SLACK_BYTES = 16 << 20
+
+
+def export_gguf(trunk: Path, rung: Rung, target: Path, *, quantisation: Quantisation = "Q4_0") -> None:
+    """Assemble a rung from its trunk.
+
+    Args:
+        trunk: the GGUF that the rung was trained on; its tokenizer and chat template go into the new file.
+        target: the file to make; it appears whole or not at all.
+
+    Raises:
+        WrongTrunk: the rung was trained on another model.
+        BadModelFile: the trunk is not a llama-architecture GGUF, or the rung's tensors do not fit it.
+        ConfigError: the folder cannot be written or is full.
+        EngineFailure: llama.cpp could not quantise it.
+    """
+    weights = read_weights(trunk)
+    rung.check_trunk(weights)
+    if trunk.is_dir():
+        raise BadModelFile(
+            f"{trunk} is a folder; a GGUF is made from a GGUF", remedy="Convert it with llama.cpp first."
+        )
+    room = 2 * (weights.output.size + len(rung.sources) * sum(v.size for v in weights.block(0).values()))
+    whole = _temporary(target, room + _SLACK_BYTES)
+    try:
+        _write(trunk, weights, rung, whole)
+        if quantisation == "F16":
+            whole.replace(target)
+        else:
+            requantise(whole, target, quantisation)
+    except OSError as error:
+        raise _unwritable(target, error) from error
+    finally:
+        whole.unlink(missing_ok=True)
+
+
+def requantise(source: Path, target: Path, quantisation: Quantisation) -> None:
+    """Quantise a GGUF with llama.cpp; embedding and output matrix stay at 8 bits.
+
+    Raises ConfigError if the target cannot be written, EngineFailure if llama.cpp fails.
+    """
+    from updraft.engine.llama_native import library
+
+    lib = library()
+    read_model_info(source)  # range checks before native code reads it
+    made = _temporary(target, source.stat().st_size)
+    params = lib.llama_model_quantize_default_params()
+    params.ftype = _FTYPES[quantisation]
+    params.token_embedding_type = params.output_tensor_type = _TYPE_Q8_0
+    params.allow_requantize = True
+    params.nthread = os.cpu_count() or 1
+    try:
+        status = lib.llama_model_quantize(os.fsencode(source), os.fsencode(made), ctypes.byref(params))
+        if status != 0:
+            raise EngineFailure(f"llama.cpp could not requantise {source} (status {status})")
+        try:
+            read_model_info(made)
+        except BadModelFile as error:
+            raise EngineFailure(f"llama.cpp wrote a damaged file: {error}") from error
+        made.replace(target)  # all at once: another process sees the whole file or none
+    finally:
+        made.unlink(missing_ok=True)
+
+
+def _write(trunk: Path, weights: Weights, rung: Rung, target: Path) -> None:
+    from gguf import GGUFReader, GGUFWriter
+    from gguf.constants import GGMLQuantizationType
+
+    writer = GGUFWriter(str(target), "llama")
+    _copy_fields(GGUFReader(str(trunk)), writer, rung)
+    shape = weights.shape
+    writer.add_tensor("token_embd.weight", weights["model.embed_tokens.weight"].astype(np.float16))
+    if "lm_head.weight" in weights:
+        writer.add_tensor("output.weight", weights["lm_head.weight"].astype(np.float16))
+    writer.add_tensor("output_norm.weight", rung.norm)
+    for index in range(len(rung.sources)):
+        for suffix, values in rung.block(index, weights).items():
+            kind = GGMLQuantizationType.F32 if values.ndim == 1 else GGMLQuantizationType.F16
+            tensor = _as_llama(suffix, values, shape).astype(np.float32 if values.ndim == 1 else np.float16)
+            writer.add_tensor(f"blk.{index}.{BLOCK_SUFFIXES[suffix]}", tensor, raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def _as_llama(suffix: str, values: NDArray[np.float32], shape: LlamaShape) -> NDArray[np.float32]:
+    if suffix == "self_attn.q_proj.weight":
+        return permute_heads(values, shape.heads)
+    return permute_heads(values, shape.kv_heads) if suffix == "self_attn.k_proj.weight" else values
+
+
+def _copy_fields(reader: GGUFReader, writer: GGUFWriter, rung: Rung) -> None:
+    """The trunk's description but for what the rung changes."""
+    from gguf import GGUFValueType
+
+    changed = {
+        "general.name": f"{rung.kind} of {len(rung.sources)} layers ({layers_text(rung.sources)})",
+        "llama.block_count": len(rung.sources),
+    }
+    left_out = ("general.architecture", "general.file_type", "general.quantization_version")
+    for field in reader.fields.values():
+        if field.name.startswith("GGUF.") or field.name in left_out:
+            continue
+        value = changed.get(field.name, field.contents())
+        kind = field.types[0]
+        items = field.types[-1] if kind == GGUFValueType.ARRAY else None
+        writer.add_key_value(field.name, value, kind, sub_type=items)
+
+
+def _temporary(target: Path, room: int) -> Path:
+    """A new file beside the target, which must have room for it."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(target.parent).free
+        if free < room:
+            raise ConfigError(
+                f"{target.parent} has {free >> 20} MiB free; {target.name} needs {room >> 20} MiB to be made",
+                remedy="Free some room, or choose another folder (UPDRAFT_CACHE_DIR for files made on first use).",
+            )
+        handle, name = tempfile.mkstemp(prefix=".making-", suffix=".gguf", dir=target.parent)
+    except OSError as error:
+        raise _unwritable(target, error) from error
+    os.close(handle)
+    return Path(name)
+
+
+def _unwritable(target: Path, error: OSError) -> ConfigError:
+    return ConfigError(
+        f"{target} cannot be written: {error.strerror}",
+        remedy="Choose a folder with room that this user can write (UPDRAFT_CACHE_DIR for files made on first use).",
+    )

@@ -1,0 +1,218 @@
+"""Rungs of the model ladder: what training adds to a trunk, one safetensors file each.
+
+A rung is a small model made of a large one, its *trunk*: some of the trunk's layers as they are, some trained ones, and a
+norm of its own before the trunk's output matrix. Only what was trained is in the file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NoReturn, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from updraft.errors import BadModelFile, ModelNotFound, WrongTrunk
+from updraft.models.weights import BLOCK_SUFFIXES, LlamaShape, Weights
+
+__all__ = ["Precision", "Rung", "layers_text", "read_rung", "write_rung"]
+
+FloatArray = NDArray[np.float32]
+Precision = Literal["int8", "float16", "float32"]
+
+_FORMAT = "updraft-rung-1"
+_SCALE = ".scale"
+_MAX_LAYERS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """A rung of the ladder.
+
+    Attributes:
+        kind: an "exit" is the trunk's first k layers and one trained block, a "student" any layers of it.
+        trunk: fingerprint of the model whose layers it is made of.
+        sources: for each of its layers the trunk layer that it is or, if trained, that it started from.
+        trained: which of its own layers were trained, counted from 0.
+        tensors: float32 arrays: `layers.N.<suffix>` for trained layers, `norm.weight`, `head.*` of an exit's head.
+        facts: what the training run says of it.
+    """
+
+    kind: Literal["exit", "student"]
+    trunk: str
+    sources: tuple[int, ...]
+    trained: frozenset[int]
+    tensors: Mapping[str, FloatArray]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def layer(self) -> int:
+        """How many trunk layers run before an exit's own block."""
+        return len(self.sources) - 1
+
+    @property
+    def norm(self) -> FloatArray:
+        return self.tensors["norm.weight"]
+
+    def block(self, index: int, trunk: Weights) -> dict[str, FloatArray]:
+        """The tensors of one of its layers, by suffix (keys of `BLOCK_SUFFIXES`)."""
+        if index not in self.trained:
+            return trunk.block(self.sources[index])
+        return {suffix: self.tensors[f"layers.{index}.{suffix}"] for suffix in BLOCK_SUFFIXES}
+
+    def check_trunk(self, trunk: Weights) -> None:
+        """Raises WrongTrunk if it was trained on another model, BadModelFile if its tensors do not fit."""
+        if trunk.fingerprint != self.trunk:
+            raise WrongTrunk(
+                f"the {self.kind} was trained on the model {self.trunk[:12]}…, this one is {trunk.fingerprint[:12]}…"
+            )
+        if max(self.sources) >= trunk.shape.layers:
+            raise BadModelFile(f"the {self.kind} uses layer {max(self.sources)} of {trunk.shape.layers}")
+        for name, shape in _shapes(self, trunk.shape).items():
+            if self.tensors[name].shape != shape:
+                raise BadModelFile(f"{name} has the shape {self.tensors[name].shape}, not {shape}")
+
+
+def write_rung(rung: Rung, path: Path, precision: Precision = "int8") -> None:
+    """Write a rung; matrices in `precision` (int8: one float16 scale a row), vectors in float16 or better."""
+    from safetensors.numpy import save
+
+    packed: dict[str, NDArray[Any]] = {}
+    for name, values in rung.tensors.items():
+        if name.startswith("layers.") and values.ndim == 2 and precision == "int8":
+            packed[name], packed[name + _SCALE] = _quantised(values)
+        else:
+            packed[name] = values.astype(np.float32 if precision == "float32" or values.ndim == 1 else np.float16)
+    facts = {
+        "format": _FORMAT,
+        "kind": rung.kind,
+        "trunk": rung.trunk,
+        "sources": json.dumps(rung.sources),
+        "trained": json.dumps(sorted(rung.trained)),
+        "facts": json.dumps(dict(rung.facts)),
+    }
+    _replace(path, save(packed, facts))
+
+
+def read_rung(path: Path) -> Rung:
+    """Read a rung.
+
+    Raises:
+        ModelNotFound: no such file.
+        BadModelFile: not a rung, layers out of range or unordered, tensors missing, unknown or not finite.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    def refuse(reason: str) -> NoReturn:
+        raise BadModelFile(f"{path} is not a rung of a model ladder: {reason}")
+
+    if not path.is_file():
+        raise ModelNotFound(f"there is no rung at {path}")
+    try:
+        with safe_open(path, framework="np") as opened:
+            facts = opened.metadata() or {}
+            packed = {name: np.asarray(opened.get_tensor(name)) for name in opened.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
+        refuse(str(error))
+    if facts.get("format") != _FORMAT:
+        refuse(f"its format is {facts.get('format')!r}, not {_FORMAT!r}")
+    try:
+        rung = Rung(
+            cast("Any", facts["kind"]),
+            facts["trunk"],
+            tuple(json.loads(facts["sources"])),
+            frozenset(json.loads(facts["trained"])),
+            _unpacked(packed),
+            json.loads(facts.get("facts", "{}")),
+        )
+    except (KeyError, ValueError, TypeError) as error:
+        refuse(f"its description has no usable {error}")
+    if reason := _fault(rung):
+        refuse(reason)
+    return rung
+
+
+def _fault(rung: Rung) -> str | None:
+    """What is wrong with a rung's description, if anything."""
+    layers = rung.sources
+    if rung.kind not in ("exit", "student"):
+        return f"its kind is {rung.kind!r}"
+    if not 1 <= len(layers) <= _MAX_LAYERS or not all(type(n) is int and 0 <= n < _MAX_LAYERS for n in layers):
+        return f"its layers {layers!r} are out of range"
+    if list(layers) != sorted(set(layers)):
+        return f"its layers {layers!r} are unordered"
+    if not rung.trained or not rung.trained <= set(range(len(layers))):
+        return "its trained layers are not among its layers"
+    if rung.kind == "exit" and (layers != tuple(range(len(layers))) or rung.trained != {len(layers) - 1}):
+        return "an exit is the trunk's first layers and one trained block"
+    wanted = {f"layers.{n}.{s}" for n in rung.trained for s in BLOCK_SUFFIXES} | {"norm.weight"}
+    names = {name for name in rung.tensors if not name.startswith("head.")}
+    if names != wanted:
+        return f"its tensors differ from what its layers need, first in {min(names ^ wanted)}"
+    broken = [name for name, values in rung.tensors.items() if not np.isfinite(values).all()]
+    return f"{broken[0]} holds numbers that are not finite" if broken else None
+
+
+def _shapes(rung: Rung, shape: LlamaShape) -> dict[str, tuple[int, ...]]:
+    queries, keys = shape.heads * shape.head_size, shape.kv_heads * shape.head_size
+    by_suffix: dict[str, tuple[int, ...]] = {
+        "input_layernorm.weight": (shape.width,),
+        "self_attn.q_proj.weight": (queries, shape.width),
+        "self_attn.k_proj.weight": (keys, shape.width),
+        "self_attn.v_proj.weight": (keys, shape.width),
+        "self_attn.o_proj.weight": (shape.width, queries),
+        "post_attention_layernorm.weight": (shape.width,),
+        "mlp.gate_proj.weight": (shape.feed_forward, shape.width),
+        "mlp.up_proj.weight": (shape.feed_forward, shape.width),
+        "mlp.down_proj.weight": (shape.width, shape.feed_forward),
+    }
+    shapes = {f"layers.{n}.{suffix}": size for n in rung.trained for suffix, size in by_suffix.items()}
+    return {**shapes, "norm.weight": (shape.width,)}
+
+
+def _quantised(values: FloatArray) -> tuple[NDArray[np.int8], NDArray[np.float16]]:
+    # Rounded up to float16, so that no value exceeds 127 scales.
+    scale = np.nextafter((np.abs(values).max(axis=1) / 127).astype(np.float16), np.float16(np.inf))
+    return np.rint(values / scale.astype(np.float32)[:, None]).astype(np.int8), scale
+
+
+def _unpacked(packed: Mapping[str, NDArray[Any]]) -> dict[str, FloatArray]:
+    tensors: dict[str, FloatArray] = {}
+    for name, values in packed.items():
+        if name.endswith(_SCALE):
+            continue
+        tensors[name] = values.astype(np.float32)
+        if values.dtype == np.int8:
+            tensors[name] *= packed[name + _SCALE].astype(np.float32)[:, None]
+    return tensors
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Write a file all at once: a full disk or a lost process leaves the old one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def layers_text(layers: Sequence[int]) -> str:
+    """Layer numbers for people: runs joined, as in `0-3, 28, 29`."""
+    parts: list[str] = []
+    for number in layers:
+        first, _, last = (parts[-1] if parts else "").partition("-")
+        if parts and int(last or first) + 1 == number:
+            parts[-1] = f"{first}-{number}"
+        else:
+            parts.append(str(number))
+    return ", ".join(parts)
