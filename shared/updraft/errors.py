@@ -19,6 +19,7 @@ UpdraftError
 │   ├── AgentUnavailable        a program cannot reach its agent
 │   ├── LateReply
 │   ├── TokenizerMismatch
+│   ├── TrunkMismatch           hidden states that the cloud's model cannot continue from
 │   ├── ProtocolViolation
 │   └── LogMismatch
 ├── Unauthenticated
@@ -56,6 +57,7 @@ __all__ = [
     "ProtocolViolation",
     "RequestTooLarge",
     "TokenizerMismatch",
+    "TrunkMismatch",
     "Unauthenticated",
     "UnknownName",
     "UpdraftError",
@@ -189,6 +191,14 @@ class TokenizerMismatch(LinkError):
     http_status = 409
     retryable = False
     default_remedy = "Use two models of one family: token-level modes need the same tokenizer on both tiers."
+
+
+class TrunkMismatch(LinkError):
+    code = "trunk_mismatch"
+    grpc_status = "FAILED_PRECONDITION"
+    http_status = 409
+    retryable = False
+    default_remedy = "Serve the staged model that the edge holds, or let the edge send tokens: exit.carry = tokens."
 
 
 class ProtocolViolation(LinkError):

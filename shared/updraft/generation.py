@@ -117,7 +117,9 @@ class Statistics:
     cloud_passes: int = 0
     cloud_positions: int = 0
     cloud_prefilled: int = 0
+    cloud_layers: int = 0  # positions x layers that the cloud computed for this answer, prompt included
     bytes_up: int = 0  # gRPC messages with their 5-byte prefix and the 9-byte HTTP/2 frame header
+    hidden_bytes_up: int = 0  # of these, hidden states (mode `exit`)
     bytes_down: int = 0
     round_trips: int = 0
     reopened: int = 0
