@@ -22,8 +22,9 @@ import numpy as np
 
 from updraft.engine import open_engine
 from updraft.engine.base import Engine
+from updraft.engine.checks import ContextOptions
 from updraft.engine.llama_batch import LlamaBatch, RowViews
-from updraft.engine.llama_native import ContextOptions, library, load_model, make_context
+from updraft.engine.llama_native import library, load_model, make_context
 from updraft.errors import EngineFailure, UpdraftError
 from updraft.generation import GenerationRequest
 from updraft.logging_setup import configure_logging

@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from updraft.engine.base import FloatRows, ModelInfo, Output, Run
-from updraft.engine.llama_batch import LlamaBatch, RowViews, checked_tokens, grouped
-from updraft.engine.llama_native import ContextOptions, library, load_model, make_context
-from updraft.engine.llama_state import pack_state, read_sequence, unpack_state, write_sequence
+from updraft.engine.checks import ContextOptions, checked_tokens
+from updraft.engine.llama_batch import LlamaBatch, RowViews, grouped
+from updraft.engine.llama_native import library, load_model, make_context
+from updraft.engine.llama_state import read_sequence, write_sequence
 from updraft.engine.llama_tokenizer import LlamaTokenizer
+from updraft.engine.saved_state import pack_state, unpack_state
 from updraft.errors import EngineFailure, InvalidRequest, Overloaded, PromptTooLong
 from updraft.models.gguf_info import read_model_info
 
@@ -206,6 +208,9 @@ class LlamaEngine:
             and 0 <= rows <= 1
             and type(token) is int
             and 0 <= token < self._vocabulary
+            and run.depth is None
+            and run.inputs is None
+            and run.entry == 0
         ):
             self._check(run)  # raises with the reason, or the token is an integer of another type
         self._batch.fill_one(sequence, position, token, rows)
@@ -268,6 +273,8 @@ class LlamaEngine:
         return self._rows.view(self._lib.llama_get_logits(self._native), rows)
 
     def _check(self, run: Run) -> NDArray[np.int32]:
+        if run.depth is not None or run.inputs is not None or run.entry:
+            raise InvalidRequest("llama.cpp computes a model whole: a run can have no depth, inputs or entry")
         return checked_tokens(
             run,
             length=self.length(run.sequence),

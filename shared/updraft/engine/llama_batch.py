@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from updraft.engine.base import FloatRows, Run
-from updraft.errors import InvalidRequest, PromptTooLong
 
-__all__ = ["LlamaBatch", "RowViews", "checked_tokens", "grouped"]
+__all__ = ["LlamaBatch", "RowViews", "grouped"]
 
 
 class LlamaBatch:
@@ -81,31 +80,6 @@ class RowViews:
             self._last.flags.writeable = False
             self._key = key
         return self._last
-
-
-def checked_tokens(run: Run, *, length: int, context: int, max_run: int, vocabulary: int) -> NDArray[np.int32]:
-    """The run's token ids, once nothing in the run is out of range; `length` is what its sequence holds.
-
-    Raises:
-        InvalidRequest: with the value that was given and the limit.
-    """
-    count = len(run.tokens)
-    if not 1 <= count <= max_run:
-        raise InvalidRequest(f"a run holds {count} tokens; it must be 1 to {max_run}")
-    if run.position != length:
-        raise InvalidRequest(f"a run starts at {run.position}, but sequence {run.sequence} holds {length} tokens")
-    if length + count > context:
-        raise PromptTooLong(f"{length} + {count} tokens do not fit a context of {context}")
-    if not 0 <= run.rows <= count:
-        raise InvalidRequest(f"{run.rows} rows asked of a run of {count} tokens")
-    tokens = np.asarray(run.tokens)
-    if tokens.ndim != 1 or tokens.dtype.kind not in "iu":
-        raise InvalidRequest("token ids must be whole numbers")
-    low, high = int(tokens.min()), int(tokens.max())
-    if low < 0 or high >= vocabulary:
-        wrong = low if low < 0 else high
-        raise InvalidRequest(f"token {wrong} is not in the vocabulary of {vocabulary} tokens")
-    return tokens.astype(np.int32)
 
 
 def grouped(order: Sequence[int], sizes: Sequence[int], capacity: int) -> Iterator[list[int]]:

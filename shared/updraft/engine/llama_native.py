@@ -7,13 +7,13 @@ import functools
 import logging
 import os
 from collections import deque
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from updraft.errors import BadModelFile, ConfigError, EngineFailure, MissingExtra
+from updraft.engine.checks import ContextOptions
+from updraft.errors import BadModelFile, EngineFailure, MissingExtra
 
-__all__ = ["ContextOptions", "library", "load_model", "make_context"]
+__all__ = ["library", "load_model", "make_context"]
 
 _log = logging.getLogger("updraft.llama")
 _LEVELS = {3: logging.WARNING, 4: logging.ERROR}  # enum ggml_log_level
@@ -24,36 +24,6 @@ _recent: deque[str] = deque(maxlen=8)  # the reason for a failed load stands in 
 # every pass takes the same kernel: bit-exact at every position, and on the CPU not slower.
 _F16, _BF16 = 1, 30
 _FLASH_ATTENTION_ON = 1
-
-
-@dataclass(frozen=True, slots=True)
-class ContextOptions:
-    """What a llama.cpp context is made with; counts of tokens, sequences and threads."""
-
-    context: int
-    sequences: int
-    threads: int
-    batch_tokens: int
-    gpu_layers: int
-
-    def check(self, model_context: int) -> None:
-        """Refuse values that native code would not survive or would silently change.
-
-        Raises:
-            ConfigError: a value out of range.
-        """
-        for name, value, low, high in (
-            ("context", self.context, 1, model_context),
-            ("sequences", self.sequences, 1, 256),
-            ("threads", self.threads, 1, 512),
-            ("batch_tokens", self.batch_tokens, 1, 8192),
-            ("gpu_layers", self.gpu_layers, -1, 10_000),
-        ):
-            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-                raise ConfigError(
-                    f"{name} is {value!r}, and must be a whole number from {low} to {high} for this model",
-                    remedy=f"Set {name} to a value from {low} to {high}.",
-                )
 
 
 def _forward_log(level: int, text: bytes | None, _data: object) -> None:

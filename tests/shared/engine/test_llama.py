@@ -234,8 +234,12 @@ GOOD = Run(0, 3, [1, 2, 3], rows=1)
         replace(GOOD, tokens=["1"]),  # type: ignore[list-item]
         replace(GOOD, tokens=[1], rows=2),
         replace(GOOD, sequence=1, position=-1, tokens=[1]),
+        replace(GOOD, depth=0),
+        replace(GOOD, tokens=[1], depth=0),
+        replace(GOOD, tokens=[1], entry=1),
+        replace(GOOD, inputs=np.zeros((3, 64), np.float32)),
     ],
-    ids=lambda run: f"{run.sequence}-{run.position}-{str(run.tokens)[:20]}-{run.rows}",
+    ids=lambda run: f"{run.sequence}-{run.position}-{str(run.tokens)[:20]}-{run.rows}-{run.depth}-{run.entry}",
 )
 def test_bad_runs_are_refused_and_change_nothing(engine: LlamaEngine, reference: FloatRows, run: Run) -> None:
     good, other = _filled(engine, 3), _filled(engine, 3)
