@@ -17,6 +17,7 @@ from updraft.errors import CloudUnavailable, LateReply, Overloaded, ProtocolViol
 from updraft.v1 import collaboration_pb2 as pb
 from updraft.v1 import collaboration_pb2_grpc
 from updraft_cloud import wire
+from updraft_cloud.pending_states import entry_stages
 from updraft_cloud.session import Session as OpenSession
 
 __all__ = ["CollaborationService", "ServiceLimits"]
@@ -44,7 +45,9 @@ class CollaborationService(collaboration_pb2_grpc.CollaborationServicer):
         self._limits = limits
         engine = loop.engine
         # A draft needs a row for the token before it and one for each of its own.
-        self._wire_limits = wire.Limits(engine.info.vocabulary, engine.context, engine.max_run - 1)
+        self._boundaries = tuple(entry_stages(engine))
+        width = engine.info.width if self._boundaries else 0
+        self._wire_limits = wire.Limits(engine.info.vocabulary, engine.context, engine.max_run - 1, width)
         self._places = asyncio.Semaphore(engine.max_sequences)
         self._streams: set[_Stream] = set()
         self._draining = False
@@ -66,6 +69,8 @@ class CollaborationService(collaboration_pb2_grpc.CollaborationServicer):
             version=__version__,
             layers=info.layers,
             weight_bytes=info.weight_bytes,
+            boundaries=self._boundaries,
+            width=info.width,
         )
 
     async def Session(self, frames: AsyncIterator[pb.EdgeFrame], context: Context) -> None:
@@ -98,7 +103,7 @@ class CollaborationService(collaboration_pb2_grpc.CollaborationServicer):
             raise Overloaded(f"{self._limits.max_sessions} sessions are open, which is the most this cloud takes.")
         stream.admitted = True
         info = self._loop.engine.info
-        opening.check_model(info)
+        opening.check_model(info, self._boundaries)
         await stream.send(wire.opened_frame(stream.name, info, self._wire_limits))
         if self._places.locked():
             await stream.send(wire.notice_frame(pb.Notice.KIND_SLOW_DOWN, "All places are taken; the session waits."))
@@ -217,6 +222,8 @@ class _Stream:
                         session.take_draft(frame)
                     case wire.TakeOver():
                         session.take_over(frame)
+                    case wire.Hidden():
+                        session.take_hidden(frame)
                     case wire.Cancel():
                         session.cancel()
                     case _:

@@ -14,6 +14,7 @@ from updraft.token_log import TokenLog
 from updraft.v1 import collaboration_pb2 as pb
 from updraft_cloud import wire
 from updraft_cloud.acceptance import AcceptanceRule, Lossless
+from updraft_cloud.pending_states import PendingStates, entry_stages
 
 __all__ = ["Session"]
 
@@ -48,6 +49,9 @@ class Session:
         self._job: _Verification | _Writing | None = None
         self._spent = pb.Spent()
         self._job_started = 0.0
+        entry = opening.entry
+        self._states = None if entry is None else PendingStates(entry, entry_stages(engine)[entry.layers])
+        self._layers = engine.info.layers - (0 if entry is None else entry.layers)
         self.sequence = engine.open()
 
     @property
@@ -59,12 +63,29 @@ class Session:
         """Start judging a draft. Raises LogMismatch or ProtocolViolation if it does not fit the log."""
         self._agree(draft)
         room = self._most - self.log.generated_length
-        self._start(_Verification(draft.run[: max(0, room - 1)]))
+        run = draft.run[: max(0, room - 1)]
+        if self._states is not None and self._states.end < len(self.log) + len(run):
+            raise ProtocolViolation(
+                f"Hidden states have arrived for {self._states.end} positions of {len(self.log) + len(run)}."
+            )
+        self._start(_Verification(run))
 
     def take_over(self, frame: wire.TakeOver) -> None:
         """Start writing a span. Raises LogMismatch or ProtocolViolation if the frame does not fit the log."""
+        if self._states is not None:
+            raise ProtocolViolation("A session of hidden states writes no spans: the tokens of one have no states.")
         self._agree(frame)
         self._start(_Writing(frame.hand_back, frame.max_tokens))
+
+    def take_hidden(self, frame: wire.Hidden) -> None:
+        """Keep hidden states for later. Raises ProtocolViolation if they do not follow those before."""
+        if self._states is None:
+            raise ProtocolViolation("Hidden states arrived in a session that was not opened for them.")
+        if isinstance(self._job, _Verification) and frame.position < len(self.log) + len(self._job.run):
+            raise ProtocolViolation("Hidden states arrived for positions of a draft that is being judged.")
+        self._states.take(frame)
+        if frame.position < self._engine.length(self.sequence):
+            self._engine.truncate(self.sequence, frame.position)
 
     def cancel(self) -> None:
         """Stop a span; a verdict under way is let go to its end, since the edge waits for it."""
@@ -82,18 +103,22 @@ class Session:
         log, job = self.log.tokens, self._job
         if job is None:
             # Compute ahead of the next frame, but leave the last token: its row is what the frame will ask for.
-            if self._engine.length(self.sequence) >= len(log) - 1:
+            ready = len(log) - 1 if self._states is None else min(len(log) - 1, self._states.end)
+            if self._engine.length(self.sequence) >= ready:
                 return None
-            return Priority.PREFILL, next_run(self._engine, self.sequence, log[:-1], 0, self._chunk)
+            return Priority.PREFILL, self._next_run(log[:ready], 0)
         if isinstance(job, _Verification):
-            run = next_run(self._engine, self.sequence, log + job.run, len(job.run) + 1, self._chunk)
+            run = self._next_run(log + job.run, len(job.run) + 1)
             return (Priority.VERIFY if run.rows else Priority.PREFILL), run
-        run = next_run(self._engine, self.sequence, log, 1, self._chunk)
+        run = self._next_run(log, 1)
         return (Priority.WRITE if run.rows else Priority.PREFILL), run
 
     def consume(self, run: Run, output: Output) -> None:
         prompt_part = max(0, min(len(self.log) - 1, run.position + len(run.tokens)) - run.position)
         self._spent.prefilled += prompt_part
+        self._spent.layers += len(run.tokens) * self._layers
+        if self._states is not None:
+            self._states.release(run.position + len(run.tokens))
         if not run.rows:
             return
         self._spent.passes += 1
@@ -106,6 +131,10 @@ class Session:
     def fail(self, error: UpdraftError) -> None:
         self._job = None
         self._emit(wire.error_frame(error))
+
+    def _next_run(self, tokens: list[int], rows: int) -> Run:
+        run = next_run(self._engine, self.sequence, tokens, rows, self._chunk)
+        return run if self._states is None else self._states.enter(run)
 
     def _start(self, job: _Verification | _Writing) -> None:
         if self._job is not None:
@@ -147,6 +176,8 @@ class Session:
             if own or end:
                 break
         self._engine.truncate(self.sequence, min(self._engine.length(self.sequence), start + accepted))
+        if self._states is not None:
+            self._states.forget(start + accepted)
         verdict = pb.Verdict(
             position=len(self.log),
             accepted=accepted,

@@ -7,11 +7,21 @@ for the session to say.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from updraft.engine.base import ModelInfo
-from updraft.errors import InvalidRequest, PromptTooLong, ProtocolViolation, TokenizerMismatch, UpdraftError
+import numpy as np
+
+from updraft.engine.base import FloatRows, ModelInfo
+from updraft.errors import (
+    InvalidRequest,
+    PromptTooLong,
+    ProtocolViolation,
+    TokenizerMismatch,
+    TrunkMismatch,
+    UpdraftError,
+)
+from updraft.exits.carry import Carry, Packed, unpack
 from updraft.sampling import MAX_TOP_LOGPROBS, Sampled, SamplingParams
 from updraft.sampling_wire import sampling_from_proto
 from updraft.v1 import collaboration_pb2 as pb
@@ -23,6 +33,8 @@ __all__ = [
     "Draft",
     "Frame",
     "HandBack",
+    "Hidden",
+    "HiddenEntry",
     "Limits",
     "Open",
     "TakeOver",
@@ -36,14 +48,29 @@ __all__ = [
 MAX_WINDOW = 256
 MAX_STOP_TOKENS = 64
 
+_CARRIES: dict[int, Carry] = {pb.CARRY_FLOAT32: "float32", pb.CARRY_FLOAT16: "float16", pb.CARRY_INT8: "int8"}
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a frame may hold: vocabulary and context in ids and tokens, `max_draft` tokens in a run."""
+    """What a frame may hold: vocabulary and context in ids and tokens, `max_draft` tokens in a run.
+
+    `width` is that of hidden states, 0 where the model takes none.
+    """
 
     vocabulary: int
     context: int
     max_draft: int
+    width: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class HiddenEntry:
+    """How a session's hidden states travel, and after how many layers of which staged model they were taken."""
+
+    layers: int
+    carry: Carry
+    fingerprint: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +85,13 @@ class Open:
     report: bool
     top_logprobs: int
     ignore_end: bool
+    entry: HiddenEntry | None = None
 
-    def check_model(self, info: ModelInfo) -> None:
-        """Refuse an edge that speaks another tokenizer or insists on another model."""
+    def check_model(self, info: ModelInfo, boundaries: Collection[int] = ()) -> None:
+        """Refuse an edge that speaks another tokenizer, insists on another model, or whose hidden states do not fit.
+
+        `boundaries` are the numbers of layers after which this model takes them.
+        """
         if self.tokenizer_hash != info.tokenizer_hash:
             raise TokenizerMismatch(
                 f"The edge's tokenizer {self.tokenizer_hash[:12]!r} is not the cloud's {info.tokenizer_hash[:12]!r}."
@@ -69,6 +100,23 @@ class Open:
             raise InvalidRequest(
                 f"The session asks for model {self.fingerprint[:12]!r}; this cloud serves {info.fingerprint[:12]!r}."
             )
+        if self.entry is not None:
+            _check_entry(self.entry, info, boundaries)
+
+
+def _check_entry(entry: HiddenEntry, info: ModelInfo, boundaries: Collection[int]) -> None:
+    if not boundaries:
+        raise TrunkMismatch(f"This cloud serves {info.name}, which has no stages: hidden states cannot enter it.")
+    if entry.fingerprint != info.fingerprint:
+        raise TrunkMismatch(
+            f"The edge's hidden states are of model {entry.fingerprint[:12]!r}; this cloud serves "
+            f"{info.fingerprint[:12]!r}."
+        )
+    if entry.layers not in boundaries:
+        known = ", ".join(map(str, boundaries))
+        raise TrunkMismatch(
+            f"The edge's hidden states come after {entry.layers} layers; this cloud takes them after {known}."
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +145,15 @@ class TakeOver:
 
 
 @dataclass(frozen=True, slots=True)
+class Hidden:
+    """Hidden states, float32, shape (count, width), of the positions from `position` on."""
+
+    position: int
+    carry: Carry
+    states: FloatRows
+
+
+@dataclass(frozen=True, slots=True)
 class Cancel:
     pass
 
@@ -106,7 +163,7 @@ class Close:
     pass
 
 
-Frame = Open | Draft | TakeOver | Cancel | Close
+Frame = Open | Draft | TakeOver | Hidden | Cancel | Close
 
 
 def read_frame(message: pb.EdgeFrame, limits: Limits) -> Frame:
@@ -128,6 +185,8 @@ def read_frame(message: pb.EdgeFrame, limits: Limits) -> Frame:
             take = message.take_over
             hand_back = _read_hand_back(take.hand_back) if take.HasField("hand_back") else None
             return TakeOver(take.position, _committed(take, limits), take.log_hash, take.max_tokens, hand_back)
+        case "hidden":
+            return _read_hidden(message.hidden, limits)
         case "cancel":
             return Cancel()
         case "close":
@@ -162,7 +221,33 @@ def _read_open(message: pb.Open, limits: Limits) -> Open:
         report=message.report,
         top_logprobs=message.top_logprobs,
         ignore_end=message.ignore_end,
+        entry=_read_entry(message.entry) if message.HasField("entry") else None,
     )
+
+
+def _read_entry(message: pb.HiddenEntry) -> HiddenEntry:
+    return HiddenEntry(message.layers, _read_carry(message.carry), message.fingerprint)
+
+
+def _read_carry(value: int) -> Carry:
+    if value not in _CARRIES:
+        raise ProtocolViolation(
+            f"Hidden states of precision {value}; it must be one of {', '.join(map(str, _CARRIES))}."
+        )
+    return _CARRIES[value]
+
+
+def _read_hidden(message: pb.Hidden, limits: Limits) -> Hidden:
+    carry = _read_carry(message.carry)
+    if message.width != limits.width:
+        raise ProtocolViolation(f"Hidden states of width {message.width}; this cloud's model has {limits.width}.")
+    if not message.count or message.position + message.count > limits.context:
+        raise ProtocolViolation(
+            f"{message.count} hidden states from position {message.position}; the context holds {limits.context}."
+        )
+    scales = np.array(message.scales, np.float32)
+    states = unpack(Packed(carry, message.count, message.width, message.data, scales))
+    return Hidden(message.position, carry, states)
 
 
 def _read_hand_back(message: pb.HandBack) -> HandBack:

@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import grpc
 import grpc.aio
 
+from updraft.engine.base import FloatRows
 from updraft.errors import (
     CloudUnavailable,
     LateReply,
@@ -27,8 +27,10 @@ from updraft.token_log import TokenLog
 from updraft.transport import error_from_rpc
 from updraft.v1 import collaboration_pb2 as pb
 from updraft_edge import wire
+from updraft_edge.hidden_upload import HiddenUpload
 from updraft_edge.link import CloudLink
 from updraft_edge.seams import HandOver
+from updraft_edge.span_progress import SpanProgress
 
 __all__ = ["CloudSession"]
 
@@ -60,25 +62,43 @@ class CloudSession:
         self._opened = False
         self._opening_now: asyncio.Task[None] | None = None
         self._settings = link.settings
+        self._states = None if opening.hidden is None else HiddenUpload(opening.hidden)
+        self._sending: asyncio.Task[None] | None = None
+        self._writing = asyncio.Lock()  # frames keep their order, and gRPC takes one write at a time
 
     def prepare(self) -> None:
         """Begin opening the session, so that the cloud computes the prompt while the edge drafts."""
         self._opening_now = asyncio.create_task(self._open_early())
 
+    def upload(self, position: int, states: FloatRows) -> None:
+        """Send hidden states ahead, shape (count, width), of the log's tokens from `position` on.
+
+        They replace those sent before from there on, and are kept to be sent again after a loss. Never waits and raises
+        nothing: a lost link shows at the next `verify`. Ignored in a session that was not opened for them.
+        """
+        if self._states is not None:
+            self._states.add(position, states)
+            self._send_ahead()
+
     async def verify(self, run: Sequence[int]) -> wire.Verdict:
-        """A verdict on `run` after the log.
+        """A verdict on `run` after the log, once all hidden states before it are sent, if any are.
 
         Raises:
             LinkError, Overloaded: the cloud is away or late, also after opening the session again.
+            InvalidRequest: the hidden states are not finite.
             UpdraftError: the cloud refuses the session.
         """
 
         async def attempt() -> wire.Verdict:
             await self._ensure_open()
+            if self._states is not None:
+                await self._states.flush(self._write)
             await self._write(wire.draft_frame(self._log, self._synced, run))
             frame = await self._read_until("verdict")
             verdict = wire.read_verdict(frame.verdict, self._log, run)
             self._synced = frame.verdict.position
+            if self._states is not None:
+                self._states.rewind(len(self._log) + verdict.accepted)
             self._count(verdict.spent)
             return verdict
 
@@ -93,7 +113,7 @@ class CloudSession:
 
         Raises as `verify` does.
         """
-        progress = _SpanProgress(condition)
+        progress = SpanProgress(condition)
 
         async def begin() -> None:
             await self._ensure_open()
@@ -122,18 +142,19 @@ class CloudSession:
         self._cancel_opening()
         if self._call is None:
             return
-        call, self._call = self._call, None
-        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError, TimeoutError):
-            self._sent += 1
-            message = pb.EdgeFrame(sequence=self._sent, close=pb.Close())
-            self._statistics.bytes_up += message.ByteSize() + wire.FRAME_OVERHEAD
-            await asyncio.wait_for(call.write(message), 0.2)
+        self._states = None
+        call = self._call
+        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError, TimeoutError, UpdraftError):
+            await asyncio.wait_for(self._put(pb.EdgeFrame(close=pb.Close())), 0.2)
             await asyncio.wait_for(call.done_writing(), 0.2)
-        call.cancel()
+        self.abandon()
 
     def abandon(self) -> None:
         """Drop the stream without a word: it is lost, or the answer is finished without the cloud."""
         self._cancel_opening()
+        if self._sending is not None:
+            self._sending.cancel()
+            self._sending = None
         if self._call is not None:
             self._call.cancel()
             self._call = None
@@ -141,9 +162,22 @@ class CloudSession:
     async def _open_early(self) -> None:
         with contextlib.suppress(UpdraftError):  # whoever needs the session meets the error again
             await self._ensure_open()
+            self._send_ahead()
             return
         self._opening_now = None
         self.abandon()
+
+    def _send_ahead(self) -> None:
+        """Write what is left of the hidden states while the edge goes on computing."""
+        if self._states is None or self._call is None or not self._states.behind:
+            return
+        if self._sending is None or self._sending.done():
+            self._sending = asyncio.create_task(self._send_states(self._states))
+
+    async def _send_states(self, states: HiddenUpload) -> None:
+        # No timeout: whoever needs an answer has one, and meets the stream's error again.
+        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError, UpdraftError):
+            await states.flush(self._put)
 
     async def _opening_done(self) -> None:
         if self._opening_now is not None:
@@ -185,19 +219,29 @@ class CloudSession:
             return
         if self._sent:
             self._statistics.reopened += 1
+        if self._states is not None:
+            self._states.rewind(0)
         self._call = self._link.stub().Session(metadata=self._link.metadata())
         self._sent = self._received = 0
         self._opened = False
+        self._synced = len(self._log)  # before the write, during which the edge may commit tokens alone
         await self._write(wire.open_frame(self._opening, self._log))
-        self._synced = len(self._log)
+
+    async def _put(self, frame: pb.EdgeFrame) -> None:
+        """Number a frame and write it after those that wait."""
+        async with self._writing:
+            call = self._open_call()
+            self._sent += 1
+            frame.sequence = self._sent
+            await call.write(frame)
+        size = frame.ByteSize() + wire.FRAME_OVERHEAD
+        self._statistics.bytes_up += size
+        if frame.HasField("hidden"):
+            self._statistics.hidden_bytes_up += size
 
     async def _write(self, frame: pb.EdgeFrame) -> None:
-        call = self._open_call()
-        self._sent += 1
-        frame.sequence = self._sent
-        self._statistics.bytes_up += frame.ByteSize() + wire.FRAME_OVERHEAD
         try:
-            await asyncio.wait_for(call.write(frame), self._settings.connect_timeout_s)
+            await asyncio.wait_for(self._put(frame), self._settings.connect_timeout_s)
         except TimeoutError as error:
             raise self._late(self._settings.connect_timeout_s) from error
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
@@ -259,27 +303,4 @@ class CloudSession:
         self._statistics.cloud_passes += spent.passes
         self._statistics.cloud_positions += spent.positions
         self._statistics.cloud_prefilled += spent.prefilled
-
-
-class _SpanProgress:
-    """What a span has seen of its hand-back condition, so that a lost span is taken up where it stood."""
-
-    def __init__(self, condition: HandOver) -> None:
-        self._condition = condition
-        self._written = 0
-        self._entropies: deque[float] = deque(maxlen=condition.window)
-
-    def note(self, span: wire.Span) -> None:
-        self._written += len(span.tokens)
-        self._entropies.extend(sampled.distribution.entropy for sampled in span.tokens)
-
-    def hand_back(self) -> pb.HandBack | None:
-        condition = self._condition
-        if condition.threshold is None:
-            return None
-        return pb.HandBack(
-            threshold=condition.threshold,
-            window=condition.window,
-            min_stay=max(0, condition.min_stay - self._written),
-            recent=self._entropies,
-        )
+        self._statistics.cloud_layers += spent.layers

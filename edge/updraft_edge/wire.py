@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from updraft.errors import LogMismatch, ProtocolViolation, UpdraftError, from_code
+from updraft.exits.carry import Carry, Packed
 from updraft.generation import FinishReason
 from updraft.sampling import Distribution, Sampled, SamplingParams
 from updraft.sampling_wire import sampling_to_proto
@@ -14,10 +15,12 @@ from updraft.v1 import collaboration_pb2 as pb
 
 __all__ = [
     "FRAME_OVERHEAD",
+    "HiddenCarry",
     "Opening",
     "Span",
     "Verdict",
     "draft_frame",
+    "hidden_frame",
     "open_frame",
     "read_error",
     "read_span",
@@ -28,11 +31,29 @@ __all__ = [
 FRAME_OVERHEAD = 5 + 9  # gRPC's message prefix and the header of an HTTP/2 DATA frame
 
 _FINISH: dict[int, FinishReason] = {pb.END_STOP: "stop", pb.END_LENGTH: "length"}
+_CARRIES: dict[Carry, pb.Carry] = {
+    "float32": pb.CARRY_FLOAT32,
+    "float16": pb.CARRY_FLOAT16,
+    "int8": pb.CARRY_INT8,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class HiddenCarry:
+    """Hidden states go up: after how many layers, how wide, at what precision, of which staged model."""
+
+    layers: int
+    width: int
+    carry: Carry
+    fingerprint: str
 
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """What a session is opened with, and opened again with after a loss."""
+    """What a session is opened with, and opened again with after a loss.
+
+    With `hidden` the cloud continues from hidden states, else it computes all its layers from the tokens.
+    """
 
     tokenizer_hash: str
     sampling: SamplingParams
@@ -41,6 +62,7 @@ class Opening:
     report: bool
     top_logprobs: int
     ignore_end: bool
+    hidden: HiddenCarry | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +100,26 @@ def open_frame(opening: Opening, log: TokenLog) -> pb.EdgeFrame:
         report=opening.report,
         top_logprobs=opening.top_logprobs,
         ignore_end=opening.ignore_end,
+        entry=None if opening.hidden is None else _entry(opening.hidden),
     )
     return pb.EdgeFrame(open=message)
+
+
+def _entry(hidden: HiddenCarry) -> pb.HiddenEntry:
+    return pb.HiddenEntry(layers=hidden.layers, carry=_CARRIES[hidden.carry], fingerprint=hidden.fingerprint)
+
+
+def hidden_frame(position: int, packed: Packed) -> pb.EdgeFrame:
+    """Hidden states of the positions from `position` on."""
+    hidden = pb.Hidden(
+        position=position,
+        count=packed.count,
+        width=packed.width,
+        carry=_CARRIES[packed.carry],
+        data=packed.data,
+        scales=packed.scales.tolist(),
+    )
+    return pb.EdgeFrame(hidden=hidden)
 
 
 def draft_frame(log: TokenLog, synced: int, run: Sequence[int]) -> pb.EdgeFrame:

@@ -8,6 +8,13 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class Carry(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CARRY_UNSPECIFIED: _ClassVar[Carry]
+    CARRY_FLOAT32: _ClassVar[Carry]
+    CARRY_FLOAT16: _ClassVar[Carry]
+    CARRY_INT8: _ClassVar[Carry]
+
 class End(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     END_UNSPECIFIED: _ClassVar[End]
@@ -15,6 +22,10 @@ class End(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     END_LENGTH: _ClassVar[End]
     END_HAND_BACK: _ClassVar[End]
     END_CANCELLED: _ClassVar[End]
+CARRY_UNSPECIFIED: Carry
+CARRY_FLOAT32: Carry
+CARRY_FLOAT16: Carry
+CARRY_INT8: Carry
 END_UNSPECIFIED: End
 END_STOP: End
 END_LENGTH: End
@@ -26,7 +37,7 @@ class DescribeRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class DescribeResponse(_message.Message):
-    __slots__ = ("model", "fingerprint", "tokenizer_hash", "vocabulary", "context", "max_draft", "version", "layers", "weight_bytes")
+    __slots__ = ("model", "fingerprint", "tokenizer_hash", "vocabulary", "context", "max_draft", "version", "layers", "weight_bytes", "boundaries", "width")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     TOKENIZER_HASH_FIELD_NUMBER: _ClassVar[int]
@@ -36,6 +47,8 @@ class DescribeResponse(_message.Message):
     VERSION_FIELD_NUMBER: _ClassVar[int]
     LAYERS_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    BOUNDARIES_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
     model: str
     fingerprint: str
     tokenizer_hash: str
@@ -45,26 +58,30 @@ class DescribeResponse(_message.Message):
     version: str
     layers: int
     weight_bytes: int
-    def __init__(self, model: _Optional[str] = ..., fingerprint: _Optional[str] = ..., tokenizer_hash: _Optional[str] = ..., vocabulary: _Optional[int] = ..., context: _Optional[int] = ..., max_draft: _Optional[int] = ..., version: _Optional[str] = ..., layers: _Optional[int] = ..., weight_bytes: _Optional[int] = ...) -> None: ...
+    boundaries: _containers.RepeatedScalarFieldContainer[int]
+    width: int
+    def __init__(self, model: _Optional[str] = ..., fingerprint: _Optional[str] = ..., tokenizer_hash: _Optional[str] = ..., vocabulary: _Optional[int] = ..., context: _Optional[int] = ..., max_draft: _Optional[int] = ..., version: _Optional[str] = ..., layers: _Optional[int] = ..., weight_bytes: _Optional[int] = ..., boundaries: _Optional[_Iterable[int]] = ..., width: _Optional[int] = ...) -> None: ...
 
 class EdgeFrame(_message.Message):
-    __slots__ = ("sequence", "open", "draft", "take_over", "cancel", "close")
+    __slots__ = ("sequence", "open", "draft", "take_over", "cancel", "close", "hidden")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     OPEN_FIELD_NUMBER: _ClassVar[int]
     DRAFT_FIELD_NUMBER: _ClassVar[int]
     TAKE_OVER_FIELD_NUMBER: _ClassVar[int]
     CANCEL_FIELD_NUMBER: _ClassVar[int]
     CLOSE_FIELD_NUMBER: _ClassVar[int]
+    HIDDEN_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     open: Open
     draft: Draft
     take_over: TakeOver
     cancel: Cancel
     close: Close
-    def __init__(self, sequence: _Optional[int] = ..., open: _Optional[_Union[Open, _Mapping]] = ..., draft: _Optional[_Union[Draft, _Mapping]] = ..., take_over: _Optional[_Union[TakeOver, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ...) -> None: ...
+    hidden: Hidden
+    def __init__(self, sequence: _Optional[int] = ..., open: _Optional[_Union[Open, _Mapping]] = ..., draft: _Optional[_Union[Draft, _Mapping]] = ..., take_over: _Optional[_Union[TakeOver, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., hidden: _Optional[_Union[Hidden, _Mapping]] = ...) -> None: ...
 
 class Open(_message.Message):
-    __slots__ = ("tokenizer_hash", "prompt", "generated", "sampling", "max_tokens", "stop_tokens", "report", "top_logprobs", "ignore_end", "fingerprint")
+    __slots__ = ("tokenizer_hash", "prompt", "generated", "sampling", "max_tokens", "stop_tokens", "report", "top_logprobs", "ignore_end", "fingerprint", "entry")
     TOKENIZER_HASH_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     GENERATED_FIELD_NUMBER: _ClassVar[int]
@@ -75,6 +92,7 @@ class Open(_message.Message):
     TOP_LOGPROBS_FIELD_NUMBER: _ClassVar[int]
     IGNORE_END_FIELD_NUMBER: _ClassVar[int]
     FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    ENTRY_FIELD_NUMBER: _ClassVar[int]
     tokenizer_hash: str
     prompt: _containers.RepeatedScalarFieldContainer[int]
     generated: _containers.RepeatedScalarFieldContainer[int]
@@ -85,7 +103,34 @@ class Open(_message.Message):
     top_logprobs: int
     ignore_end: bool
     fingerprint: str
-    def __init__(self, tokenizer_hash: _Optional[str] = ..., prompt: _Optional[_Iterable[int]] = ..., generated: _Optional[_Iterable[int]] = ..., sampling: _Optional[_Union[_sampling_pb2.Sampling, _Mapping]] = ..., max_tokens: _Optional[int] = ..., stop_tokens: _Optional[_Iterable[int]] = ..., report: _Optional[bool] = ..., top_logprobs: _Optional[int] = ..., ignore_end: _Optional[bool] = ..., fingerprint: _Optional[str] = ...) -> None: ...
+    entry: HiddenEntry
+    def __init__(self, tokenizer_hash: _Optional[str] = ..., prompt: _Optional[_Iterable[int]] = ..., generated: _Optional[_Iterable[int]] = ..., sampling: _Optional[_Union[_sampling_pb2.Sampling, _Mapping]] = ..., max_tokens: _Optional[int] = ..., stop_tokens: _Optional[_Iterable[int]] = ..., report: _Optional[bool] = ..., top_logprobs: _Optional[int] = ..., ignore_end: _Optional[bool] = ..., fingerprint: _Optional[str] = ..., entry: _Optional[_Union[HiddenEntry, _Mapping]] = ...) -> None: ...
+
+class HiddenEntry(_message.Message):
+    __slots__ = ("layers", "carry", "fingerprint")
+    LAYERS_FIELD_NUMBER: _ClassVar[int]
+    CARRY_FIELD_NUMBER: _ClassVar[int]
+    FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    layers: int
+    carry: Carry
+    fingerprint: str
+    def __init__(self, layers: _Optional[int] = ..., carry: _Optional[_Union[Carry, str]] = ..., fingerprint: _Optional[str] = ...) -> None: ...
+
+class Hidden(_message.Message):
+    __slots__ = ("position", "count", "width", "carry", "data", "scales")
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    CARRY_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    SCALES_FIELD_NUMBER: _ClassVar[int]
+    position: int
+    count: int
+    width: int
+    carry: Carry
+    data: bytes
+    scales: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, position: _Optional[int] = ..., count: _Optional[int] = ..., width: _Optional[int] = ..., carry: _Optional[_Union[Carry, str]] = ..., data: _Optional[bytes] = ..., scales: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Draft(_message.Message):
     __slots__ = ("position", "committed", "log_hash", "run")
@@ -196,16 +241,18 @@ class Verdict(_message.Message):
     def __init__(self, position: _Optional[int] = ..., accepted: _Optional[int] = ..., token: _Optional[int] = ..., has_token: _Optional[bool] = ..., log_hash: _Optional[int] = ..., end: _Optional[_Union[End, str]] = ..., reports: _Optional[_Iterable[_Union[TokenReport, _Mapping]]] = ..., spent: _Optional[_Union[Spent, _Mapping]] = ...) -> None: ...
 
 class Spent(_message.Message):
-    __slots__ = ("passes", "positions", "prefilled", "micros")
+    __slots__ = ("passes", "positions", "prefilled", "micros", "layers")
     PASSES_FIELD_NUMBER: _ClassVar[int]
     POSITIONS_FIELD_NUMBER: _ClassVar[int]
     PREFILLED_FIELD_NUMBER: _ClassVar[int]
     MICROS_FIELD_NUMBER: _ClassVar[int]
+    LAYERS_FIELD_NUMBER: _ClassVar[int]
     passes: int
     positions: int
     prefilled: int
     micros: int
-    def __init__(self, passes: _Optional[int] = ..., positions: _Optional[int] = ..., prefilled: _Optional[int] = ..., micros: _Optional[int] = ...) -> None: ...
+    layers: int
+    def __init__(self, passes: _Optional[int] = ..., positions: _Optional[int] = ..., prefilled: _Optional[int] = ..., micros: _Optional[int] = ..., layers: _Optional[int] = ...) -> None: ...
 
 class Span(_message.Message):
     __slots__ = ("position", "tokens", "reports", "end", "log_hash", "spent")

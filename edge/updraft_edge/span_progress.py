@@ -1,0 +1,35 @@
+"""What an answer has seen of a span that the cloud writes."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from updraft.v1 import collaboration_pb2 as pb
+from updraft_edge import wire
+from updraft_edge.seams import HandOver
+
+__all__ = ["SpanProgress"]
+
+
+class SpanProgress:
+    """What a span has seen of its hand-back condition, so that a lost span is taken up where it stood."""
+
+    def __init__(self, condition: HandOver) -> None:
+        self._condition = condition
+        self._written = 0
+        self._entropies: deque[float] = deque(maxlen=condition.window)
+
+    def note(self, span: wire.Span) -> None:
+        self._written += len(span.tokens)
+        self._entropies.extend(sampled.distribution.entropy for sampled in span.tokens)
+
+    def hand_back(self) -> pb.HandBack | None:
+        condition = self._condition
+        if condition.threshold is None:
+            return None
+        return pb.HandBack(
+            threshold=condition.threshold,
+            window=condition.window,
+            min_stay=max(0, condition.min_stay - self._written),
+            recent=self._entropies,
+        )
