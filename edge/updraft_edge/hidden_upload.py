@@ -42,6 +42,8 @@ class HiddenUpload:
 
         States that cannot be sent are an error of `flush`.
         """
+        if not len(states):
+            return
         try:
             packed = pack(states, self._carry.carry)
         except InvalidRequest as error:
