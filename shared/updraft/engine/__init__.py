@@ -5,21 +5,32 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from updraft.engine.base import Engine, FloatRows, ModelInfo, Output, Run, Tokenizer
+from updraft.engine.base import Engine, FloatRows, ModelInfo, Output, Run, StagedEngine, StageInfo, Tokenizer
 from updraft.errors import UnknownName
 
-__all__ = ["Engine", "FloatRows", "ModelInfo", "Output", "Run", "Tokenizer", "open_engine"]
+__all__ = [
+    "Engine",
+    "FloatRows",
+    "ModelInfo",
+    "Output",
+    "Run",
+    "StageInfo",
+    "StagedEngine",
+    "Tokenizer",
+    "open_engine",
+]
 
-BACKENDS = ("llama",)
+BACKENDS = ("llama", "onnx")
 
 
-def open_engine(model: str | Path, *, backend: str = "llama", **options: Any) -> Engine:
+def open_engine(model: str | Path, *, backend: str | None = None, **options: Any) -> Engine:
     """Load a model by catalogue name or path and return its engine.
 
     Args:
-        model: a name of `updraft models list` or the path of a .gguf file.
-        backend: the library that computes; only "llama" (llama.cpp) so far.
-        options: the backend's own arguments, see `LlamaEngine`.
+        model: a name of `updraft models list`, the path of a .gguf file, or a staged model folder.
+        backend: the library that computes: "llama" (llama.cpp) or "onnx" (ONNX Runtime, which gives a `StagedEngine`);
+            the one that the model is made for when left out.
+        options: the backend's own arguments, see `LlamaEngine` and `OnnxEngine`.
 
     Raises:
         UnknownName: no such backend or model.
@@ -27,10 +38,17 @@ def open_engine(model: str | Path, *, backend: str = "llama", **options: Any) ->
         ModelError: the file is missing or damaged.
         ConfigError: an option is out of range.
     """
-    if backend not in BACKENDS:
+    if backend is not None and backend not in BACKENDS:
         raise UnknownName(f"unknown engine backend {backend!r}; there is: {', '.join(BACKENDS)}", param="backend")
-    from updraft.engine.llama import LlamaEngine
     from updraft.models.catalog import resolve
 
+    path = resolve(model)
     name = None if isinstance(model, Path) else model.removesuffix(".gguf").rpartition("/")[2]
-    return LlamaEngine(resolve(model), **{"name": name, **options})
+    options = {"name": name or None, **options}
+    if path.is_dir() if backend is None else backend == "onnx":
+        from updraft.engine.onnx import OnnxEngine
+
+        return OnnxEngine(path, **options)
+    from updraft.engine.llama import LlamaEngine
+
+    return LlamaEngine(path, **options)

@@ -56,8 +56,8 @@ def library() -> Any:
     return llama_cpp
 
 
-def load_model(path: Path, gpu_layers: int) -> Any:
-    """A llama_model handle for a file that `read_model_info` has checked.
+def load_model(path: Path, gpu_layers: int, *, vocabulary_only: bool = False) -> Any:
+    """A llama_model handle for a file that `read_model_info` has checked; the tokenizer alone with `vocabulary_only`.
 
     Raises:
         BadModelFile: llama.cpp refuses the file; the message carries its reason.
@@ -65,6 +65,7 @@ def load_model(path: Path, gpu_layers: int) -> Any:
     lib = library()
     params = lib.llama_model_default_params()
     params.n_gpu_layers = gpu_layers
+    params.vocab_only = vocabulary_only
     _recent.clear()
     model = lib.llama_model_load_from_file(os.fsencode(path), params)
     if not model:
