@@ -1,4 +1,4 @@
-"""`updraft models list|show`."""
+"""`updraft models list|show|export`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from updraft.cli import export
 from updraft.cli.options import JsonOption
 from updraft.cli.reporting import examples, print_json, reported, stderr
 
@@ -15,9 +16,10 @@ __all__ = ["register"]
 
 
 def register(app: typer.Typer) -> None:
-    group = typer.Typer(no_args_is_help=True, help="List the known models, or show what a model file says.")
+    group = typer.Typer(no_args_is_help=True, help="List the known models, show what a model file says, or export it.")
     group.command("list", epilog=examples("updraft models list", "updraft models list --json"))(list_models)
     group.command("show", epilog=examples("updraft models show smollm2", "updraft models show ./model.gguf"))(show)
+    export.register(group)
     app.add_typer(group, name="models", epilog=examples("updraft models list"))
 
 

@@ -73,6 +73,7 @@ class GgufHeader:
     path: Path
     data: mmap.mmap
     values: dict[str, Scalar | Array]
+    values_end: int
     tensors: tuple[TensorPlace, ...]
     data_start: int
 
@@ -83,8 +84,12 @@ class GgufHeader:
 
 
 @contextmanager
-def open_header(path: Path) -> Iterator[GgufHeader]:
+def open_header(path: Path, *, vocabulary_only: bool = False) -> Iterator[GgufHeader]:
     """Map the file and walk its header.
+
+    Args:
+        path: the file.
+        vocabulary_only: it holds a tokenizer and no tensors; otherwise it must hold some.
 
     Raises:
         ModelNotFound: nothing is there, or it cannot be opened.
@@ -97,7 +102,7 @@ def open_header(path: Path) -> Iterator[GgufHeader]:
             if path.stat().st_size == 0:
                 raise BadModelFile(f"{path} is empty")
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                yield _Walk(path, data).header()
+                yield _Walk(path, data).header(vocabulary_only)
     except FileNotFoundError:
         raise ModelNotFound(f"there is no model file at {path}") from None
     except OSError as error:
@@ -110,22 +115,24 @@ class _Walk:
     def __init__(self, path: Path, data: mmap.mmap) -> None:
         self._path, self._data, self._size, self._at = path, data, len(data), 0
 
-    def header(self) -> GgufHeader:
-        tensors, pairs = self._counts()
+    def header(self, vocabulary_only: bool = False) -> GgufHeader:
+        tensors, pairs = self._counts(0 if vocabulary_only else 1, 0 if vocabulary_only else _MAX_TENSORS)
         values: dict[str, Scalar | Array] = {}
         for _ in range(pairs):
             key = self._string(_MAX_KEY_BYTES, "key")
             if key in values:
                 self._refuse(f"the key {key!r} stands in it twice")
             values[key] = self._value(self._number(_U32), key)
+        values_end = self._at
         described = [self._tensor() for _ in range(tensors)]
         alignment = values.get("general.alignment", 32)
         if type(alignment) is not int or not 8 <= alignment <= 65_536 or alignment & (alignment - 1):
             self._refuse(f"general.alignment is {alignment!r}, not a power of two from 8 to 65536")
         start = self._at + -self._at % alignment
-        return GgufHeader(self._path, self._data, values, self._place(described, start, alignment), start)
+        places = self._place(described, start, alignment)
+        return GgufHeader(self._path, self._data, values, values_end, places, start)
 
-    def _counts(self) -> tuple[int, int]:
+    def _counts(self, least: int, most: int) -> tuple[int, int]:
         if self._take(4, "magic") != b"GGUF":
             self._refuse("it does not start with the letters GGUF")
         version = self._number(_U32)
@@ -133,8 +140,8 @@ class _Walk:
             hint = " (big-endian files are not supported)" if version & 0xFFFF == 0 else ""
             self._refuse(f"GGUF version {version} is not 2 or 3{hint}")
         tensors, pairs = self._number(_U64), self._number(_U64)
-        if not 1 <= tensors <= _MAX_TENSORS:
-            self._refuse(f"it says that it holds {tensors} tensors; 1 to {_MAX_TENSORS} are allowed")
+        if not least <= tensors <= most:
+            self._refuse(f"it says that it holds {tensors} tensors; {least} to {most} are allowed")
         if pairs > _MAX_PAIRS:
             self._refuse(f"it says that it holds {pairs} key-value pairs; {_MAX_PAIRS} are allowed")
         return tensors, pairs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -11,7 +12,7 @@ from updraft.engine.base import ModelInfo
 from updraft.errors import BadModelFile
 from updraft.models.gguf_header import Array, GgufHeader, open_header
 
-__all__ = ["read_model_info"]
+__all__ = ["Vocabulary", "read_model_info", "read_vocabulary"]
 
 _WHOLE_FILE_BYTES = 256 << 20
 _SAMPLE_BYTES = 64 << 10
@@ -20,6 +21,37 @@ _SPECIAL_TOKENS = ("bos", "eos", "eot", "eom", "unknown", "seperator", "padding"
 _END_TOKENS = ("eos", "eot", "eom")
 _HASHED_ARRAYS = ("tokens", "merges", "scores", "token_type")
 _HASHED_SCALARS = ("model", "pre", "bos_token_id", "eos_token_id", "eot_token_id", "add_bos_token", "add_space_prefix")
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """What a GGUF file says of its tokenizer; fields as those of `ModelInfo`."""
+
+    tokens: int
+    tokenizer_hash: str
+    start_token: int | None
+    end_tokens: frozenset[int]
+    chat_template: str | None
+
+
+def read_vocabulary(path: str | Path, *, vocabulary_only: bool = False) -> Vocabulary:
+    """Read and check a GGUF file's tokenizer; `vocabulary_only` for a file that has no tensors.
+
+    Raises:
+        ModelNotFound: no such file.
+        BadModelFile: not a GGUF file, or not a usable tokenizer in it.
+    """
+    with open_header(Path(path), vocabulary_only=vocabulary_only) as header:
+        facts = _Facts(header)
+        tokens = facts.vocabulary()
+        start = header.values.get("tokenizer.ggml.bos_token_id")
+        return Vocabulary(
+            tokens=tokens,
+            tokenizer_hash=_tokenizer_hash(header),
+            start_token=start if isinstance(start, int) else None,
+            end_tokens=facts.end_tokens(tokens),
+            chat_template=facts.text("tokenizer.chat_template"),
+        )
 
 
 def read_model_info(path: str | Path) -> ModelInfo:
