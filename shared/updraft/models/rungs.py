@@ -1,7 +1,7 @@
 """Rungs of the model ladder: what training adds to a trunk, one safetensors file each.
 
-A rung is a small model made of a large one, its *trunk*: some of the trunk's layers as they are, some trained ones, and a
-norm of its own before the trunk's output matrix. Only what was trained is in the file.
+A rung is a small model made of a large one, its *trunk*: some of the trunk's layers as they are, some trained ones,
+and a norm of its own before the trunk's output matrix. Only what was trained is in the file.
 """
 
 from __future__ import annotations

@@ -1,0 +1,5 @@
+"""Makes the rungs of a model ladder: text from the model itself, a cache of what it thinks of it, distillation.
+
+Needs the extra `train` (torch). It runs on the CPU unless there is a GPU; seeds are fixed; every step of a run leaves
+files in the run's folder from which an interrupted run goes on to the same result.
+"""

@@ -1,0 +1,331 @@
+"""Distillation: blocks on top of a frozen part of the trunk learn to end in the trunk's own distribution.
+
+The loss is the cross-entropy to the teacher's cached best tokens (forward KL up to a constant; Hinton, Vinyals, Dean,
+arXiv 1503.02531) over the seen part of the output matrix, plus the squared distance of the normalised last hidden
+states (as EAGLE's feature regression, arXiv 2401.15077, section 4.2).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from updraft.errors import ConfigError
+from updraft.models.weights import Weights
+from updraft.train.llama import Llama
+from updraft.train.teacher import TeacherCache
+
+__all__ = ["Point", "Recipe", "SeenTokens", "agreement", "distil", "entry_states"]
+
+_SEEN_BEST = 1  # of the best tokens so many count as seen: with the text's own they hold 99 % of what is cached
+_CHECKPOINT_STEPS = 40
+_CLIP = 1.0
+_WINDOW = 64  # conversations that are sorted by length together
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How long and how fast to train; the whole run is a function of this, the text and the trunk."""
+
+    epochs: int = 5
+    batch_tokens: int = 2048
+    learning_rate: float = 1e-3
+    warmup: float = 0.03  # share of all steps
+    floor: float = 0.05  # the cosine ends at this share of the learning rate
+    feature_weight: float = 1.0
+    evaluations: int = 2  # an epoch
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One point of the learning curve; agreement is the share of held-out answer tokens with the teacher's argmax."""
+
+    step: int
+    epoch: float
+    positions: int
+    seconds: float
+    loss: float
+    agreement: float
+
+
+class SeenTokens:
+    """The part of the vocabulary that the text and the teacher's best tokens use; the rest is not trained against."""
+
+    def __init__(self, cache: TeacherCache, vocabulary: int) -> None:
+        seen = np.zeros(vocabulary, bool)
+        seen[cache.tokens] = True
+        seen[np.unique(cache.best[:, :_SEEN_BEST])] = True
+        self.ids: NDArray[np.int64] = np.flatnonzero(seen)
+        self._places = np.full(vocabulary, -1, np.int64)
+        self._places[self.ids] = np.arange(len(self.ids))
+
+    def places(self, ids: NDArray[np.int32]) -> NDArray[np.int64]:
+        """Where token ids stand among the seen ones; -1 for those that are not."""
+        return self._places[ids]
+
+
+def distil(
+    model: Llama,
+    weights: Weights,
+    training: TeacherCache,
+    held_out: TeacherCache,
+    *,
+    entry: int,
+    recipe: Recipe,
+    folder: Path,
+    skip: int = 0,
+    device: torch.device,
+    progress: Callable[[int, int, Point | None], None] | None = None,
+) -> list[Point]:
+    """Train `model` in place; it takes the trunk's states after `entry` layers.
+
+    A run that was interrupted goes on from its last checkpoint in `folder` and comes to the same result.
+
+    Args:
+        skip: so many positions at the start of every conversation are not trained on (the chat template's).
+        progress: called after every step with steps done, steps in all, and a point when one was measured.
+
+    Raises:
+        ConfigError: the folder holds another run.
+    """
+    run = _Run(model.to(device), weights, training, entry, recipe, skip, device)
+    curve = run.resume(folder)
+    started = time.monotonic() - (curve[-1].seconds if curve else 0.0)
+    every = max(1, run.steps_an_epoch // recipe.evaluations)
+    while run.step < run.steps:
+        run.train_step()
+        point = None
+        if run.step % every == 0 or run.step == run.steps:
+            share = agreement(run.model, weights, held_out, entry, device)
+            seconds = time.monotonic() - started
+            epoch = run.step / run.steps_an_epoch
+            point = Point(run.step, epoch, run.positions, seconds, run.take_loss(), share)
+            curve.append(point)
+        if point or run.step % _CHECKPOINT_STEPS == 0:
+            run.save(folder, curve)
+        if progress:
+            progress(run.step, run.steps, point)
+    return curve
+
+
+def agreement(model: Llama, weights: Weights, cache: TeacherCache, entry: int, device: torch.device) -> float:
+    """Share of answer positions where the model's argmax over the whole vocabulary is the teacher's."""
+    output = torch.from_numpy(weights.output).to(device)
+    agreed = total = 0
+    for final, place in hidden_of(model, weights, cache, entry, device):
+        with torch.inference_mode():
+            best = (final @ output.T).argmax(-1).cpu().numpy()
+        agreed += int((best == cache.best[place, 0]).sum())
+        total += len(best)
+    return agreed / max(1, total)
+
+
+def hidden_of(
+    model: Llama, weights: Weights, cache: TeacherCache, entry: int, device: torch.device
+) -> Iterator[tuple[Tensor, slice]]:
+    """The model's normalised last states, float32, at the positions that predict each conversation's answer."""
+    embedding = weights["model.embed_tokens.weight"] if entry == 0 else None
+    for number in range(len(cache)):
+        start, stop = int(cache.offsets[number]), int(cache.offsets[number + 1])
+        first = max(0, int(cache.answers[number]) - 1)
+        states = entry_states(cache, slice(start, stop), entry, embedding)
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
+            final = model(torch.from_numpy(states).to(device)[None])[0]
+        # The row of the last token predicts what was never written.
+        yield final[first:-1].float(), slice(start + first, stop - 1)
+
+
+def entry_states(
+    cache: TeacherCache, place: slice, entry: int, embedding: NDArray[np.float32] | None
+) -> NDArray[np.float32]:
+    """What a model that starts after `entry` trunk layers takes in, shape (positions, width)."""
+    if embedding is not None:
+        return embedding[cache.tokens[place]]
+    return cache.boundaries[entry][place].astype(np.float32)
+
+
+@dataclass(slots=True)
+class _Batch:
+    states: Tensor  # (conversations, length, width)
+    rows: Tensor  # which of the flattened positions count
+    best: Tensor  # (rows, BEST): places among the seen tokens
+    chances: Tensor  # (rows, BEST): the teacher's probabilities, 0 for unseen tokens
+    final: Tensor  # (rows, width): the teacher's normalised states
+
+
+class _Run:
+    """The state of one training run."""
+
+    def __init__(
+        self,
+        model: Llama,
+        weights: Weights,
+        cache: TeacherCache,
+        entry: int,
+        recipe: Recipe,
+        skip: int,
+        device: torch.device,
+    ) -> None:
+        torch.manual_seed(recipe.seed)
+        self.model = model.train()
+        self.recipe = recipe
+        self._cache, self._entry, self._skip, self._device = cache, entry, skip, device
+        self._embedding = weights["model.embed_tokens.weight"] if entry == 0 else None
+        self._seen = SeenTokens(cache, weights.shape.vocabulary)
+        self._output = torch.from_numpy(weights.output[self._seen.ids]).to(device)
+        self._optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.95), fused=True)
+        self._order: tuple[int, list[NDArray[np.int64]]] = (-1, [])
+        self.steps_an_epoch = len(self._batches(0))
+        self.steps = recipe.epochs * self.steps_an_epoch
+        self.step = 0
+        self.positions = 0
+        self._losses: list[float] = []
+
+    def train_step(self) -> None:
+        epoch, index = divmod(self.step, self.steps_an_epoch)
+        batch = self._load(self._batches(epoch)[index % len(self._batches(epoch))])
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._learning_rate()
+        loss = self._loss(batch)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), _CLIP)
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        self._losses.append(loss.item())
+        self.positions += len(batch.rows)
+        self.step += 1
+
+    def take_loss(self) -> float:
+        """Mean loss since the last call."""
+        mean, self._losses = float(np.mean(self._losses)) if self._losses else math.nan, []
+        return mean
+
+    def _loss(self, batch: _Batch) -> Tensor:
+        with torch.autocast(self._device.type, torch.bfloat16):
+            final = self.model(batch.states).flatten(0, 1)[batch.rows]
+            logits = F.linear(final, self._output)
+        logprobs = torch.log_softmax(logits.float(), -1)
+        cross_entropy = -(batch.chances * logprobs.gather(1, batch.best)).sum(-1).mean()
+        distance = F.mse_loss(final.float(), batch.final) / batch.final.square().mean()
+        return cross_entropy + self.recipe.feature_weight * distance
+
+    def _learning_rate(self) -> float:
+        recipe = self.recipe
+        warm = max(1, round(recipe.warmup * self.steps))
+        if self.step < warm:
+            return recipe.learning_rate * (self.step + 1) / warm
+        done = (self.step - warm) / max(1, self.steps - warm)
+        return recipe.learning_rate * (recipe.floor + (1 - recipe.floor) * (1 + math.cos(math.pi * done)) / 2)
+
+    def _batches(self, epoch: int) -> list[NDArray[np.int64]]:
+        """Conversations of each batch: shuffled, then sorted by length within windows so that little is padding."""
+        if self._order[0] == epoch:
+            return self._order[1]
+        shuffled = np.random.default_rng([self.recipe.seed, epoch]).permutation(len(self._cache))
+        batches: list[NDArray[np.int64]] = []
+        for start in range(0, len(shuffled), _WINDOW):
+            window = sorted(shuffled[start : start + _WINDOW], key=self._cache.length)
+            while window:
+                count = 1
+                while count < len(window) and self._cache.length(window[count]) * (count + 1) <= (
+                    self.recipe.batch_tokens
+                ):
+                    count += 1
+                batches.append(np.array(window[:count]))
+                window = window[count:]
+        np.random.default_rng([self.recipe.seed, epoch, 1]).shuffle(cast("Any", batches))
+        self._order = (epoch, batches)
+        return batches
+
+    def _load(self, numbers: NDArray[np.int64]) -> _Batch:
+        cache = self._cache
+        longest = max(cache.length(n) for n in numbers)
+        places = [slice(int(cache.offsets[n]), int(cache.offsets[n + 1])) for n in numbers]
+        states = np.zeros((len(numbers), longest, cache.final.shape[1]), np.float32)
+        rows, taught = [], []
+        for row, place in enumerate(places):
+            length = place.stop - place.start
+            states[row, :length] = entry_states(cache, place, self._entry, self._embedding)
+            skipped = min(self._skip, length)
+            rows.append(np.arange(skipped, length) + row * longest)
+            taught.append(np.arange(place.start + skipped, place.stop))
+        positions = np.concatenate(taught)
+        best = self._seen.places(cache.best[positions])
+        chances = np.where(best >= 0, np.exp(cache.logprobs[positions].astype(np.float32)), 0)
+        chances /= np.maximum(chances.sum(-1, keepdims=True), 1e-6)
+
+        def on_device(values: NDArray[Any]) -> Tensor:
+            return torch.from_numpy(values).to(self._device)
+
+        return _Batch(
+            on_device(states),
+            on_device(np.concatenate(rows)),
+            on_device(np.maximum(best, 0)),
+            on_device(chances.astype(np.float32)),
+            on_device(cache.final[positions].astype(np.float32)),
+        )
+
+    def save(self, folder: Path, curve: list[Point]) -> None:
+        """Parameters, both moments of the optimizer and the place in the run, in one file, all at once."""
+        from safetensors.torch import save_file
+
+        tensors = {}
+        for name, parameter in self.model.named_parameters():
+            state = self._optimizer.state[parameter]
+            tensors[name] = parameter.detach()
+            tensors[f"{name}#mean"], tensors[f"{name}#square"] = state["exp_avg"], state["exp_avg_sq"]
+        facts = {
+            "run": self._key(),
+            "step": str(self.step),
+            "positions": str(self.positions),
+            "losses": json.dumps(self._losses),
+            "curve": json.dumps([asdict(point) for point in curve]),
+        }
+        target = folder / "checkpoint.safetensors"
+        save_file({n: t.cpu().contiguous() for n, t in tensors.items()}, target.with_suffix(".new"), facts)
+        os.replace(target.with_suffix(".new"), target)
+
+    def resume(self, folder: Path) -> list[Point]:
+        """Load the folder's checkpoint, if there is one."""
+        from safetensors import safe_open
+
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "checkpoint.safetensors"
+        if not path.is_file():
+            return []
+        with safe_open(path, framework="pt") as opened:
+            facts = opened.metadata()
+            if facts["run"] != self._key():
+                raise ConfigError(
+                    f"{folder} holds another training run",
+                    remedy="Choose another --out folder, or give the options and the text of that run.",
+                )
+            self.step, self.positions = int(facts["step"]), int(facts["positions"])
+            self._losses = json.loads(facts["losses"])
+            for name, parameter in self.model.named_parameters():
+                parameter.data.copy_(opened.get_tensor(name))
+                self._optimizer.state[parameter] = {
+                    "step": torch.tensor(float(self.step)),
+                    "exp_avg": opened.get_tensor(f"{name}#mean").to(self._device),
+                    "exp_avg_sq": opened.get_tensor(f"{name}#square").to(self._device),
+                }
+        return [Point(**point) for point in json.loads(facts["curve"])]
+
+    def _key(self) -> str:
+        """What makes this run this run."""
+        text = int(np.asarray(self._cache.tokens, np.int64).sum())
+        key = {**asdict(self.recipe), "entry": self._entry, "skip": self._skip, "steps": self.steps, "text": text}
+        return json.dumps({**key, "layers": len(self.model.layers)}, sort_keys=True)
