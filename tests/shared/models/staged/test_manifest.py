@@ -15,7 +15,7 @@ from updraft.errors import BadModelFile, ModelError, ModelNotFound
 from updraft.models.staged import check_folder, manifest, read_manifest
 from updraft.models.staged.manifest import check_files, describe_file, write_manifest
 
-FUZZ = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 Fields = dict[str, Any]
 
 
