@@ -26,6 +26,7 @@ from .figures import observe
 from .prompts import PROMPTS, first_prompts
 from .report import Step, table_of
 from .tiers import cloud_process, edge_settings, pin_apart, question
+from .variants import ANY_PAIR
 
 __all__ = ["ConcurrencyBench", "Question", "compared"]
 
@@ -114,7 +115,7 @@ class ConcurrencyBench:
             server = await stack.enter_async_context(EdgeServer(settings))
             clients = [await stack.enter_async_context(AsyncClient(server.grpc_address)) for _ in range(self.clients)]
             asks = [_client_asks(client, self.tokens) for client in clients]
-            row = await self._compare(asks, tuple(Mode), step, "clients")
+            row = await self._compare(asks, ANY_PAIR, step, "clients")
         return {"who": f"{self.clients} clients, 1 agent", **row}
 
     async def _agents(self, address: str, step: Step) -> dict[str, Any]:

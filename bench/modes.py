@@ -20,7 +20,7 @@ from .relay import Relay
 from .report import Step, table_of
 from .tiers import cloud_process, edge_settings, pin_apart, question, relay_to
 from .trace import Trace
-from .variants import Variant, variants
+from .variants import ANY_PAIR, Variant, variants
 
 __all__ = ["COST", "SPEED", "ModesBench", "against_cloud"]
 
@@ -89,7 +89,7 @@ class ModesBench:
     """
 
     round_trips_ms: tuple[float, ...] = (0.0, 20.0, 40.0, 80.0)
-    modes: tuple[str, ...] = tuple(Mode)
+    modes: tuple[str, ...] = ANY_PAIR
     stops: tuple[str, ...] = ()
     prompts: int = 8
     tokens: int = 64

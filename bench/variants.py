@@ -9,7 +9,10 @@ from typing import Any
 from updraft.errors import ConfigError, UpdraftError
 from updraft.modes import Mode, ModeSettings, parse_settings
 
-__all__ = ["Variant", "variants"]
+__all__ = ["ANY_PAIR", "Variant", "variants"]
+
+ANY_PAIR = tuple(mode for mode in Mode if mode is not Mode.EXIT)
+"""The modes that need nothing of the edge's model; `exit` needs a staged one."""
 
 _REMEDY = "Write fixed:4, risk, risk:0.3 or entropy:1.5."
 

@@ -38,6 +38,9 @@ class EdgeMetrics:
         tokens = Counter(
             "updraft_tokens", "Committed tokens by the tier that wrote them.", ["origin"], registry=registry
         )
+        self._exits = Counter(
+            "updraft_exit_tokens", "Tokens that left the edge's model early, by layer.", ["layer"], registry=registry
+        )
         # Children are looked up once: the look-up costs as much as the increment.
         self._tokens = {origin: tokens.labels(origin.value) for origin in Origin}
         self._requests = Counter(
@@ -104,6 +107,8 @@ class EdgeMetrics:
         """A token was committed, `gap_seconds` after the one before it; the first counts as time to first token."""
         self._tokens[event.origin].inc()
         self._entropy.observe(event.entropy)
+        if event.layer is not None:
+            self._exits.labels(str(event.layer)).inc()
         if event.index == 0:
             self._first.observe(event.seconds)
         else:

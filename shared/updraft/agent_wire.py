@@ -140,6 +140,7 @@ def token_to_proto(event: TokenEvent) -> pb.TokenCommitted:
         top=[pb.Alternative(token=token, logprob=logprob) for token, logprob in event.top],
         seconds=event.seconds,
         piece=event.piece,
+        layer=event.layer,
     )
 
 
@@ -165,6 +166,7 @@ def token_from_proto(message: pb.TokenCommitted) -> TokenEvent:
         seconds=message.seconds,
         top=tuple((item.token, item.logprob) for item in message.top),
         piece=message.piece,
+        layer=message.layer if message.HasField("layer") else None,
     )
 
 

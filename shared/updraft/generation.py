@@ -89,6 +89,7 @@ class TokenEvent:
         verified: the cloud judged it or wrote it.
         seconds: since the request arrived, on the agent's monotonic clock.
         piece: the token's own bytes, whatever became of them in `text`.
+        layer: layers of the model below the early exit that it left at; None if the whole model wrote it.
     """
 
     index: int
@@ -102,6 +103,7 @@ class TokenEvent:
     seconds: float
     top: tuple[tuple[int, float], ...] = ()
     piece: bytes = b""
+    layer: int | None = None
 
 
 @dataclass(slots=True)
@@ -114,6 +116,7 @@ class Statistics:
     cloud_tokens: int = 0
     drafted: int = 0  # draft tokens sent for a verdict
     accepted: int = 0  # of these, how many stood
+    exit_tokens: dict[int, int] = field(default_factory=dict)  # edge tokens by the layer at which they left early
     cloud_passes: int = 0
     cloud_positions: int = 0
     cloud_prefilled: int = 0

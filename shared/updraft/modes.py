@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from updraft.errors import InvalidRequest, UnknownName
 
-__all__ = ["Mode", "ModeSettings", "Origin", "SpanSettings", "StopSettings", "parse_settings"]
+__all__ = ["ExitSettings", "Mode", "ModeSettings", "Origin", "SpanSettings", "StopSettings", "parse_settings"]
 
 
 class Mode(StrEnum):
@@ -19,6 +19,7 @@ class Mode(StrEnum):
     CLOUD = "cloud"  # the cloud writes everything
     DRAFT = "draft"  # the edge drafts, the cloud verifies: the cloud's own text, losslessly
     SPAN = "span"  # the edge writes, the cloud takes over where entropy is high (EAD, arXiv 2502.06833)
+    EXIT = "exit"  # confident tokens leave the model early, the cloud computes on from there (CE-CoLLM, 2411.02829)
 
 
 class Origin(StrEnum):
@@ -71,14 +72,62 @@ class SpanSettings(BaseModel):
         return self
 
 
+class ExitSettings(BaseModel):
+    """Early exit on the edge: when a token may leave, and what the cloud gets of those that may not (CE-CoLLM)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    criterion: Literal["probability", "entropy", "patience", "q"] = Field(
+        default="probability",
+        description="probability: the largest probability; entropy: exp(-entropy in nats), one over the number of "
+        "likely tokens; patience: exits in a row that agree (PABEE, arXiv 2006.04152); q: cumulative probability of "
+        "the trained exit heads (PALBERT, arXiv 2204.03276).",
+    )
+    threshold: float = Field(
+        default=0.8,
+        ge=0,
+        le=1,
+        description="A token leaves where `probability` or `entropy` is above this; with `calibrated`, where the "
+        "probability of agreeing with the full model is, for every criterion. At 1 no token leaves.",
+    )
+    patience: int = Field(default=1, ge=1, le=64, description="Exits in a row that `patience` waits for.")
+    q: float = Field(default=0.5, ge=0, le=1, description="Cumulative probability that `q` must be above.")
+    calibrated: bool = Field(default=False, description="Compare calibrated probabilities; needs calibration.json.")
+    hand_over: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Ask the cloud at once, without the edge's deeper layers, where the probability that one of its "
+        "exits agrees with the full model is below this; 0 never.",
+    )
+    carry: Literal["hidden", "tokens"] = Field(
+        default="hidden",
+        description="hidden: hidden states go to the cloud, which computes the remaining layers only; tokens: token "
+        "ids go, and the cloud computes all layers.",
+    )
+    dtype: Literal["float32", "float16", "int8"] | None = Field(
+        default=None,
+        description="Precision in which hidden states go up; the edge engine's own when left out (float16 if none).",
+    )
+    split: int | None = Field(
+        default=None, ge=0, le=4095, description="Stage after which hidden states go up; the first when left out."
+    )
+    deepest: int | None = Field(
+        default=None, ge=0, le=4095, description="Deepest stage that the edge computes; its deepest exit when left out."
+    )
+
+
 class ModeSettings(BaseModel):
     """The value of the HTTP extension key `updraft`, the `[edge.mode]` table and the SDK's `settings`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    mode: Mode = Field(default=Mode.DRAFT, description="edge, cloud, draft or span.")
+    mode: Mode = Field(default=Mode.DRAFT, description="edge, cloud, draft, span or exit.")
     stop: StopSettings = Field(default=StopSettings(), description="Stop rule of the mode `draft`.")
     span: SpanSettings = Field(default=SpanSettings(), description="Thresholds of the mode `span`.")
+    exit: ExitSettings = Field(
+        default=ExitSettings(), description="Early exit: the mode `exit`, and how a staged edge model drafts."
+    )
     local_only: bool = Field(default=False, description="Never open a connection for this request.")
 
 

@@ -106,6 +106,7 @@ class Sampled:
     logprob: float
     distribution: Distribution
     top: tuple[tuple[int, float], ...] = ()
+    layer: int | None = None  # layers of the model below the exit that it left at; None for the whole model
 
 
 def measure(logits: Logits) -> Distribution:

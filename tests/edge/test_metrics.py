@@ -28,9 +28,10 @@ def test_tokens_are_counted_by_origin_and_timed() -> None:
     metrics = EdgeMetrics()
     metrics.token(EVENT, 0.3)
     metrics.token(replace(EVENT, index=1, origin=Origin.CLOUD, seconds=0.32), 0.02)
-    metrics.token(replace(EVENT, index=2, seconds=0.36), 0.04)
+    metrics.token(replace(EVENT, index=2, seconds=0.36, layer=16), 0.04)
     registry = metrics.registry
     assert value(registry, "updraft_tokens_total", origin="edge") == 2
+    assert value(registry, "updraft_exit_tokens_total", layer="16") == 1
     assert value(registry, "updraft_tokens_total", origin="cloud") == 1
     assert value(registry, "updraft_time_to_first_token_seconds_sum") == pytest.approx(0.3)
     assert value(registry, "updraft_inter_token_latency_seconds_count") == 2

@@ -20,7 +20,7 @@ from updraft.agent_wire import (
 )
 from updraft.errors import InvalidRequest, ProtocolViolation, UnknownName
 from updraft.generation import ChatMessage, Completion, GenerationRequest, Statistics, TokenEvent
-from updraft.modes import Mode, ModeSettings, Origin, SpanSettings, StopSettings
+from updraft.modes import ExitSettings, Mode, ModeSettings, Origin, SpanSettings, StopSettings
 from updraft.sampling import MAX_TOP_LOGPROBS, SamplingParams
 from updraft.v1 import agent_pb2 as pb
 
@@ -39,6 +39,15 @@ SETTINGS = st.builds(
         risk=st.none() | st.floats(0.001, 0.999),
     ),
     span=st.builds(SpanSettings, escalate=st.floats(2, 20), hand_back=st.floats(0, 2), min_stay=st.integers(1, 4096)),
+    exit=st.builds(
+        ExitSettings,
+        criterion=st.sampled_from(["probability", "entropy", "patience", "q"]),
+        threshold=st.floats(0, 1),
+        patience=st.integers(1, 64),
+        carry=st.sampled_from(["hidden", "tokens"]),
+        dtype=st.sampled_from([None, "float32", "float16", "int8"]),
+        split=st.none() | st.integers(0, 4095),
+    ),
     local_only=st.booleans(),
 )
 
@@ -77,12 +86,14 @@ EVENTS = st.builds(
     seconds=st.floats(0, 1e6),
     top=st.lists(st.tuples(TOKEN, SINGLE), max_size=4).map(tuple),
     piece=st.binary(max_size=8),
+    layer=st.none() | st.integers(0, 4096),
 )
 
 COUNT = st.integers(0, 2**53)
+BY_TYPE = {"int": COUNT, "float": st.floats(0, 1e9), "dict[int, int]": st.dictionaries(st.integers(0, 4096), COUNT)}
 STATISTICS = st.builds(
     Statistics,
-    **{entry.name: st.floats(0, 1e9) if entry.type == "float" else COUNT for entry in fields(Statistics)},
+    **{entry.name: BY_TYPE[str(entry.type)] for entry in fields(Statistics)},
 )
 COMPLETIONS = st.builds(
     Completion,

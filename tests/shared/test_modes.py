@@ -16,7 +16,7 @@ def test_settings_are_laid_over_the_defaults_field_by_field() -> None:
 
 @pytest.mark.parametrize("mode", ["fast", "", "EDGE", 3, ["draft"], None])
 def test_an_unknown_mode_is_named_with_the_known_ones(mode: Any) -> None:
-    with pytest.raises(UnknownName, match="edge, cloud, draft, span"):
+    with pytest.raises(UnknownName, match="edge, cloud, draft, span, exit"):
         parse_settings({"mode": mode})
 
 
@@ -33,6 +33,13 @@ def test_an_unknown_mode_is_named_with_the_known_ones(mode: Any) -> None:
         ({"span": {"escalate": float("nan")}}, "updraft.span.escalate"),
         ({"span": {"escalate": 1.0, "hand_back": 2.0}}, "updraft.span"),
         ({"span": {"window": -1}}, "updraft.span.window"),
+        ({"exit": {"criterion": "mood"}}, "updraft.exit.criterion"),
+        ({"exit": {"threshold": 1.01}}, "updraft.exit.threshold"),
+        ({"exit": {"threshold": float("nan")}}, "updraft.exit.threshold"),
+        ({"exit": {"patience": 0}}, "updraft.exit.patience"),
+        ({"exit": {"dtype": "int4"}}, "updraft.exit.dtype"),
+        ({"exit": {"carry": "logits"}}, "updraft.exit.carry"),
+        ({"exit": {"split": -1}}, "updraft.exit.split"),
         ({"local_only": "perhaps"}, "updraft.local_only"),
     ],
 )

@@ -23,6 +23,7 @@ def chunk_label(event: TokenEvent) -> dict[str, Any]:
     return {
         "origin": event.origin.value,
         "verified": event.verified,
+        "layer": event.layer,
         "entropy": event.entropy,
         "token": event.token,
         "index": event.index,
@@ -51,6 +52,7 @@ def token_labels(events: Sequence[TokenEvent]) -> dict[str, Any]:
             "text": event.text,
             "origin": event.origin.value,
             "verified": event.verified,
+            "layer": event.layer,
             "entropy": event.entropy,
             "logprob": finite(event.logprob),
         }

@@ -70,7 +70,7 @@ class Alternative(_message.Message):
     def __init__(self, token: _Optional[int] = ..., logprob: _Optional[float] = ...) -> None: ...
 
 class TokenCommitted(_message.Message):
-    __slots__ = ("index", "token", "text", "logprob", "entropy", "energy", "origin", "verified", "top", "seconds", "piece")
+    __slots__ = ("index", "token", "text", "logprob", "entropy", "energy", "origin", "verified", "top", "seconds", "piece", "layer")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
@@ -82,6 +82,7 @@ class TokenCommitted(_message.Message):
     TOP_FIELD_NUMBER: _ClassVar[int]
     SECONDS_FIELD_NUMBER: _ClassVar[int]
     PIECE_FIELD_NUMBER: _ClassVar[int]
+    LAYER_FIELD_NUMBER: _ClassVar[int]
     index: int
     token: int
     text: str
@@ -93,7 +94,8 @@ class TokenCommitted(_message.Message):
     top: _containers.RepeatedCompositeFieldContainer[Alternative]
     seconds: float
     piece: bytes
-    def __init__(self, index: _Optional[int] = ..., token: _Optional[int] = ..., text: _Optional[str] = ..., logprob: _Optional[float] = ..., entropy: _Optional[float] = ..., energy: _Optional[float] = ..., origin: _Optional[str] = ..., verified: _Optional[bool] = ..., top: _Optional[_Iterable[_Union[Alternative, _Mapping]]] = ..., seconds: _Optional[float] = ..., piece: _Optional[bytes] = ...) -> None: ...
+    layer: int
+    def __init__(self, index: _Optional[int] = ..., token: _Optional[int] = ..., text: _Optional[str] = ..., logprob: _Optional[float] = ..., entropy: _Optional[float] = ..., energy: _Optional[float] = ..., origin: _Optional[str] = ..., verified: _Optional[bool] = ..., top: _Optional[_Iterable[_Union[Alternative, _Mapping]]] = ..., seconds: _Optional[float] = ..., piece: _Optional[bytes] = ..., layer: _Optional[int] = ...) -> None: ...
 
 class Finished(_message.Message):
     __slots__ = ("completion_json",)

@@ -54,6 +54,7 @@ async def test_a_whole_answer_has_openais_shape_and_the_extension() -> None:
         "text": ",",
         "origin": "cloud",
         "verified": True,
+        "layer": None,
         "entropy": 1.25,
         "logprob": -0.5,
     }
