@@ -115,6 +115,7 @@ class Agent:
                 "weight_bytes": model.weight_bytes,
                 "context": self.context,
                 "tokenizer_hash": model.tokenizer_hash,
+                "exits": self._workshop.exits.layers if self._workshop.exits is not None else [],
             },
             "cloud": None
             if self._link is None
@@ -123,7 +124,7 @@ class Agent:
                 "breaker": self._link.breaker.state.value,
                 "model": cloud.model if cloud else None,
             },
-            "modes": [mode.value for mode in Mode],
+            "modes": [mode.value for mode in Mode if mode is not Mode.EXIT or self._workshop.exits is not None],
             "default_mode": self.settings.mode.mode.value,
             "local_only": self.settings.local_only,
         }
@@ -242,10 +243,13 @@ class Agent:
 
 
 async def _draft(answer: Answer, composition: Composition) -> list[Sampled]:
-    """A run of proposed tokens; empty if nothing drafts."""
+    """A run of proposed tokens; empty if nothing drafts or the drafter leaves the next token to the cloud."""
     run: list[Sampled] = []
     while not isinstance(composition.drafter, NoDrafter):
-        run.append(await composition.drafter.propose())
+        proposed = await composition.drafter.propose()
+        if proposed is None:
+            break
+        run.append(proposed)
         if run[-1].token in answer.ends or len(run) >= answer.room or composition.stop.ends(run):
             break
     return run
@@ -261,7 +265,8 @@ async def _verify(answer: Answer, composition: Composition, run: list[Sampled]) 
     """Ask the cloud for a verdict on the run and commit what it says. The drafter goes on meanwhile."""
     asked = time.perf_counter()
     verdict = await composition.cloud.verify([sampled.token for sampled in run])
-    composition.costs.note_verdict(len(run), time.perf_counter() - asked)
+    if run:
+        composition.costs.note_verdict(len(run), time.perf_counter() - asked)
     composition.stop.learn(run, verdict.accepted)
     own = [] if verdict.own is None else [verdict.own]
     accepted = verdict.reports or run[: verdict.accepted]

@@ -139,6 +139,8 @@ class Answer:
         statistics.tokens += 1
         if origin is Origin.EDGE:
             statistics.edge_tokens += 1
+            if sampled.layer is not None:
+                statistics.exit_tokens[sampled.layer] = statistics.exit_tokens.get(sampled.layer, 0) + 1
         else:
             statistics.cloud_tokens += 1
         seconds = time.perf_counter() - self._started
@@ -156,4 +158,5 @@ class Answer:
             seconds=seconds,
             top=sampled.top,
             piece=piece,
+            layer=sampled.layer if origin is Origin.EDGE else None,
         )

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from typing import Any
 
 from updraft.engine.loop import EngineLoop
-from updraft.errors import UpdraftError
+from updraft.errors import InvalidRequest, UpdraftError
 from updraft.generation import GenerationRequest
-from updraft.modes import Mode, ModeSettings
+from updraft.modes import ExitSettings, Mode, ModeSettings
 from updraft.sampling import Sampler, SamplingParams
 from updraft_edge import wire
 from updraft_edge.answer import Answer
 from updraft_edge.cloud_session import CloudSession
 from updraft_edge.drafters import ModelDrafter, NoDrafter
+from updraft_edge.early_exit import EarlyExitDrafter
+from updraft_edge.exit_plans import ExitModel
 from updraft_edge.link import CloudLink
-from updraft_edge.policies import Always, EntropyWindow, HandOverAll, Never
+from updraft_edge.policies import Always, ConfidentOnly, EntropyWindow, HandOverAll, Never
 from updraft_edge.seams import Drafter, EscalationPolicy, StopRule
 from updraft_edge.stop_rules import AcceptanceEstimate, Costs, FixedLength, WhileReady, make_stop_rule
 
@@ -33,6 +36,7 @@ class Composition:
     """Drafter, stop rule, policy and session of one answer."""
 
     mode: Mode
+    settings: ModeSettings
     seed: int
     drafter: Drafter
     stop: StopRule
@@ -56,7 +60,9 @@ class Composition:
         if self.session is not None:
             self.session.abandon()
         if isinstance(self.drafter, NoDrafter):
-            self.drafter = self.workshop.drafter(self.request, self.sampling, answer, AHEAD_ALONE, LINGER_ALONE_S)
+            make = self.workshop.drafter
+            self.drafter = make(self.settings, self.request, self.sampling, answer, AHEAD_ALONE, LINGER_ALONE_S)
+        self.drafter.alone()
         self.policy, self.stop = Never(), WhileReady(self.drafter.available)
         self.drafter.hold(False)
 
@@ -67,61 +73,85 @@ class Composition:
 
 
 class Workshop:
-    """Builds compositions; keeps what answers of one agent learn from each other."""
+    """Builds compositions; keeps what answers of one agent learn from each other.
+
+    Raises BadModelFile where the calibration or the exit heads of a staged edge model are damaged.
+    """
 
     def __init__(self, loop: EngineLoop, link: CloudLink | None) -> None:
         self._loop = loop
         self._link = link
         self._estimate = AcceptanceEstimate()
         self._costs = Costs()
+        self.exits = ExitModel.of(loop.engine)
 
     def compose(self, settings: ModeSettings, request: GenerationRequest, answer: Answer) -> Composition:
+        """Raises InvalidRequest or ConfigError where the edge model cannot do what the settings ask for."""
         local = settings.local_only or self._link is None
         mode = Mode.EDGE if local else settings.mode
         sampling = request.sampling.with_seed()
+        given = (settings, request, sampling, answer)
+        session = None if mode is Mode.EDGE else self._session(mode, *given)
         drafter: Drafter
         stop: StopRule = FixedLength(1)
         policy: EscalationPolicy
         match mode:
             case Mode.EDGE:
-                drafter, policy = self.drafter(request, sampling, answer, AHEAD_ALONE, LINGER_ALONE_S), Never()
+                drafter, policy = self.drafter(*given, AHEAD_ALONE, LINGER_ALONE_S), Never()
                 stop = WhileReady(drafter.available)
             case Mode.CLOUD:
                 drafter, policy = NoDrafter(), HandOverAll()
             case Mode.SPAN:
-                drafter, policy = self.drafter(request, sampling, answer, AHEAD_SPAN), EntropyWindow(settings.span)
+                drafter, policy = self.drafter(*given, AHEAD_SPAN), EntropyWindow(settings.span)
             case Mode.DRAFT:
-                drafter, policy = self.drafter(request, sampling, answer, 2 * settings.stop.longest), Always()
+                drafter, policy = self.drafter(*given, 2 * settings.stop.longest), Always()
                 stop = make_stop_rule(settings.stop, self._estimate, self._costs)
-        session = None if mode is Mode.EDGE else self._session(request, sampling, answer)
+            case Mode.EXIT:
+                drafter, policy = self.drafter(*given, AHEAD_ALONE, LINGER_ALONE_S, asks=session), ConfidentOnly()
+                stop = WhileReady(drafter.available)
         return Composition(
-            mode, sampling.seed or 0, drafter, stop, policy, self._costs, session, self, request, sampling
+            mode, settings, sampling.seed or 0, drafter, stop, policy, self._costs, session, self, request, sampling
         )
 
     def drafter(
         self,
+        settings: ModeSettings,
         request: GenerationRequest,
         sampling: SamplingParams,
         answer: Answer,
         ahead: int,
         linger_s: float = 0.0,
+        *,
+        asks: CloudSession | None = None,
     ) -> ModelDrafter:
-        """A drafter that continues the answer's log."""
+        """A drafter that continues the answer's log; it leaves unsure tokens to the session that it `asks`."""
         log = answer.log
         sampler = Sampler(sampling, log.tokens[: log.prompt_length], top_logprobs=request.top_logprobs)
         sampler.commit(log.generated)
-        return ModelDrafter(
+        most = log.prompt_length + answer.most
+        options: dict[str, Any] = {"ahead": ahead, "most": most, "costs": self._costs, "linger_s": linger_s}
+        options["ends"] = answer.ends
+        if self.exits is None:
+            return ModelDrafter(self._loop, log.tokens, sampler, **options)
+        uploads = asks is not None and settings.exit.carry == "hidden"
+        return EarlyExitDrafter(
             self._loop,
             log.tokens,
             sampler,
-            ends=answer.ends,
-            ahead=ahead,
-            most=log.prompt_length + answer.most,
-            costs=self._costs,
-            linger_s=linger_s,
+            plan=self.exits.plan(settings.exit, uploads=uploads),
+            asks=asks is not None,
+            on_boundary=asks.upload if asks is not None and uploads else None,
+            **options,
         )
 
-    def _session(self, request: GenerationRequest, sampling: SamplingParams, answer: Answer) -> CloudSession:
+    def _session(
+        self,
+        mode: Mode,
+        settings: ModeSettings,
+        request: GenerationRequest,
+        sampling: SamplingParams,
+        answer: Answer,
+    ) -> CloudSession:
         if self._link is None:
             raise RuntimeError("a session needs a link")
         opening = wire.Opening(
@@ -132,5 +162,16 @@ class Workshop:
             report=request.logprobs,
             top_logprobs=request.top_logprobs if request.logprobs else 0,
             ignore_end=request.ignore_end,
+            hidden=self._carry(settings.exit) if mode is Mode.EXIT else None,
         )
         return CloudSession(self._link, opening, answer.log, answer.statistics)
+
+    def _carry(self, settings: ExitSettings) -> wire.HiddenCarry | None:
+        """How hidden states go up in the mode `exit`, if they do."""
+        if self.exits is None:
+            raise InvalidRequest(
+                f"The mode exit needs an edge model with early exits; {self._loop.engine.info.name} has none.",
+                remedy="Make one with `updraft train exits` and `updraft models export`, or choose another mode.",
+                param="updraft.mode",
+            )
+        return self.exits.carry(settings) if settings.carry == "hidden" else None

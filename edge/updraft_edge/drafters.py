@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from updraft.engine.base import Output, Run
 from updraft.engine.loop import EngineLoop, Priority, next_run
@@ -14,7 +15,7 @@ from updraft.errors import UpdraftError
 from updraft.sampling import Sampled, Sampler
 from updraft_edge.stop_rules import Costs
 
-__all__ = ["ModelDrafter", "NoDrafter"]
+__all__ = ["DraftTask", "ModelDrafter", "NoDrafter", "Proposal"]
 
 PREFILL_CHUNK = 48
 
@@ -22,7 +23,7 @@ PREFILL_CHUNK = 48
 class NoDrafter:
     """Proposes nothing (mode `cloud`)."""
 
-    async def propose(self) -> Sampled:
+    async def propose(self) -> Sampled | None:
         raise RuntimeError("NoDrafter proposes nothing")
 
     def available(self) -> bool:
@@ -34,14 +35,19 @@ class NoDrafter:
     def hold(self, held: bool) -> None:
         pass
 
+    def alone(self) -> None:
+        pass
+
     def close(self) -> None:
         pass
 
 
 @dataclass(frozen=True, slots=True)
-class _Proposal:
+class Proposal:
+    """What the engine thread sends: a token, None to leave the next one to the cloud, or why it cannot go on."""
+
     epoch: int
-    sampled: Sampled | UpdraftError
+    sampled: Sampled | UpdraftError | None
 
 
 class ModelDrafter:
@@ -75,21 +81,29 @@ class ModelDrafter:
     ) -> None:
         self._loop = loop
         self._asyncio = asyncio.get_running_loop()
-        self._ready: deque[Sampled | UpdraftError] = deque()
+        self._ready: deque[Sampled | UpdraftError | None] = deque()
         self._taken: list[int] = []  # proposed tokens handed out since the last settle
         self._epoch = 0
         self._wakeup = asyncio.Event()
         self._closed = False
-        self._task = _DraftTask(
-            self, prompt, sampler, ends=ends, ahead=ahead, most=most, costs=costs, linger_s=linger_s
-        )
+        self._task = self._make_task(prompt, sampler, ends=ends, ahead=ahead, most=most, costs=costs, linger_s=linger_s)
         loop.post(self._task.start)
 
-    async def propose(self) -> Sampled:
+    def _make_task(self, prompt: Sequence[int], sampler: Sampler, **options: Any) -> DraftTask:
+        return DraftTask(self, prompt, sampler, **options)
+
+    @property
+    def loop(self) -> EngineLoop:
+        return self._loop
+
+    async def propose(self) -> Sampled | None:
         while not self._ready:
             self._wakeup.clear()
             await self._wakeup.wait()
-        sampled = self._ready.popleft()
+        sampled = self._ready[0]
+        if sampled is None:
+            return None
+        self._ready.popleft()
         if isinstance(sampled, UpdraftError):
             raise sampled
         self._taken.append(sampled.token)
@@ -109,16 +123,19 @@ class ModelDrafter:
     def hold(self, held: bool) -> None:
         self._loop.post(lambda: self._task.hold(held))
 
+    def alone(self) -> None:
+        pass
+
     def close(self) -> None:
         if not self._closed:
             self._closed = True
             self._loop.post(self._task.close)
 
-    def deliver(self, proposals: list[_Proposal]) -> None:
+    def deliver(self, proposals: list[Proposal]) -> None:
         """Called from the engine thread with what it has drafted."""
         self._asyncio.call_soon_threadsafe(self._receive, proposals)
 
-    def _receive(self, proposals: list[_Proposal]) -> None:
+    def _receive(self, proposals: list[Proposal]) -> None:
         for proposal in proposals:
             if proposal.epoch == self._epoch or isinstance(proposal.sampled, UpdraftError):
                 self._ready.append(proposal.sampled)
@@ -130,14 +147,14 @@ class ModelDrafter:
         if len(tokens) < len(taken) or list(tokens[: len(taken)]) != taken:
             return False
         for token in tokens[len(taken) :]:
-            if not self._ready or isinstance(self._ready[0], UpdraftError) or self._ready[0].token != token:
+            if not self._ready or not isinstance(self._ready[0], Sampled) or self._ready[0].token != token:
                 return False
             self._ready.popleft()
         return True
 
 
-class _DraftTask:
-    """The engine thread's side of a ModelDrafter."""
+class DraftTask:
+    """The engine thread's side of a ModelDrafter; it never touches what the event loop's side owns."""
 
     def __init__(
         self,
@@ -152,14 +169,14 @@ class _DraftTask:
         linger_s: float,
     ) -> None:
         self._owner = owner
-        self._engine = owner._loop.engine
+        self._engine = owner.loop.engine
         self._sampler = sampler
         self._ends = ends
         self._ahead = ahead
         self._most = most
         self._costs = costs
         self._linger_s = linger_s
-        self._outbox: list[_Proposal] = []
+        self._outbox: list[Proposal] = []
         self._delivered_at = 0.0
         self._tokens = list(prompt)  # committed and drafted
         self._drafts: list[Sampled] = []  # the drafted tail of it
@@ -174,7 +191,7 @@ class _DraftTask:
         except UpdraftError as error:
             self.fail(error)
             return
-        self._owner._loop.add(self)
+        self._owner.loop.add(self)
 
     def settle(self, tokens: list[int], epoch: int) -> None:
         """Move committed tokens from the drafts to the log; drop drafts that contradict them."""
@@ -191,16 +208,17 @@ class _DraftTask:
             self._drafts.clear()
             if self._sequence >= 0 and self._engine.length(self._sequence) > committed:
                 self._engine.truncate(self._sequence, committed)
+            self._log_changed(committed)
         if epoch != self._epoch:
             self._epoch = epoch
-            self._outbox = [_Proposal(epoch, sampled) for sampled in self._drafts]
+            self._outbox = [Proposal(epoch, sampled) for sampled in self._outstanding()]
             self._deliver()
 
     def hold(self, held: bool) -> None:
         self._held = held
 
     def close(self) -> None:
-        self._owner._loop.remove(self)
+        self._owner.loop.remove(self)
         if self._sequence >= 0:
             self._engine.close(self._sequence)
             self._sequence = -1
@@ -223,23 +241,36 @@ class _DraftTask:
         return len(self._tokens) >= self._most
 
     def consume(self, run: Run, output: Output) -> None:
-        if not run.rows:
-            return
+        if run.rows:
+            self._propose(self._draw(output), decoded=len(run.tokens) == 1)
+
+    def _draw(self, output: Output) -> Sampled:
+        """The token after the log that an output's row gives."""
         pending = [sampled.token for sampled in self._drafts] if self._sampler.params.has_penalties else ()
-        sampled = self._sampler.draw(output.logits[0], len(self._tokens), pending=pending)
+        return self._sampler.draw(output.logits[0], len(self._tokens), pending=pending)
+
+    def _propose(self, sampled: Sampled, *, decoded: bool) -> None:
+        """Send a token; `decoded` if one token was computed for it, so that its time says what a draft costs."""
         self._tokens.append(sampled.token)
         self._drafts.append(sampled)
-        self._outbox.append(_Proposal(self._epoch, sampled))
+        self._outbox.append(Proposal(self._epoch, sampled))
         now = time.perf_counter()
         if now - self._delivered_at >= self._linger_s:
             self._deliver()
             self._delivered_at = now
-        if self._last_draft and len(run.tokens) == 1:
+        if self._last_draft and decoded:
             self._costs.note_draft(now - self._last_draft)
         self._last_draft = now
 
+    def _log_changed(self, kept: int) -> None:
+        """Settled tokens took another way than the drafts after `kept` tokens of the log."""
+
+    def _outstanding(self) -> Sequence[Sampled | None]:
+        """What has been proposed after the log's committed part."""
+        return self._drafts
+
     def fail(self, error: UpdraftError) -> None:
-        self._outbox.append(_Proposal(self._epoch, error))
+        self._outbox.append(Proposal(self._epoch, error))
         self._deliver()
 
     def _deliver(self) -> None:

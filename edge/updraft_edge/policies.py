@@ -9,7 +9,7 @@ from updraft.modes import SpanSettings
 from updraft.sampling import Sampled
 from updraft_edge.seams import Decision, HandOver
 
-__all__ = ["Always", "EntropyWindow", "HandOverAll", "Never"]
+__all__ = ["Always", "ConfidentOnly", "EntropyWindow", "HandOverAll", "Never"]
 
 
 class Never:
@@ -27,6 +27,16 @@ class Always:
 
     def decide(self, run: Sequence[Sampled]) -> Decision | HandOver:
         return Decision.VERIFY
+
+    def returned(self) -> None:
+        pass
+
+
+class ConfidentOnly:
+    """What the drafter proposes stands; where it proposes nothing the cloud writes one token (mode `exit`)."""
+
+    def decide(self, run: Sequence[Sampled]) -> Decision | HandOver:
+        return Decision.COMMIT if run else Decision.VERIFY
 
     def returned(self) -> None:
         pass

@@ -15,9 +15,10 @@ __all__ = ["Decision", "Drafter", "EscalationPolicy", "HandOver", "StopRule"]
 class Drafter(Protocol):
     """What could come next? Proposes tokens, running ahead of what has been committed."""
 
-    async def propose(self) -> Sampled:
+    async def propose(self) -> Sampled | None:
         """The next proposed token after all that were proposed since the last `settle`.
 
+        None leaves the next token to the cloud (early exit, unsure); it is repeated until `settle` brings one.
         Raises EngineFailure or Overloaded if the model cannot go on.
         """
         ...
@@ -32,6 +33,10 @@ class Drafter(Protocol):
 
     def hold(self, held: bool) -> None:
         """While held it computes committed tokens but proposes none (the cloud is writing)."""
+        ...
+
+    def alone(self) -> None:
+        """From now on nothing is left to the cloud: every token is proposed."""
         ...
 
     def close(self) -> None:
@@ -70,7 +75,9 @@ class HandOver:
 class EscalationPolicy(Protocol):
     """May the edge commit alone?"""
 
-    def decide(self, run: Sequence[Sampled]) -> Decision | HandOver: ...
+    def decide(self, run: Sequence[Sampled]) -> Decision | HandOver:
+        """What happens to a run; an empty one where nothing is drafted, or the next token is left to the cloud."""
+        ...
 
     def returned(self) -> None:
         """The cloud handed the writing back."""
