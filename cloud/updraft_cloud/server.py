@@ -110,11 +110,4 @@ async def serve(settings: CloudSettings, *, ready: Callable[[CloudServer], None]
 
 
 def _load_engine(settings: CloudSettings) -> Engine:
-    return open_engine(
-        settings.model,
-        context=settings.context,
-        sequences=settings.sequences,
-        threads=settings.threads,
-        batch_tokens=settings.batch_tokens,
-        gpu_layers=settings.gpu_layers,
-    )
+    return open_engine(settings.model, **settings.engine_options())

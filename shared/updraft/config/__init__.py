@@ -10,7 +10,7 @@ from updraft.config.load import (
     load_cloud_settings,
     load_edge_settings,
 )
-from updraft.config.schema import CloudLinkSettings, CloudSettings, EdgeSettings, ListenSettings
+from updraft.config.schema import CloudLinkSettings, CloudSettings, EdgeSettings, ListenSettings, StagedSettings
 from updraft.config.template import config_template
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "EdgeSettings",
     "ListenSettings",
     "SettingSource",
+    "StagedSettings",
     "Tier",
     "config_path",
     "config_template",

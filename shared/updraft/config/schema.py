@@ -17,6 +17,7 @@ __all__ = [
     "LogFormat",
     "LogLevel",
     "Settings",
+    "StagedSettings",
 ]
 
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -98,6 +99,23 @@ class CloudLinkSettings(Settings):
         return self
 
 
+class StagedSettings(Settings):
+    """How a staged model is loaded. In mode `exit` both tiers need the same `split` and `carry` to be one function."""
+
+    split: int | None = Field(
+        default=None,
+        ge=0,
+        le=4095,
+        description="Stage of a staged model after which hidden states are rounded to `carry`; none when left out.",
+    )
+    carry: Literal["float32", "float16", "int8"] = Field(
+        default="float32", description="Precision of hidden states at the split: float32, float16 or int8."
+    )
+    last_stage: int | None = Field(
+        default=None, ge=0, le=4095, description="Deepest stage of a staged model to load; all when left out."
+    )
+
+
 class TierSettings(Settings):
     """What both tiers have."""
 
@@ -114,12 +132,20 @@ class TierSettings(Settings):
         le=65_536,
         description="Most positions that one forward pass can hold, all answers together.",
     )
+    staged: StagedSettings = Field(
+        default=StagedSettings(), description="How a staged model (a folder with early exits) is loaded."
+    )
     cores: tuple[CoreNumber, ...] | None = Field(
         default=None, description="Numbers of the processor cores to stay on; all when left out."
     )
     insecure: bool = Field(default=False, description="Allow listening beyond this machine without TLS and a token.")
     log_level: LogLevel = Field(default="info", description="debug, info, warning or error.")
     log_format: LogFormat = Field(default="text", description="text, or json for one JSON object a line.")
+
+    def engine_options(self) -> dict[str, Any]:
+        """What `open_engine` takes of these settings."""
+        names = {"context", "sequences", "threads", "batch_tokens", "gpu_layers"}
+        return self.model_dump(include=names) | self.staged.model_dump(exclude_defaults=True)
 
     @field_validator("cores", mode="before")
     @classmethod

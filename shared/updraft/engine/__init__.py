@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from updraft.engine.base import Engine, FloatRows, ModelInfo, Output, Run, StagedEngine, StageInfo, Tokenizer
-from updraft.errors import UnknownName
+from updraft.errors import ConfigError, UnknownName
 
 __all__ = [
     "Engine",
@@ -49,6 +49,11 @@ def open_engine(model: str | Path, *, backend: str | None = None, **options: Any
         from updraft.engine.onnx import OnnxEngine
 
         return OnnxEngine(path, **options)
+    if given := sorted({"split", "carry", "last_stage"} & options.keys()):
+        raise ConfigError(
+            f"{', '.join(given)} is set, but {path.name} is not a staged model.",
+            remedy="Leave it out, or name a folder that `updraft models export` made.",
+        )
     from updraft.engine.llama import LlamaEngine
 
     return LlamaEngine(path, **options)

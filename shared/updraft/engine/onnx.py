@@ -47,6 +47,7 @@ class OnnxEngine:
     Attributes:
         folder: where the model lies.
         manifest: what the folder says of itself.
+        split, carry: as given.
 
     Raises:
         ModelError, ConfigError, MissingExtra, EngineFailure.
@@ -67,6 +68,7 @@ class OnnxEngine:
         carry: Carry = "float32",
     ) -> None:
         self.folder = Path(folder)
+        self.split, self.carry = split, carry
         self._free: list[bool] = []
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         options = ContextOptions(context, sequences, cores if threads is None else threads, batch_tokens, gpu_layers)
