@@ -293,11 +293,4 @@ async def _hand_over(answer: Answer, composition: Composition, condition: HandOv
 
 
 def _load_engine(settings: EdgeSettings) -> Engine:
-    return open_engine(
-        settings.model,
-        context=settings.context,
-        sequences=settings.sequences,
-        threads=settings.threads,
-        batch_tokens=settings.batch_tokens,
-        gpu_layers=settings.gpu_layers,
-    )
+    return open_engine(settings.model, **settings.engine_options())

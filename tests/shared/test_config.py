@@ -180,7 +180,7 @@ def test_no_unknown_key_gets_through(name: str, value: Any) -> None:
 @pytest.mark.parametrize("leaf", NUMBERS, ids=lambda leaf: ".".join(leaf.key))
 def test_numbers_have_sensible_ranges(leaf: Any, bad: str, monkeypatch: pytest.MonkeyPatch) -> None:
     zero_is_fine = {"gpu_layers", "port", "escalate", "hand_back", "cores"}
-    zero_is_fine |= {"threshold", "q", "hand_over", "split", "deepest"}
+    zero_is_fine |= {"threshold", "q", "hand_over", "split", "deepest", "last_stage"}
     if bad == "0" and leaf.key[-1] in zero_is_fine:
         return
     monkeypatch.setenv(variable(leaf.key), bad)
@@ -361,8 +361,14 @@ def test_the_template_has_every_key_with_its_default_and_meaning(write: WriteFil
         assert leaf.field.description
         assert f"# {leaf.field.description}\n# {leaf.key[-1]} = " in text
     assert tomllib.loads(text) == {
-        "edge": {"mode": {"stop": {}, "span": {}, "exit": {}}, "cloud": {}, "http": {}, "grpc": {}},
-        "cloud": {"listen": {}},
+        "edge": {
+            "staged": {},
+            "mode": {"stop": {}, "span": {}, "exit": {}},
+            "cloud": {},
+            "http": {},
+            "grpc": {},
+        },
+        "cloud": {"staged": {}, "listen": {}},
     }
     file = write(re.sub(r"^# ([a-z_0-9]+ = )", r"\1", text, flags=re.MULTILINE))
     assert load_edge_settings(file) == EdgeSettings()
