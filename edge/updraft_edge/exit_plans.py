@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, cast
 
 from updraft.engine.base import Engine, StagedEngine
 from updraft.errors import InvalidRequest
-from updraft.exits.calibration import CALIBRATION_FILE, ExitCalibration
+from updraft.exits.aids import exit_aids
 from updraft.exits.carry import CARRIES, Carry
 from updraft.exits.criteria import make_criterion
-from updraft.exits.heads import HEADS_FILE, ExitHead, read_heads
 from updraft.modes import ExitSettings
 from updraft_edge import wire
 from updraft_edge.early_exit import ExitPlan
@@ -25,28 +22,18 @@ class ExitModel:
     Raises BadModelFile where these are damaged or of another model.
     """
 
-    def __init__(
-        self, engine: StagedEngine, calibration: ExitCalibration | None, heads: Mapping[int, ExitHead] | None
-    ) -> None:
+    def __init__(self, engine: StagedEngine) -> None:
         self._engine = engine
         self._stages = tuple(engine.stages)
         self._exits = [number for number, stage in enumerate(self._stages) if stage.blocks]
-        self._calibration = calibration
-        self._heads = heads
+        self._aids = exit_aids(engine)
 
     @classmethod
     def of(cls, engine: Engine) -> ExitModel | None:
         """None for an engine without exits."""
         if not isinstance(engine, StagedEngine) or not any(stage.blocks for stage in engine.stages):
             return None
-        folder: Path | None = getattr(engine, "folder", None)
-        calibration: ExitCalibration | None = None
-        heads: dict[int, ExitHead] | None = None
-        if folder is not None and (folder / CALIBRATION_FILE).exists():
-            calibration = ExitCalibration.load(folder, engine.info.fingerprint)
-        if folder is not None and (folder / HEADS_FILE).exists():
-            heads = read_heads(folder, engine.info.width)
-        return cls(engine, calibration, heads)
+        return cls(engine)
 
     @property
     def layers(self) -> list[int]:
@@ -73,18 +60,19 @@ class ExitModel:
                 f"exit.patience is {settings.patience} and needs {settings.patience + 1} exits; the edge has {exits}.",
                 param="updraft.exit.patience",
             )
+        heads = self._aids.heads if self._aids.heads.keys() >= set(exits) else None
         criterion = make_criterion(
             settings.criterion,
             threshold=settings.threshold,
             patience=settings.patience,
             q=settings.q,
             hand_over=settings.hand_over,
-            calibration=self._calibration,
-            heads=self._heads,
+            calibration=self._aids.calibration,
+            heads=heads,
             calibrated=settings.calibrated,
         )
         layers = tuple(self._stages[number].last if number in exits else None for number in depths)
-        features = self._heads is not None and (settings.criterion == "q" or settings.hand_over > 0.0)
+        features = heads is not None and (settings.criterion == "q" or settings.hand_over > 0.0)
         return ExitPlan(depths, layers, criterion, features, split)
 
     def carry(self, settings: ExitSettings) -> wire.HiddenCarry:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,10 @@ from tests.fakes.engine import HashEngine
 from tests.fakes.staged_engine import FakeStagedEngine
 from tests.fakes.tiers import complete, running_agent, running_cloud, until
 from updraft.errors import BadModelFile, ConfigError, InvalidRequest
+from updraft.exits.aids import exits_digest
 from updraft.exits.calibration import ExitCalibration
 from updraft.exits.criteria import make_criterion
-from updraft.exits.heads import ExitHead, write_heads
+from updraft.exits.heads import ExitHead, write_head
 from updraft.exits.isotonic import Curve
 from updraft.generation import Completion, GenerationRequest, TokenEvent
 from updraft.modes import Origin, parse_settings
@@ -212,9 +214,15 @@ async def test_an_edge_that_holds_the_whole_model_can_write_alone_with_it() -> N
 class FolderEngine(FakeStagedEngine):
     """With a folder, in which a calibration and heads may lie."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, heads: tuple[int, ...] = ()) -> None:
         super().__init__(deepest=1, **NOISE)  # type: ignore[arg-type]
         self.folder = folder
+        parts = [
+            SimpleNamespace(stage=n, file=f"{n}.onnx", external=(), heads=f"{n}.safetensors" if n in heads else None)
+            for n in (0, 1)
+        ]
+        names = [name for part in parts for name in (part.file, part.heads)]
+        self.manifest = SimpleNamespace(exits=parts, files={name: SimpleNamespace(sha256=name) for name in names})
 
 
 def calibrated(folder: Path, *, model: str | None = None) -> None:
@@ -223,8 +231,7 @@ def calibrated(folder: Path, *, model: str | None = None) -> None:
     flat = Curve((0.0,), (0.2,), 100)
     curves = {(0, "probability"): low, (1, "probability"): flat}
     outlooks = {(0, "probability"): Curve((0.0, 1.0), (0.1, 1.0), 100), (1, "probability"): flat}
-    fingerprint = model or FakeStagedEngine().info.fingerprint
-    ExitCalibration(fingerprint, curves, outlooks).save(folder)
+    ExitCalibration(model or exits_digest(FolderEngine(folder)), curves, outlooks).save(folder)
 
 
 async def test_a_calibration_in_the_models_folder_is_used(tmp_path: Path) -> None:
@@ -248,13 +255,17 @@ async def test_exit_heads_in_the_models_folder_are_used(tmp_path: Path) -> None:
         stage: ExitHead([generator.normal(size=(2, width)).astype(np.float32)], [np.zeros(2, np.float32)])
         for stage in (0, 1)
     }
-    write_heads(tmp_path, heads)
+    for stage, head in heads.items():
+        write_head(tmp_path / f"{stage}.safetensors", head)
     exits: dict[str, Any] = {"criterion": "q", "q": 0.7, "hand_over": 0.3}
     request = ask(**exits)
     criterion = make_criterion("q", threshold=0.8, q=0.7, hand_over=0.3, heads=heads)
     prompt = HashEngine().tokenizer.encode(PROMPT)
     reference = Reference(plan_of(criterion), request.sampling, prompt, **NOISE).write(LENGTH, asks=True)
-    async with running_cloud(cloud_engine()) as cloud, running_agent(FolderEngine(tmp_path), cloud.address) as agent:
+    async with (
+        running_cloud(cloud_engine()) as cloud,
+        running_agent(FolderEngine(tmp_path, (0, 1)), cloud.address) as agent,
+    ):
         events, _ = await complete(agent, request)
     assert [(event.token, event.layer) for event in events] == [(step.token, step.layer) for step in reference]
     assert {2, None} <= {event.layer for event in events}

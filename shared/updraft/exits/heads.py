@@ -2,16 +2,15 @@
 
 PALBERT's exit head (arXiv 2204.03276: a multilayer perceptron with tanh on the layer's hidden state), with
 a second output for the third verdict of stop-and-exit. A head's tensors are `head.N.weight` and `head.N.bias` in a
-rung's file, and `exit.STAGE.head.N.weight` in `exits.safetensors` in a staged model's folder.
+rung's file, and in a file of their own in a staged model's folder.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,15 +18,11 @@ from numpy.typing import NDArray
 from updraft.errors import BadModelFile, ModelNotFound
 from updraft.exits.files import replace_file
 
-__all__ = ["HEADS_FILE", "ExitHead", "HeadSays", "read_heads", "write_heads"]
-
-HEADS_FILE = "exits.safetensors"
+__all__ = ["ExitHead", "HeadSays", "read_head", "write_head"]
 
 _MAX_LAYERS = 8
 _MAX_BYTES = 64 * 2**20
-_FORMAT = "updraft-exit-heads-1"
 _PARTS = ("weight", "bias")
-_NAME = re.compile(r"exit\.(?P<stage>[0-9]{1,4})\.(?P<own>head\.[0-9]\.(weight|bias))")
 _RETRAIN = "Train the exits again with `updraft train exits`."
 
 FloatArray = NDArray[np.float32]
@@ -114,67 +109,34 @@ class ExitHead:
         }
 
 
-def write_heads(folder: Path, heads: Mapping[int, ExitHead]) -> Path:
-    """Write the heads of a staged model, by stage, into its folder, all at once."""
+def write_head(path: Path, head: ExitHead) -> None:
+    """Write a head to a file of its own, all at once."""
     from safetensors.numpy import save
 
-    tensors = {
-        f"exit.{stage}.{name}": np.ascontiguousarray(values)
-        for stage, head in heads.items()
-        for name, values in head.tensors().items()
-    }
-    path = folder / HEADS_FILE
-    replace_file(path, save(tensors, {"format": _FORMAT}))
-    return path
+    tensors = {name: np.ascontiguousarray(values) for name, values in head.tensors().items()}
+    replace_file(path, save(tensors))
 
 
-def read_heads(folder: Path, width: int) -> dict[int, ExitHead]:
-    """The heads in a staged model's folder, by stage.
+def read_head(path: Path, width: int) -> ExitHead:
+    """The head in a rung's file, or in a staged model's file of heads.
 
     Args:
         width: of the model's hidden states.
 
     Raises:
-        ModelNotFound: there are none.
-        BadModelFile: the file is not what it should be, or of another width.
+        ModelNotFound: there is no such file.
+        BadModelFile: it holds no head, or one of another width.
     """
-    path = folder / HEADS_FILE
-
-    def refuse(reason: str) -> NoReturn:
-        raise BadModelFile(f"{path} holds no exit heads: {reason}", remedy=_RETRAIN)
-
-    if not path.is_file():
-        raise ModelNotFound(f"there are no exit heads at {path}", remedy=_RETRAIN)
-    if path.stat().st_size > _MAX_BYTES:
-        refuse(f"it is larger than {_MAX_BYTES} bytes")
-    facts, tensors = _load(path, refuse)
-    if facts.get("format") != _FORMAT:
-        refuse(f"its format is {facts.get('format')!r}, not {_FORMAT!r}")
-    by_stage: dict[int, dict[str, NDArray[Any]]] = {}
-    for name, values in tensors.items():
-        kind, _, rest = name.partition(".")
-        stage, _, own = rest.partition(".")
-        if (
-            kind != "exit"
-            or not stage.isascii()
-            or not stage.isdigit()
-            or len(stage) > 4
-            or not own.startswith("head.")
-        ):
-            refuse(f"a tensor is named {name!r}")
-        by_stage.setdefault(int(stage), {})[own] = values
-    if not by_stage:
-        refuse("it is empty")
-    return {stage: ExitHead.from_tensors(own, width) for stage, own in sorted(by_stage.items())}
-
-
-def _load(path: Path, refuse: Any) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
     from safetensors import SafetensorError, safe_open
 
+    if not path.is_file():
+        raise ModelNotFound(f"there is no exit head at {path}", remedy=_RETRAIN)
     try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise ValueError(f"it is larger than {_MAX_BYTES} bytes")
         with safe_open(path, framework="np") as opened:
-            tensors = {name: np.asarray(opened.get_tensor(name)) for name in opened.keys()}  # noqa: SIM118
-            return opened.metadata() or {}, tensors
+            names = [name for name in opened.keys() if name.startswith("head.")]  # noqa: SIM118
+            tensors = {name: np.asarray(opened.get_tensor(name)) for name in names}
     except (SafetensorError, OSError, ValueError, TypeError) as error:
-        refuse(str(error))
-        raise
+        raise BadModelFile(f"{path} holds no exit head: {error}", remedy=_RETRAIN) from error
+    return ExitHead.from_tensors(tensors, width)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.shared.exits.examples import WIDTH, constant_head, random_head
 from updraft.errors import BadModelFile, ModelNotFound
-from updraft.exits.heads import HEADS_FILE, ExitHead, read_heads, write_heads
+from updraft.exits.heads import ExitHead, read_head, write_head
 
 
 def test_a_head_is_affine_layers_with_tanh_between_them() -> None:
@@ -38,17 +38,16 @@ def test_probabilities_stay_inside_0_and_1_and_rows_do_not_see_each_other(seed: 
 
 @given(st.integers(0, 1000), st.lists(st.integers(1, 5), max_size=3))
 @settings(max_examples=20, deadline=None)
-def test_saved_heads_are_read_back_as_they_were(
+def test_a_saved_head_is_read_back_as_it_was(
     tmp_path_factory: pytest.TempPathFactory, seed: int, sizes: list[int]
 ) -> None:
-    folder = tmp_path_factory.mktemp("model")
-    heads = {0: random_head(seed, *sizes), 2: random_head(seed + 1, *sizes)}
-    write_heads(folder, heads)
-    read = read_heads(folder, WIDTH)
-    assert list(read) == [0, 2]
-    for stage, head in heads.items():
-        for name, values in head.tensors().items():
-            np.testing.assert_array_equal(read[stage].tensors()[name], values)
+    path = tmp_path_factory.mktemp("model") / "head.safetensors"
+    head = random_head(seed, *sizes)
+    write_head(path, head)
+    read = read_head(path, WIDTH).tensors()
+    assert read.keys() == head.tensors().keys()
+    for name, values in head.tensors().items():
+        np.testing.assert_array_equal(read[name], values)
 
 
 def tensors(**changes: Any) -> dict[str, Any]:
@@ -86,30 +85,19 @@ def test_other_tensors_of_a_rung_are_left_alone() -> None:
     assert head.width == WIDTH
 
 
-@pytest.mark.parametrize(
-    "name", ["head.0.weight", "exit.x.head.0.weight", "exit.0.norm.weight", "exit.99999.head.0.bias"]
-)
-def test_a_file_with_other_tensors_is_refused(tmp_path: Path, name: str) -> None:
+def test_files_that_hold_no_head_are_refused(tmp_path: Path) -> None:
     from safetensors.numpy import save_file
 
-    save_file({name: np.zeros(2, np.float32)}, tmp_path / HEADS_FILE, {"format": "updraft-exit-heads-1"})
-    with pytest.raises(BadModelFile, match="a tensor is named"):
-        read_heads(tmp_path, WIDTH)
-
-
-def test_files_that_hold_no_heads_are_refused(tmp_path: Path) -> None:
-    from safetensors.numpy import save_file
-
+    path = tmp_path / "head.safetensors"
     with pytest.raises(ModelNotFound):
-        read_heads(tmp_path, WIDTH)
-    path = tmp_path / HEADS_FILE
+        read_head(path, WIDTH)
     for data in (b"", b"\xff" * 64, (2**60).to_bytes(8, "little") + b"{}"):
         path.write_bytes(data)
-        with pytest.raises(BadModelFile):
-            read_heads(tmp_path, WIDTH)
-    save_file({"exit.0.head.0.weight": np.zeros((2, WIDTH), np.float32)}, path)
-    with pytest.raises(BadModelFile, match="format"):
-        read_heads(tmp_path, WIDTH)
-    write_heads(tmp_path, {0: constant_head(0.5)})
+        with pytest.raises(BadModelFile, match="holds no exit head"):
+            read_head(path, WIDTH)
+    save_file({"norm.weight": np.zeros(WIDTH, np.float32)}, path)
+    with pytest.raises(BadModelFile, match="none"):
+        read_head(path, WIDTH)
+    write_head(path, constant_head(0.5))
     with pytest.raises(BadModelFile, match="reads 7"):
-        read_heads(tmp_path, WIDTH + 1)
+        read_head(path, WIDTH + 1)
