@@ -22,6 +22,7 @@ Precision = Literal["int4", "int8", "fp32"]
 Progress = Callable[[str], None]
 
 _NEEDED = ("onnxruntime_genai", "onnx_ir", "torch", "transformers", "onnx", "onnxruntime")
+_PROCESS = "updraft.models.staged.build_process"
 _BLOCK_SIZE = 32
 _STEPS = ("Reading ", "Saving ONNX model")
 
@@ -77,20 +78,21 @@ def build(jobs: Sequence[Job], precision: Precision, *, progress: Progress | Non
         ],
     }
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as faults:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "updraft.models.staged.build_process"],
+        with subprocess.Popen(  # noqa: S603 - our own module
+            [sys.executable, "-m", _PROCESS],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=faults,
             text=True,
             errors="replace",
             env=_environment(),
-        )
-        try:
-            _converse(process, json.dumps(task), progress)
-        finally:
-            process.kill()  # the caller was interrupted, or it has ended
-            status = process.wait()
+        ) as process:
+            try:
+                _converse(process, json.dumps(task), progress)
+            except BaseException:
+                process.kill()
+                raise
+        status = process.returncode
         if status != 0:
             _explain(faults, status)
 
@@ -106,7 +108,6 @@ def _converse(process: subprocess.Popen[str], task: str, progress: Progress | No
     for line in process.stdout:
         if progress is not None and line.startswith(_STEPS):
             progress(line.partition(" in /")[0].strip())
-    process.wait()
 
 
 def _environment() -> dict[str, str]:

@@ -119,8 +119,8 @@ def _plan(
     places = [rung.layer for rung in rungs]
     if places != sorted(set(places)) or list(cuts) != sorted(set(cuts)) or set(places) & set(cuts):
         raise InvalidRequest(f"the layers {places} and {list(cuts)} are not ascending, each once", param="rung")
-    if source.weights is not None:
-        _check_layers([*places, *cuts], source.weights.shape.layers)
+    if source.layers is not None:
+        _check_layers([*places, *cuts], source.layers)
     exits = dict(zip(places, rungs, strict=True))
     level: Literal[1, 4] = 1 if precision == "fp32" else accuracy
     exact = exact and (precision == "fp32" or level == 4)

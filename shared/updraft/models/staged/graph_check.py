@@ -117,6 +117,11 @@ class _GraphCheck:
         for entry in model.opset_import:
             if entry.version not in _DOMAINS.get(entry.domain, ()):
                 self._refuse(f"it needs version {entry.version} of the operators {entry.domain[:_MAX_NAME]!r}")
+        texts = (model.producer_name, model.producer_version, model.domain, model.doc_string, graph.doc_string)
+        if not _plain(graph.name) or not all(text == "" or _plain(text) for text in texts):
+            self._refuse("its description is not plain text")
+        if model.metadata_props or graph.metadata_props or graph.value_info:
+            self._refuse("it says more of itself than it needs to")
         if model.functions or model.training_info or graph.sparse_initializer or graph.quantization_annotation:
             self._refuse("it holds functions, training steps, sparse tensors or annotations")
         if len(graph.node) > _MAX_NODES or len(graph.initializer) > _MAX_NODES:
@@ -173,6 +178,8 @@ class _GraphCheck:
 
     def _check_node(self, node: NodeProto) -> None:
         name, kind = node.name[:_MAX_NAME], (node.domain, node.op_type)
+        if not all(map(_plain, (node.name, *(found.name for found in node.attribute)))):
+            self._refuse(f"the node {name!r} or an attribute of it has no plain name")
         if kind not in OPERATORS:
             self._refuse(f"the operator {node.domain[:_MAX_NAME]}:{node.op_type[:_MAX_NAME]} is not one of ours")
         for used in node.input:
@@ -207,8 +214,8 @@ class _GraphCheck:
             self._refuse(f"{where} is too long")
 
     def _define(self, name: str) -> None:
-        if not name or len(name) > _MAX_NAME or name in self._values:
-            self._refuse(f"the value {name[:_MAX_NAME]!r} has no name, too long a one, or is given twice")
+        if not _plain(name) or name in self._values:
+            self._refuse(f"the value {name[:_MAX_NAME]!r} has no plain name, or is given twice")
         self._values.add(name)
 
     def _refuse(self, reason: str) -> NoReturn:
@@ -216,6 +223,11 @@ class _GraphCheck:
             f"{self._path} is not a usable graph: {reason}",
             remedy="Export the model again with `updraft models export`.",
         )
+
+
+def _plain(name: str) -> bool:
+    """Whether native code and its error messages can be trusted with a name."""
+    return 0 < len(name) <= _MAX_NAME and name.isascii() and name.isprintable()
 
 
 def _whole(text: str) -> int:

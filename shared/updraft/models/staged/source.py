@@ -10,6 +10,7 @@ from typing import Any
 
 from updraft.errors import BadModelFile, ModelNotFound
 from updraft.models.gguf_info import Vocabulary, read_model_info, read_vocabulary
+from updraft.models.llama_shape import config_fault
 from updraft.models.staged.hf_folder import write_model
 from updraft.models.staged.tokenizer_file import (
     GGUF_TOKENIZER,
@@ -36,7 +37,8 @@ class Source:
     """A model to be staged.
 
     Attributes:
-        weights: its tensors; None for architectures other than llama, which can be cut but have no rungs.
+        weights: its tensors; None for architectures other than plain llama, which can be cut but have no rungs.
+        layers: how many it has; None where its configuration says so in a way of its own.
         fingerprint: as rungs name it.
         room: bytes of its tensors in float32, roughly.
         folder: gives a Hugging Face folder for the builder and its configuration, written into the given one if needed.
@@ -45,6 +47,7 @@ class Source:
 
     name: str
     weights: Weights | None
+    layers: int | None
     fingerprint: str
     room: int
     folder: Callable[[Path], tuple[Path, dict[str, Any]]]
@@ -72,7 +75,7 @@ def _open_gguf(path: Path) -> Source:
     def tokenizer(target: Path) -> Tokenizer:
         return Tokenizer(GGUF_TOKENIZER, write_gguf_tokenizer(path, target / GGUF_TOKENIZER))
 
-    return Source(path.stem, weights, info.fingerprint, 8 * info.weight_bytes, folder, tokenizer)
+    return Source(path.stem, weights, info.layers, info.fingerprint, 8 * info.weight_bytes, folder, tokenizer)
 
 
 def _open_folder(path: Path) -> Source:
@@ -84,14 +87,23 @@ def _open_folder(path: Path) -> Source:
         )
     if not isinstance(config.get("vocab_size"), int):
         raise BadModelFile(f"{path / 'config.json'} lacks a usable 'vocab_size'")
-    weights = read_weights(path) if config.get("model_type") == "llama" else None
+    weights = read_weights(path) if config_fault(config) is None else None
     fingerprint = weights.fingerprint if weights is not None else _fingerprint(files)
 
     def tokenizer(target: Path) -> Tokenizer:
         return Tokenizer(JSON_TOKENIZER, copy_json_tokenizer(path, target / JSON_TOKENIZER, config))
 
     room = 2 * sum(file.stat().st_size for file in files)
-    return Source(path.resolve().name, weights, fingerprint, room, lambda _: (path, config), tokenizer)
+    layers = config.get("num_hidden_layers")
+    return Source(
+        path.resolve().name,
+        weights,
+        layers if isinstance(layers, int) else None,
+        fingerprint,
+        room,
+        lambda _: (path, config),
+        tokenizer,
+    )
 
 
 def _fingerprint(files: list[Path]) -> str:
