@@ -72,11 +72,11 @@ def check_machine(settings: EdgeSettings, config: Path | None) -> Iterator[Check
 
 def check_model(settings: EdgeSettings) -> tuple[Check, Path | None, ModelInfo | None]:
     """Whether the edge model's file is there and makes sense; makes the file where that is needed."""
-    from updraft.models import read_model_info, resolve
+    from updraft.models import model_info, resolve
 
     try:
         path = resolve(settings.model, progress=lambda line: None)
-        info = read_model_info(path)
+        info = model_info(path)
     except UpdraftError as error:
         return Check.failed("edge model", error), None, None
     size = f"{info.layers} layers, {info.quantisation}, {info.weight_bytes / MIB:.0f} MiB"

@@ -20,9 +20,15 @@ QUICK_TOKENS = 24
 
 
 def register(app: typer.Typer) -> None:
-    app.command("demo", epilog=examples("updraft demo", "updraft demo --quick", "updraft demo --json > figures.json"))(
-        demo
-    )
+    app.command(
+        "demo",
+        epilog=examples(
+            "updraft demo",
+            "updraft demo --quick",
+            "updraft demo --edge-model smollm2-q4_0",
+            "updraft demo --json > figures.json",
+        ),
+    )(demo)
 
 
 @reported
@@ -33,7 +39,11 @@ def demo(
     tokens: Annotated[int | None, typer.Option(min=8, max=512, help="Longest answer; 48 when left out.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="2 prompts of 24 tokens, one answer shown.")] = False,
     edge_model: Annotated[
-        str | None, typer.Option(metavar="NAME|FILE", help="Model of the edge; smollm2-q4_0 when left out.")
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="Model of the edge; smollm2-student when left out. smollm2-q4_0 makes a pair of one size.",
+        ),
     ] = None,
     cloud_model: Annotated[
         str | None, typer.Option(metavar="NAME|FILE", help="Model of the cloud; smollm2 when left out.")

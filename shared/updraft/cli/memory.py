@@ -8,14 +8,23 @@ from pathlib import Path
 __all__ = ["cache_bytes", "memory_bytes", "usable_cores"]
 
 BYTES_A_NUMBER = 2  # keys and values are kept in 16 bits
+STAGED_BYTES = 4  # by the ONNX engine in 32
 
 
 def cache_bytes(path: Path, context: int, sequences: int) -> int:
     """Bytes of all key and value caches: 2 bytes x tokens x layers x key-value heads x (key + value length).
 
+    A staged folder's caches take 4 bytes a number, and each of its exits is one layer more.
+
     Raises:
         ModelNotFound, BadModelFile.
     """
+    if path.is_dir():
+        from updraft.models.staged import read_manifest
+
+        staged = read_manifest(path)
+        layers = staged.layers + len(staged.exits)
+        return STAGED_BYTES * context * sequences * layers * staged.kv_heads * 2 * staged.head_size
     from updraft.models.gguf_header import Array, open_header
 
     with open_header(path) as header:

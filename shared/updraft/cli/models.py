@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from updraft.cli import export
 from updraft.cli.options import JsonOption
 from updraft.cli.reporting import examples, print_json, reported, stderr
+
+if TYPE_CHECKING:
+    from updraft.models import CatalogEntry
 
 __all__ = ["register"]
 
@@ -40,28 +43,50 @@ def list_models(as_json: JsonOption = False) -> None:
     for column in ("model", "state", "licence", "description"):
         table.add_column(column, overflow="fold")
     for entry in entries:
-        state = "ready" if entry.path else "made on first use" if entry.available else "not installed"
-        table.add_row(entry.name, state, entry.licence, escape(entry.description))
+        table.add_row(entry.name, _state(entry), entry.licence, escape(entry.description))
     Console().print(table)
 
 
 @reported
 def show(
-    model: Annotated[str, typer.Argument(metavar="NAME|FILE", help="Name of a known model, or path of a GGUF file.")],
+    model: Annotated[
+        str, typer.Argument(metavar="NAME|PATH", help="A known model, a GGUF file, or a staged model's folder.")
+    ],
     as_json: JsonOption = False,
 ) -> None:
-    """Show a model's size, quantisation, context, fingerprint and tokenizer; makes its file if need be."""
-    from updraft.models import read_model_info, resolve
+    """Show a model's size, quantisation, context, fingerprint, tokenizer and stages; makes its file if need be."""
+    from updraft.models import model_info, resolve
 
     path = resolve(model, progress=lambda line: stderr().print(line, markup=False, soft_wrap=True))
-    info = asdict(read_model_info(path))
+    info = asdict(model_info(path))
     record: dict[str, Any] = {"path": str(path), **info, "end_tokens": sorted(info["end_tokens"])}
     record["chat_template"] = record["chat_template"] is not None
+    if path.is_dir():
+        record |= _stages(path)
     if as_json:
         print_json(record)
         return
     for name, value in record.items():
         typer.echo(f"{name.replace('_', ' '):<16} {_text(value)}")
+
+
+def _state(entry: CatalogEntry) -> str:
+    if entry.path:
+        return "ready"
+    if entry.available:
+        return "made on first use"
+    return f"needs the extra {entry.needs}" if entry.needs else "not installed"
+
+
+def _stages(folder: Path) -> dict[str, Any]:
+    """The layers of each stage, and after how many there is an exit."""
+    from updraft.models.staged import read_manifest
+
+    manifest = read_manifest(folder)
+    return {
+        "stages": [f"{stage.first}-{stage.last - 1}" for stage in manifest.stages],
+        "exits": [manifest.stages[part.stage].last for part in manifest.exits],
+    }
 
 
 def _text(value: object) -> str | None:

@@ -20,10 +20,10 @@ from updraft.demo.outage import Interrupted, interrupted_answer, recovery
 from updraft.demo.prompts import OUTAGE_PROMPT, PROMPTS, SPAN_PROMPT, WARM_UP_PROMPT
 from updraft.demo.report import DemoReport, Outage, Tier, Way, WayFigures
 from updraft.demo.screen import Screen
-from updraft.demo.tables import findings, next_steps, outage_lines, place_table, ways_table
+from updraft.demo.tables import findings, next_steps, outage_lines, pair_sentence, place_table, ways_table
 from updraft.engine.base import ModelInfo
 from updraft.generation import Completion, GenerationRequest
-from updraft.models import read_model_info, resolve
+from updraft.models import model_info, resolve
 from updraft.modes import Mode
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ __all__ = ["DemoOptions", "run_demo"]
 
 _CONTEXT: Final = 1024
 _WARM_UP_TOKENS: Final = 8
-_ONE_NETWORK: Final = "Both are SmolLM2-135M, quantised differently: they stand in for a small and a large model."
 _GREEDY_DRAFT: Final = Way(Mode.DRAFT, 0.0)
 _GREEDY_SPAN: Final = Way(Mode.SPAN, 0.0)
 
@@ -51,7 +50,7 @@ class DemoOptions:
     prompts: int = 6
     tokens: int = 48
     shown: int = 3
-    edge_model: str = "smollm2-q4_0"
+    edge_model: str = "smollm2-student"
     cloud_model: str = "smollm2"
 
 
@@ -100,7 +99,7 @@ async def _stage(options: DemoOptions, screen: Screen) -> AsyncIterator[_Stage]:
     async with contextlib.AsyncExitStack() as stack:
         with screen.waiting("Looking for the models") as say:
             edge_info, cloud_info = (
-                read_model_info(resolve(model, progress=say)) for model in (options.edge_model, options.cloud_model)
+                model_info(resolve(model, progress=say)) for model in (options.edge_model, options.cloud_model)
             )
         stack.enter_context(pinned(split.edge))  # before any thread of the engine starts
         with screen.waiting("Starting the cloud process"):
@@ -152,9 +151,7 @@ def _show_places(stage: _Stage, options: DemoOptions, screen: Screen) -> None:
     screen.show("", Text("Updraft: a small model on the edge and a large one in the cloud write one answer.", "bold"))
     screen.section("What runs where")
     screen.show(place_table(stage.edge_tier, stage.cloud_tier))
-    default = DemoOptions()
-    if (options.edge_model, options.cloud_model) == (default.edge_model, default.cloud_model):
-        screen.show(Text(_ONE_NETWORK, "italic"))
+    screen.show(Text(pair_sentence(stage.edge_tier, stage.cloud_tier), "italic"))
     screen.show(
         Text(f"{stage.split.sentence()} Speed is not the point: watch the passes and the shares.", "italic"),
     )

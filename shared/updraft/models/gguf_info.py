@@ -151,11 +151,12 @@ class _Facts:
 
 
 def _quantisation(header: GgufHeader) -> str:
-    """The type that holds most of the weights' bytes."""
+    """The type that holds most of the layers' bytes: a shallow model's embedding can be larger than its layers."""
     from gguf.constants import GGMLQuantizationType
 
     sizes: Counter[int] = Counter()
-    for tensor in header.tensors:
+    layers = [tensor for tensor in header.tensors if tensor.name.startswith("blk.")]
+    for tensor in layers or header.tensors:
         sizes[tensor.kind] += tensor.size
     return str(GGMLQuantizationType(sizes.most_common(1)[0][0]).name)
 

@@ -17,6 +17,7 @@ from tests.shared.demo.samples import report, way_figures
 from updraft.demo import DemoOptions, DemoReport, Screen
 from updraft.demo.prompts import PROMPTS
 from updraft.errors import CloudUnavailable
+from updraft.models import catalog
 
 PROGRAM = "from updraft.cli import main; main()"
 
@@ -129,8 +130,8 @@ def _wait_for_end(pid: int) -> None:
 
 
 @pytest.mark.smollm2
-def test_the_real_pair_keeps_its_promises(smollm2_q4_0_path: Path, updraft: Updraft) -> None:
-    result = updraft("demo", "--quick", "--prompts", "1", "--json")
+def test_two_models_of_one_size_keep_their_promises(smollm2_q4_0_path: Path, updraft: Updraft) -> None:
+    result = updraft("demo", "--quick", "--prompts", "1", "--json", "--edge-model", "smollm2-q4_0")
     assert result.exit_code == 0, result.stderr
     found = json.loads(result.stdout)
     assert found["passed"] and found["lossless"]
@@ -138,3 +139,16 @@ def test_the_real_pair_keeps_its_promises(smollm2_q4_0_path: Path, updraft: Updr
     rows = {(row["mode"], row["temperature"]): row for row in found["modes"]}
     assert rows["draft", 0.0]["cloud_passes_per_token"] < 0.6 < rows["cloud", 0.0]["cloud_passes_per_token"]
     assert found["outage"]["degraded"] and found["outage"]["alone"] > 0
+
+
+@pytest.mark.smollm2
+def test_the_ladders_pair_keeps_its_promises(smollm2_path: Path, updraft: Updraft) -> None:
+    if not any(entry.name == DemoOptions().edge_model and entry.available for entry in catalog()):
+        pytest.skip("this tree has no trained rungs")
+    result = updraft("demo", "--quick", "--prompts", "1", "--json")
+    assert result.exit_code == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert found["passed"] and found["lossless"]
+    assert found["edge"]["layers"] < found["cloud"]["layers"] / 2
+    rows = {(row["mode"], row["temperature"]): row for row in found["modes"]}
+    assert rows["draft", 0.0]["cloud_passes_per_token"] < 0.9 * rows["cloud", 0.0]["cloud_passes_per_token"]

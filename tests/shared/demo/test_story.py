@@ -55,6 +55,7 @@ async def test_from_the_first_screen_to_the_last(tiny_pair: tuple[Path, Path]) -
     headings = ["What runs where", "Mode draft", "Mode span", "The modes compared", "killed in mid-answer", "try next"]
     places = [text.index(heading) for heading in headings]
     assert places == sorted(places)
+    assert "as many layers as the cloud's" in text
     assert "<cloud killed>" in text and "The cloud is back" in text
 
 

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 from rich.console import Console, RenderableType
 
 from tests.shared.demo.samples import outage, tier, way_figures
-from updraft.demo.tables import findings, next_steps, outage_lines, place_table, ways_table
+from updraft.demo.tables import findings, next_steps, outage_lines, pair_sentence, place_table, ways_table
 
 
 def text_of(*renderables: RenderableType, width: int = 80) -> str:
@@ -54,6 +55,17 @@ def test_places_name_models_processes_and_cores() -> None:
 
 def test_a_model_name_is_not_read_as_markup() -> None:
     assert "[red]x.gguf" in text_of(place_table(tier("[red]x.gguf"), tier()))
+
+
+def test_how_much_smaller_the_edge_is_is_said_as_it_is() -> None:
+    cloud = tier("smollm2")
+    student = replace(tier("smollm2-student"), layers=12, weight_bytes=45_000_000)
+    assert pair_sentence(student, cloud) == (
+        "The edge's model has 12 of the cloud's 30 layers, made of it by distillation, and 50% of its bytes."
+    )
+    assert "distillation" not in pair_sentence(replace(student, model="other.gguf"), cloud)
+    assert "as many layers" in pair_sentence(tier("smollm2-q4_0"), cloud)
+    assert "more layers" in pair_sentence(cloud, student)
 
 
 def test_an_outage_in_words() -> None:
