@@ -34,7 +34,7 @@ def build_graphs(jobs: Sequence[Job], precision: Precision, *, progress: Callabl
 
 class _Builder:
     def __init__(self, job: Job, precision: Precision) -> None:
-        self._job, self._quantised = job, precision == "int4"
+        self._job, self._bits = job, 4 if precision == "int4" else 32
         self._config: dict[str, Any] = json.loads((job.folder / "config.json").read_text())
         self._weights: Mapping[str, NDArray[np.float32]] = load_file(job.folder / "model.safetensors")
         self._nodes: list[onnx.NodeProto] = []
@@ -60,6 +60,7 @@ class _Builder:
         outputs = ["hidden_states"]
         if self._whole:
             head = self._weights.get("lm_head.weight", self._weights["model.embed_tokens.weight"])
+            self._bits = 8 if "last_matmul:int8" in self._job.options.values() else self._bits
             self._product(head, "hidden_states", "/lm_head/MatMul", "logits")
             outputs.append("logits")
         if taps := self._job.options.get("aux_hidden_state_layers"):
@@ -136,14 +137,20 @@ class _Builder:
 
     def _product(self, weight: NDArray[np.float32], rows: str, path: str, result: str = "") -> str:
         name = path.strip("/").replace("/", ".")
-        if not self._quantised:
+        if self._bits == 32:
             self._tensor(f"{name}.weight", np.ascontiguousarray(weight.T))
             return self._node("MatMul", [rows, f"{name}.weight"], path, result)
-        packed, scales = _quantised(weight)
-        self._tensor(f"{name}.weight_Q4", packed)
+        packed, scales = _quantised(weight, self._bits)
+        self._tensor(f"{name}.weight_Q{self._bits}", packed)
         self._tensor(f"{name}.weight_scales", scales)
-        sizes = {"K": weight.shape[1], "N": weight.shape[0], "bits": 4, "block_size": _BLOCK, "accuracy_level": 4}
-        inputs = [rows, f"{name}.weight_Q4", f"{name}.weight_scales"]
+        sizes = {
+            "K": weight.shape[1],
+            "N": weight.shape[0],
+            "bits": self._bits,
+            "block_size": _BLOCK,
+            "accuracy_level": 4,
+        }
+        inputs = [rows, f"{name}.weight_Q{self._bits}", f"{name}.weight_scales"]
         return self._node("MatMulNBits", inputs, path, result, domain="com.microsoft", **sizes)
 
     def _lengths(self) -> None:
@@ -210,12 +217,15 @@ def _genai_config(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _quantised(weight: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Symmetric blocks along rows: values of 4 bits from -8 to 7, two a byte, and a scale a block."""
+def _quantised(weight: NDArray[np.float32], bits: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Symmetric blocks along rows: values of 4 bits from -8 to 7, two a byte, or of 8 bits, and a scale a block."""
+    half = 1 << bits - 1
     blocks = weight.reshape(weight.shape[0], -1, _BLOCK)
     extreme = np.take_along_axis(blocks, np.abs(blocks).argmax(-1, keepdims=True), -1)
-    scales = extreme / -8
+    scales = extreme / -half
     steps = np.divide(blocks, scales, out=np.zeros_like(blocks), where=scales != 0)
-    values = (np.clip(np.rint(steps), -8, 7) + 8).astype(np.uint8)
+    values = (np.clip(np.rint(steps), -half, half - 1) + half).astype(np.uint8)
+    if bits == 8:
+        return values, scales[..., 0].astype(np.float32)
     packed: NDArray[np.uint8] = values[..., ::2] | values[..., 1::2] << np.uint8(4)
     return packed, scales[..., 0].astype(np.float32)

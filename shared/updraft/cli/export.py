@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any
 
 import typer
 
@@ -70,6 +70,9 @@ def export(
     exact: Annotated[
         bool, typer.Option(help="onnx: the same bits however a text is cut into runs; costs some per cent of speed.")
     ] = True,
+    head_bits: Annotated[
+        int, typer.Option(help="onnx, int4: bits of the output matrix: 8, closer to the original, or 4, faster.")
+    ] = 8,
     quantisation: Annotated[_Quantisation, typer.Option(help="gguf: type of the weights.")] = _Quantisation.Q4_0,
     output_type: Annotated[
         _OutputType,
@@ -87,11 +90,12 @@ def export(
 
     if accuracy not in (1, 4):
         raise InvalidRequest(f"--accuracy is {accuracy}; it can be 1 or 4", param="accuracy")
+    if head_bits not in (4, 8):
+        raise InvalidRequest(f"--head-bits is {head_bits}; it can be 4 or 8", param="head_bits")
     started = time.perf_counter()
     path = resolve(source, progress=_say)
     if to is _Format.onnx:
-        level = cast("Literal[1, 4]", accuracy)
-        options = {"precision": precision.value, "accuracy_level": level, "exact": exact}
+        options = {"precision": precision.value, "accuracy_level": accuracy, "exact": exact, "head_bits": head_bits}
         record = _staged(path, target, rung or [], cut or [], options)
     else:
         record = _gguf(path, target, rung or [], cut or [], quantisation, output_type)

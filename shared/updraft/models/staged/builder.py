@@ -36,9 +36,15 @@ class Job:
     options: dict[str, str] = field(default_factory=dict)
 
 
-def trunk_job(folder: Path, target: Path, layers: Sequence[int] = ()) -> Job:
-    """The whole model, with the hidden states after its final norm, and the residual stream that enters `layers`."""
+def trunk_job(folder: Path, target: Path, layers: Sequence[int] = (), *, wide_head: bool = False) -> Job:
+    """The whole model, with the hidden states after its final norm, and the residual stream that enters `layers`.
+
+    `wide_head` gives a 4-bit model an output matrix of 8 bits.
+    """
     options = {"include_hidden_states": "true", "block_size": str(_BLOCK_SIZE)}
+    if wide_head:
+        # Not together with the builder's own sharing, which then names tensors that it does not write.
+        options |= {"matmul_mixed_precision": "last_matmul:int8", "shared_embeddings": "false"}
     if layers:
         options["aux_hidden_state_layers"] = ",".join(map(str, layers))
     return Job(folder, target, options)

@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -52,6 +52,7 @@ class _Plan:
     precision: Precision
     accuracy: Literal[1, 4]
     exact: bool
+    wide_head: bool
 
 
 def export_staged(
@@ -63,6 +64,7 @@ def export_staged(
     precision: Precision = "int4",
     accuracy_level: Literal[1, 4] = 4,
     exact: bool = True,
+    head_bits: Literal[4, 8] = 8,
     progress: Progress | None = None,
 ) -> Manifest:
     """Make a staged model folder; it appears whole or not at all.
@@ -77,6 +79,8 @@ def export_staged(
             beyond rounding; 4 rounds activations to int8: two to three times as fast.
         exact: pad attention, so that results are the same to the last bit however tokens are cut into runs, at some
             per cent of speed. Products at accuracy level 1 depend on the cut anyway, so it is left out there.
+        head_bits: of the output matrix (and the embedding, where the two are tied) of an int4 model. 8, which llama.cpp
+            takes for its 4-bit files, too, is closer to the original than 4, and twice as large.
         progress: called with a line of text for each step.
 
     Raises:
@@ -91,7 +95,8 @@ def export_staged(
     if target.exists() or target.is_symlink():
         raise ConfigError(f"{target} exists already", remedy="Remove it, or name another folder.")
     read = [read_rung(Path(rung)) for rung in rungs]
-    plan = _plan(open_source(source), read, cuts, precision, accuracy_level, exact)
+    plan = _plan(open_source(source), read, cuts, precision, accuracy_level)
+    plan = replace(plan, exact=exact and plan.exact, wide_head=precision == "int4" and head_bits == 8)
     with _scratch(target, plan.source.room) as scratch:
         made = scratch / "made"
         made.mkdir()
@@ -108,7 +113,6 @@ def _plan(
     cuts: Sequence[int],
     precision: Precision,
     accuracy: Literal[1, 4],
-    exact: bool,
 ) -> _Plan:
     for rung in rungs:
         if rung.kind != "exit":
@@ -123,8 +127,8 @@ def _plan(
         _check_layers([*places, *cuts], source.layers)
     exits = dict(zip(places, rungs, strict=True))
     level: Literal[1, 4] = 1 if precision == "fp32" else accuracy
-    exact = exact and (precision == "fp32" or level == 4)
-    return _Plan(source, tuple(sorted([*places, *cuts])), exits, precision, level, exact)
+    exact = precision == "fp32" or level == 4
+    return _Plan(source, tuple(sorted([*places, *cuts])), exits, precision, level, exact, wide_head=False)
 
 
 def _check_layers(places: Sequence[int], layers: int) -> None:
@@ -138,7 +142,10 @@ def _check_layers(places: Sequence[int], layers: int) -> None:
 def _make(plan: _Plan, scratch: Path, made: Path, say: Progress) -> Manifest:
     say(f"Reading {plan.source.name}")
     folder, config = plan.source.folder(scratch)
-    jobs = [trunk_job(folder, scratch / "trunk", plan.cuts), *_block_jobs(plan, config, scratch)]
+    jobs = [
+        trunk_job(folder, scratch / "trunk", plan.cuts, wide_head=plan.wide_head),
+        *_block_jobs(plan, config, scratch),
+    ]
     build(jobs, plan.precision, progress=say)
     say("Cutting the graph")
     sizes = _sizes(jobs[0].target)

@@ -149,21 +149,22 @@ def test_an_exit_takes_and_gives_hidden_states(weights: Weights, tmp_path: Path)
     assert [node.op_type for node in piece.nodes].count("Slice") == 1
 
 
-@pytest.mark.parametrize("precision", ["int4", "fp32"])
-def test_a_tied_embedding_is_read_from_the_output_matrix(tmp_path: Path, precision: str) -> None:
+@pytest.mark.parametrize("bits", [4, 8, 32])
+def test_a_tied_embedding_is_read_from_the_output_matrix(tmp_path: Path, bits: int) -> None:
     trunk = read_weights(write_tiny_model(tmp_path / "tiny.gguf", layers=2))
     config = write_model(trunk, tmp_path / "model", bos=1, end_tokens=[2])
     (tmp_path / "model" / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": True}))
-    build_graphs([trunk_job(tmp_path / "model", tmp_path / "graph")], "int4" if precision == "int4" else "fp32")
+    job = trunk_job(tmp_path / "model", tmp_path / "graph", wide_head=bits == 8)
+    build_graphs([job], "fp32" if bits == 32 else "int4")
     graph = read_graph(tmp_path / "graph" / GRAPH_FILE)
     share_embedding(graph, tied=True)
     kinds = [node.op_type for node in graph.nodes]
-    assert ("GatherBlockQuantized" in kinds) == (precision == "int4")
-    if precision == "int4":
+    assert ("GatherBlockQuantized" in kinds) == (bits < 32)
+    if bits < 32:
         head = graph.producer("logits")
         assert head is not None
         assert graph.bytes_of(graph.tensors["embedding"]) == graph.bytes_of(graph.tensors[head.input[1]])
-        assert list(graph.tensors["embedding"].dims) == [320, 32]
+        assert list(graph.tensors["embedding"].dims) == [320, 64 * bits // 8]
     share_embedding(graph, tied=False)
     assert [node.op_type for node in graph.nodes] == kinds
 

@@ -228,3 +228,10 @@ def test_a_folder_without_a_tokenizer_is_refused(folder: Path, tmp_path: Path) -
 def test_the_tiny_staged_model_is_made_in_one_call(tmp_path: Path) -> None:
     made = write_staged_model(tmp_path / "staged", exits=[1], layers=2, precision="int4")
     assert (made.layers, len(made.exits), made.quantisation) == (2, 1, "int4")
+
+
+def test_the_output_matrix_of_a_4_bit_model_may_have_8_bits(trunk: Path, tmp_path: Path) -> None:
+    wide = export_without_builder(trunk, tmp_path / "wide")
+    narrow = export_without_builder(trunk, tmp_path / "narrow", head_bits=4)
+    assert wide.files["output.bin"].bytes > 1.5 * narrow.files["output.bin"].bytes
+    assert wide.files["stage0.bin"] == narrow.files["stage0.bin"]
