@@ -12,7 +12,7 @@ from updraft.engine.base import StagedEngine
 from updraft.exits.calibration import CALIBRATION_FILE, ExitCalibration
 from updraft.exits.heads import ExitHead, read_head
 
-__all__ = ["ExitAids", "exit_aids", "exits_digest"]
+__all__ = ["ExitAids", "exit_aids", "exit_heads", "exits_digest"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +30,20 @@ def exit_aids(engine: StagedEngine) -> ExitAids:
         BadModelFile: a file there is damaged, or the calibration was made for other exits.
     """
     folder: Path | None = getattr(engine, "folder", None)
+    calibration: ExitCalibration | None = None
+    if folder is not None and (folder / CALIBRATION_FILE).exists():
+        calibration = ExitCalibration.load(folder, exits_digest(engine))
+    return ExitAids(calibration, exit_heads(engine))
+
+
+def exit_heads(engine: StagedEngine) -> dict[int, ExitHead]:
+    """The trained heads of those of the model's exits that the engine holds, by stage. Raises BadModelFile."""
+    folder: Path | None = getattr(engine, "folder", None)
     if folder is None:
-        return ExitAids(None, {})
+        return {}
     files = {part.stage: folder / part.heads for part in _parts(getattr(engine, "manifest", None)) if part.heads}
     stages = {number for number, stage in enumerate(engine.stages) if stage.blocks}
-    heads = {stage: read_head(file, engine.info.width) for stage, file in files.items() if stage in stages}
-    calibration: ExitCalibration | None = None
-    if (folder / CALIBRATION_FILE).exists():
-        calibration = ExitCalibration.load(folder, exits_digest(engine))
-    return ExitAids(calibration, heads)
+    return {stage: read_head(file, engine.info.width) for stage, file in files.items() if stage in stages}
 
 
 def exits_digest(engine: StagedEngine) -> str:

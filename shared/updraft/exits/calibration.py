@@ -56,7 +56,7 @@ class ExitCalibration:
         cls,
         model: str,
         stages: Sequence[int],
-        scores: Mapping[str, Sequence[NDArray[Any]]],
+        scores: Mapping[Any, Sequence[NDArray[Any]]],
         agreed: Sequence[NDArray[Any]],
         facts: Mapping[str, Any] | None = None,
     ) -> ExitCalibration:
