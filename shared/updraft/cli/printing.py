@@ -66,7 +66,8 @@ def completion_record(completion: Completion) -> dict[str, Any]:
 
 
 def summary(completion: Completion, *, colour: bool) -> None:
-    """One line on standard error: rate, cloud share, cloud passes a token, and whether the cloud was missed."""
+    """One line on standard error: rate, cloud share, cloud passes a token, early exits, and whether the cloud was
+    missed."""
     counts = completion.statistics
     passes = counts.cloud_passes / counts.tokens if counts.tokens else 0.0
     parts = [
@@ -75,6 +76,7 @@ def summary(completion: Completion, *, colour: bool) -> None:
         *([] if completion.degraded else [f"{counts.tokens_per_second:.1f} tokens/s"]),
         f"cloud share {counts.cloud_share:.0%}",
         f"{passes:.2f} cloud passes/token",
+        *(f"{count} left at layer {layer}" for layer, count in sorted(counts.exit_tokens.items())),
         completion.mode,
         f"seed {completion.seed}",
     ]

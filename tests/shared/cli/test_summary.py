@@ -17,3 +17,9 @@ def test_a_rate_is_printed_only_where_it_means_something(degraded: bool, capsys:
     line = capsys.readouterr().err
     assert "4 tokens in 0.9 s" in line
     assert ("tokens/s" in line) is not degraded
+
+
+def test_tokens_that_left_early_are_counted_by_layer(capsys: pytest.CaptureFixture[str]) -> None:
+    counts = Statistics(tokens=9, exit_tokens={16: 2, 8: 5})
+    summary(Completion("text", [1], "length", "exit", "m", 1, statistics=counts), colour=False)
+    assert "5 left at layer 8 · 2 left at layer 16" in capsys.readouterr().err
