@@ -32,6 +32,7 @@ def write_tiny_model(
     noise: float = 0.0,
     context: int = 4096,
     template: str | None = CHATML,
+    quantised: bool = True,
 ) -> Path:
     """Write a model that llama.cpp loads and steps in well under a millisecond.
 
@@ -44,6 +45,7 @@ def write_tiny_model(
         noise: relative standard deviation of noise on the weights: another model of the same family.
         context: the context length that the file names.
         template: the chat template, None for a file without one.
+        quantised: matrices as Q8_0, which is bit-exact however work is cut; else as float32.
     """
     writer = GGUFWriter(str(path), "llama")
     writer.add_name("tiny")
@@ -55,10 +57,10 @@ def write_tiny_model(
     writer.add_head_count_kv(1)
     writer.add_rope_dimension_count(_HEAD_WIDTH)
     writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_file_type(7)  # mostly Q8_0
+    writer.add_file_type(7 if quantised else 0)  # mostly Q8_0, all F32
     _add_tokenizer(writer, vocabulary, template)
     for name, values in _weights(seed, layers, width, vocabulary, noise).items():
-        if values.ndim == 1:
+        if values.ndim == 1 or not quantised:
             writer.add_tensor(name, values)
         else:
             kind = GGMLQuantizationType.Q8_0  # float weights are not bit-exact between single steps and runs

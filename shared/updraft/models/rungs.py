@@ -17,8 +17,9 @@ from typing import Any, Literal, NoReturn, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from updraft.errors import BadModelFile, ModelNotFound, WrongTrunk
-from updraft.models.weights import BLOCK_SUFFIXES, LlamaShape, Weights
+from updraft.errors import BadModelFile, ConfigError, ModelNotFound, WrongTrunk
+from updraft.models.llama_shape import BLOCK_SUFFIXES, LlamaShape
+from updraft.models.weights import Weights
 
 __all__ = ["Precision", "Rung", "layers_text", "read_rung", "write_rung"]
 
@@ -79,7 +80,10 @@ class Rung:
 
 
 def write_rung(rung: Rung, path: Path, precision: Precision = "int8") -> None:
-    """Write a rung; matrices in `precision` (int8: one float16 scale a row), vectors in float16 or better."""
+    """Write a rung; matrices in `precision` (int8: one float16 scale a row, a head's in float16), vectors in float32.
+
+    Raises ConfigError if the file cannot be written.
+    """
     from safetensors.numpy import save
 
     packed: dict[str, NDArray[Any]] = {}
@@ -96,7 +100,13 @@ def write_rung(rung: Rung, path: Path, precision: Precision = "int8") -> None:
         "trained": json.dumps(sorted(rung.trained)),
         "facts": json.dumps(dict(rung.facts)),
     }
-    _replace(path, save(packed, facts))
+    try:
+        _replace(path, save(packed, facts))
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be written: {error.strerror or error}",
+            remedy="Choose a folder with room that this user can write.",
+        ) from error
 
 
 def read_rung(path: Path) -> Rung:
@@ -130,7 +140,7 @@ def read_rung(path: Path) -> Rung:
             _unpacked(packed),
             json.loads(facts.get("facts", "{}")),
         )
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, IndexError, RecursionError) as error:
         refuse(f"its description has no usable {error}")
     if reason := _fault(rung):
         refuse(reason)
@@ -140,6 +150,8 @@ def read_rung(path: Path) -> Rung:
 def _fault(rung: Rung) -> str | None:
     """What is wrong with a rung's description, if anything."""
     layers = rung.sources
+    if not isinstance(rung.facts, dict):
+        return "what it says of its training is not a JSON object"
     if rung.kind not in ("exit", "student"):
         return f"its kind is {rung.kind!r}"
     if not 1 <= len(layers) <= _MAX_LAYERS or not all(type(n) is int and 0 <= n < _MAX_LAYERS for n in layers):
@@ -159,19 +171,7 @@ def _fault(rung: Rung) -> str | None:
 
 
 def _shapes(rung: Rung, shape: LlamaShape) -> dict[str, tuple[int, ...]]:
-    queries, keys = shape.heads * shape.head_size, shape.kv_heads * shape.head_size
-    by_suffix: dict[str, tuple[int, ...]] = {
-        "input_layernorm.weight": (shape.width,),
-        "self_attn.q_proj.weight": (queries, shape.width),
-        "self_attn.k_proj.weight": (keys, shape.width),
-        "self_attn.v_proj.weight": (keys, shape.width),
-        "self_attn.o_proj.weight": (shape.width, queries),
-        "post_attention_layernorm.weight": (shape.width,),
-        "mlp.gate_proj.weight": (shape.feed_forward, shape.width),
-        "mlp.up_proj.weight": (shape.feed_forward, shape.width),
-        "mlp.down_proj.weight": (shape.width, shape.feed_forward),
-    }
-    shapes = {f"layers.{n}.{suffix}": size for n in rung.trained for suffix, size in by_suffix.items()}
+    shapes = {f"layers.{n}.{suffix}": size for n in rung.trained for suffix, size in shape.block.items()}
     return {**shapes, "norm.weight": (shape.width,)}
 
 
