@@ -8,7 +8,7 @@ from typing import Any, Final
 from updraft.errors import MissingExtra
 from updraft.modes import Mode
 
-__all__ = ["plot_modes"]
+__all__ = ["new_figure", "plot_modes"]
 
 _COLOURS: Final = {Mode.EDGE: "#4c9a4a", Mode.CLOUD: "#222222", Mode.DRAFT: "#1f6fb4", Mode.SPAN: "#d9822b"}
 _MARKERS: Final = ("o", "s", "^", "D", "v", "P")
@@ -20,6 +20,17 @@ def plot_modes(rows: list[dict[str, Any]], path: Path, *, subtitle: str) -> None
     Raises:
         MissingExtra: matplotlib is not installed.
     """
+    figure = new_figure()
+    rates, work = figure.subplots(1, 2, width_ratios=(3, 2))
+    figure.suptitle(f"Modes against the round trip to the cloud\n{subtitle}", fontsize=11)
+    _rates(rates, rows)
+    _work(work, rows)
+    figure.legend(*rates.get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False)
+    figure.savefig(path, metadata={"Software": None})
+
+
+def new_figure() -> Any:
+    """An empty figure that can be saved. Raises MissingExtra without matplotlib."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -30,12 +41,7 @@ def plot_modes(rows: list[dict[str, Any]], path: Path, *, subtitle: str) -> None
         ) from error
     figure = Figure(figsize=(11, 5), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
-    rates, work = figure.subplots(1, 2, width_ratios=(3, 2))
-    figure.suptitle(f"Modes against the round trip to the cloud\n{subtitle}", fontsize=11)
-    _rates(rates, rows)
-    _work(work, rows)
-    figure.legend(*rates.get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False)
-    figure.savefig(path, metadata={"Software": None})
+    return figure
 
 
 def _rates(axes: Any, rows: list[dict[str, Any]]) -> None:

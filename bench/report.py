@@ -29,7 +29,7 @@ __all__ = ["Bench", "Report", "Step", "cpu_name", "environment", "run", "show", 
 
 FORMAT = 1
 FILE_WIDTH = 140  # of tables that go to a file or a pipe
-LIBRARIES = ("llama-cpp-python", "grpcio", "numpy")
+LIBRARIES = ("llama-cpp-python", "onnxruntime", "grpcio", "numpy")
 
 Step = Callable[[str], None]
 

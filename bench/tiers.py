@@ -50,9 +50,9 @@ def pin_apart(pin: bool) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None
 
 
 def cloud_process(
-    model: str, *, context: int, sequences: int = 16, cores: tuple[int, ...] | None = None
+    model: str, *, context: int, sequences: int = 16, cores: tuple[int, ...] | None = None, **more: Any
 ) -> CloudProcess:
-    """A cloud on a free port, its threads as many as its cores."""
+    """A cloud on a free port, its threads as many as its cores; `more` are other settings of it."""
     return CloudProcess(
         CloudSettings(
             model=model,
@@ -62,6 +62,7 @@ def cloud_process(
             listen=ListenSettings(port=0),
             drain_s=0.5,
             log_level="warning",
+            **more,
         )
     )
 
