@@ -91,6 +91,7 @@ def summary(answers: Sequence[Observed]) -> dict[str, Any]:
     counts = [answer.completion.statistics for answer in answers]
     tokens = sum(count.tokens for count in counts)
     drafted = sum(count.drafted for count in counts)
+    whole = whole_rate([answer.arrivals for answer in answers])
     gaps = [gap * 1e3 for answer in answers for gap in answer.gaps]
 
     def per_token(total: int) -> float:
@@ -100,6 +101,7 @@ def summary(answers: Sequence[Observed]) -> dict[str, Any]:
         "answers": len(answers),
         "tokens": tokens,
         "tokens_per_second": rate([answer.arrivals for answer in answers]),
+        "wall_ms_per_token": 1e3 / whole if whole else 0.0,
         "first_token_ms": median(answer.arrivals[0] * 1e3 if answer.arrivals else 0.0 for answer in answers),
         "cloud_passes_per_token": per_token(sum(count.cloud_passes for count in counts)),
         "cloud_positions_per_token": per_token(sum(count.cloud_positions for count in counts)),

@@ -31,6 +31,7 @@ SPEED: Final = _LANE | {
     "tokens_per_second": ("tokens/s", ".1f"),
     "vs_cloud": ("x cloud", ".2f"),
     "first_token_ms": ("first token ms", ".0f"),
+    "wall_ms_per_token": ("wall ms/token", ".1f"),
     "gap_p50_ms": ("gap p50 ms", ".1f"),
     "gap_p99_ms": ("p99 ms", ".0f"),
     "gap_max_ms": ("max ms", ".0f"),
@@ -150,7 +151,8 @@ class ModesBench:
         relay = await stack.enter_async_context(
             relay_to(address, round_trip_s=round_trip_ms / 1e3, bandwidth_bps=bandwidth_bps, trace=trace)
         )
-        settings = edge_settings(self.edge_model, address=relay.address, context=self.context, sequences=1)
+        model = variant.edge_model or self.edge_model
+        settings = edge_settings(model, address=relay.address, context=self.context, sequences=1)
         agent = await stack.enter_async_context(Agent(settings))
         lane = _Lane(variant, agent, relay)
         await self._answer(lane, "Hello.", min(16, self.tokens))  # connects, and warms the caches
@@ -174,7 +176,7 @@ class ModesBench:
         places = f"edge on cores {results['edge_cores']}, cloud on {results['cloud_cores']}"
         shared = "both tiers on the same cores" if results["edge_cores"] is None else places
         title = (
-            f"{self.edge_model} and {self.cloud_model} on one machine ({shared}), {self.prompts} prompts x "
+            f"{self._pair()} on one machine ({shared}), {self.prompts} prompts x "
             f"{self.tokens} tokens, temperature {self.temperature:g}; baseline: mode cloud at the same round trip"
         )
         rows = results["rows"]
@@ -186,11 +188,14 @@ class ModesBench:
         plot_modes(results["rows"], path, subtitle=self._subtitle())
         return True
 
+    def _pair(self) -> str:
+        return f"{self.edge_model} and {self.cloud_model}"
+
     def _subtitle(self) -> str:
         link = "" if self.bandwidth_mbps is None else f", {self.bandwidth_mbps:g} Mbit/s"
         link += "" if self.trace is None else f", trace {self.trace_name or self.trace.stem}"
         sampling = "greedy" if self.temperature == 0.0 else f"temperature {self.temperature:g}"
-        return f"{self.edge_model} with {self.cloud_model}, {self.prompts} x {self.tokens} tokens, {sampling}{link}"
+        return f"{self._pair()}, {self.prompts} x {self.tokens} tokens, {sampling}{link}"
 
 
 def against_cloud(rows: list[dict[str, Any]], answers: list[list[Observed]]) -> list[dict[str, Any]]:

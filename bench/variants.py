@@ -19,10 +19,15 @@ _REMEDY = "Write fixed:4, risk, risk:0.3 or entropy:1.5."
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A mode under a name, such as `draft fixed:4`."""
+    """A mode under a name, such as `draft fixed:4`.
+
+    Attributes:
+        edge_model: of its agent; the bench's own when None.
+    """
 
     name: str
     settings: ModeSettings
+    edge_model: str | None = None
 
     @property
     def mode(self) -> Mode:

@@ -1,4 +1,4 @@
-"""`updraft bench edge|modes|lossless|concurrency`."""
+"""`updraft bench`: the group of its verbs, and what they share."""
 
 from __future__ import annotations
 
@@ -15,7 +15,21 @@ from updraft.cli.options import JsonOption
 from updraft.cli.reporting import examples, print_json, reported, stderr
 from updraft.errors import ConfigError
 
-__all__ = ["bench_module", "register"]
+__all__ = [
+    "RESULTS",
+    "CloudModelOption",
+    "ContextOption",
+    "OutOption",
+    "PinOption",
+    "PromptsOption",
+    "RoundsOption",
+    "SeedOption",
+    "TemperatureOption",
+    "TokensOption",
+    "bench_module",
+    "register",
+    "run_bench",
+]
 
 _PACKAGE = "updraft._bench"  # where a wheel has what the source tree has in bench/
 
@@ -49,6 +63,11 @@ def register(app: typer.Typer) -> None:
     )(modes)
     group.command("lossless", epilog=examples("updraft bench lossless", "updraft bench lossless --quick"))(lossless)
     group.command("concurrency", epilog=examples("updraft bench concurrency --clients 8 --agents 16"))(concurrency)
+    from updraft.cli import bench_exit, bench_models, bench_onnx  # they need the options of this module
+
+    bench_exit.register(group)
+    bench_models.register(group)
+    bench_onnx.register(group)
     app.add_typer(group, name="bench", epilog=examples("updraft bench modes"))
 
 
@@ -69,7 +88,7 @@ def edge(
     All three take turns in one run, on the same model file, threads and prompts, greedily. Rates leave out the first
     token.
     """
-    _run(
+    run_bench(
         "edge",
         "EdgeBench",
         out,
@@ -114,7 +133,7 @@ def modes(
 
     The cloud is a process of its own. Writes a table, a JSON file and a plot.
     """
-    _run(
+    run_bench(
         "modes",
         "ModesBench",
         out,
@@ -164,7 +183,7 @@ def lossless(
     Exit code 1 if a single answer differs. The baseline of its costs is mode cloud.
     """
     few = {"prompts": 5, "tokens": 24} if quick else {"prompts": None, "tokens": None}
-    _run(
+    run_bench(
         "lossless",
         "LosslessBench",
         out,
@@ -206,7 +225,7 @@ def concurrency(
 
     Exit code 1 if a single answer differs. The baseline of the rates is one after the other.
     """
-    _run(
+    run_bench(
         "concurrency",
         "ConcurrencyBench",
         out,
@@ -243,7 +262,7 @@ def bench_module(name: str) -> Any:
     return importlib.import_module(f"{_PACKAGE}.{name}")
 
 
-def _run(name: str, kind: str, out: Path, as_json: bool, **options: Any) -> None:
+def run_bench(name: str, kind: str, out: Path, as_json: bool, **options: Any) -> None:
     """Run a bench with the options that were given, the others at their defaults, and print what it found."""
     from updraft.logging_setup import configure_logging
 

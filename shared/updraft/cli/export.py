@@ -34,6 +34,7 @@ class _OutputType(StrEnum):
 
 class _Quantisation(StrEnum):
     Q4_0 = "Q4_0"
+    Q4_1 = "Q4_1"
     Q8_0 = "Q8_0"
     F16 = "F16"
 

@@ -42,6 +42,7 @@ DeviceOption = Annotated[str, typer.Option("--device", help="auto (a GPU if ther
 LayersHelp = "in order, each once, such as"
 
 _TEXT = Path("text.jsonl")
+_MAX_LAYERS = 4096
 
 
 def register(app: typer.Typer) -> None:
@@ -158,10 +159,13 @@ def parse_layers(value: str) -> list[int]:
     try:
         for part in value.split(","):
             first, _, last = part.strip().partition("-")
-            layers += range(int(first), int(last or first) + 1)
+            low, high = int(first), int(last or first)
+            if not 0 <= low <= high < _MAX_LAYERS:
+                raise ValueError(part)
+            layers += range(low, high + 1)
     except ValueError:
         raise InvalidRequest(f"layers {value!r} are not numbers such as 8,16 or 0-3,28,29", param="layers") from None
-    if not layers or len(layers) > 4096 or layers != sorted(set(layers)):
+    if layers != sorted(set(layers)):
         raise InvalidRequest(f"layers {value!r} must be in order, each once", param="layers")
     return layers
 

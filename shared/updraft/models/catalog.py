@@ -190,7 +190,7 @@ def _assemble(source: Path, rungs: Sequence[Path], target: Path, _say: Progress)
 def _stage(source: Path, rungs: Sequence[Path], target: Path, say: Progress) -> None:
     from updraft.models.staged import export_staged
 
-    export_staged(source, target, rungs=rungs, precision="int4", progress=say)
+    export_staged(source, target, rungs=rungs, precision="int4", head_bits=8, progress=say)
 
 
 def _require_rungs() -> None:
@@ -243,7 +243,7 @@ _RECIPES: Final = {
     "smollm2-staged": _Recipe(
         "all of it with both exits, in stages for ONNX Runtime",
         _stage,
-        "-int4",
+        "-int4-out-int8",  # as `_stage` quantises
         EXITS,
         "export",
         _require_builder,

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 __all__ = ["OutputType", "Quantisation", "export_gguf", "requantise"]
 
-Quantisation = Literal["Q4_0", "Q8_0", "F16"]
+Quantisation = Literal["Q4_0", "Q4_1", "Q8_0", "F16"]
 OutputType = Literal["Q4_0", "Q8_0"]
 
-_FTYPES = {"F16": 1, "Q4_0": 2, "Q8_0": 7}  # enum llama_ftype
+_FTYPES = {"F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 7}  # enum llama_ftype
 _TYPES = {"Q4_0": 2, "Q8_0": 8}  # enum ggml_type
 _SLACK_BYTES = 16 << 20
 

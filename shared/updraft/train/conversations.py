@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,7 +87,7 @@ def _lines(path: Path, vocabulary: int, longest: int) -> Iterator[Conversation]:
             for number, line in enumerate(lines, 1):
                 if line.strip():
                     yield _conversation(f"{path}, line {number}", line, vocabulary, longest)
-        except (OSError, UnicodeDecodeError, EOFError) as error:
+        except (OSError, UnicodeDecodeError, EOFError, zlib.error) as error:
             raise InvalidRequest(f"{path} cannot be read: {error}") from error
 
 
@@ -94,7 +95,7 @@ def _conversation(where: str, line: str, vocabulary: int, longest: int) -> Conve
     try:
         fields: Any = json.loads(line)
         prompt, response = tuple(fields.get("prompt", ())), tuple(fields["response"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InvalidRequest(f"{where} is not a conversation of token ids: {error}") from error
     if not all(type(token) is int and 0 <= token < vocabulary for token in prompt + response):
         raise InvalidRequest(f"{where} has token ids that are not among the model's {vocabulary}")
@@ -108,8 +109,8 @@ def _plain(path: Path, longest: int, tokenizer: Tokenizer | None) -> Iterator[Co
         raise InvalidRequest(f"{path} is plain text, which needs the model's tokenizer; give the model as a GGUF")
     try:
         text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise InvalidRequest(f"{path} is not UTF-8 text: {error}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"{path} cannot be read as UTF-8 text: {error}") from error
     tokens = tuple(tokenizer.encode(text))
     for start in range(0, len(tokens), longest):
         yield Conversation((), tokens[start : start + longest])

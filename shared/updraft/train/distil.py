@@ -99,7 +99,7 @@ def distil(
         progress: called after every step with steps done, steps in all, and a point when one was measured.
 
     Raises:
-        ConfigError: the folder holds another run.
+        ConfigError: the folder holds another run or a damaged checkpoint, the disk is full, or the loss is not finite.
     """
     run = _Run(model.to(device), weights, training, entry, recipe, skip, device)
     curve = run.resume(folder)
@@ -200,11 +200,17 @@ class _Run:
         for group in self._optimizer.param_groups:
             group["lr"] = self._learning_rate()
         loss = self._loss(batch)
+        value = loss.item()
+        if not math.isfinite(value):
+            raise ConfigError(
+                f"the loss is {value} after {self.step} steps",
+                remedy="Start again with a lower --learning-rate and another --out.",
+            )
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), _CLIP)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
-        self._losses.append(loss.item())
+        self._losses.append(value)
         self.positions += len(batch.rows)
         self.step += 1
 
@@ -259,7 +265,7 @@ class _Run:
         for row, place in enumerate(places):
             length = place.stop - place.start
             states[row, :length] = entry_states(cache, place, self._entry, self._embedding)
-            skipped = min(self._skip, length)
+            skipped = min(self._skip, length - 1)  # short plain text keeps a row: a batch must not be empty
             rows.append(np.arange(skipped, length) + row * longest)
             taught.append(np.arange(place.start + skipped, place.stop))
         positions = np.concatenate(taught)
@@ -280,6 +286,7 @@ class _Run:
 
     def save(self, folder: Path, curve: list[Point]) -> None:
         """Parameters, both moments of the optimizer and the place in the run, in one file, all at once."""
+        from safetensors import SafetensorError
         from safetensors.torch import save_file
 
         tensors = {}
@@ -295,22 +302,39 @@ class _Run:
             "curve": json.dumps([asdict(point) for point in curve]),
         }
         target = folder / "checkpoint.safetensors"
-        save_file({n: t.cpu().contiguous() for n, t in tensors.items()}, target.with_suffix(".new"), facts)
-        os.replace(target.with_suffix(".new"), target)
+        new = target.with_suffix(".new")
+        try:
+            save_file({n: t.cpu().contiguous() for n, t in tensors.items()}, new, facts)
+            os.replace(new, target)
+        except (SafetensorError, OSError) as error:  # the last checkpoint is still there
+            new.unlink(missing_ok=True)
+            raise ConfigError(
+                f"{target} cannot be written: {error}", remedy="Make room and run it again: it goes on from there."
+            ) from error
 
     def resume(self, folder: Path) -> list[Point]:
         """Load the folder's checkpoint, if there is one."""
-        from safetensors import safe_open
+        from safetensors import SafetensorError
 
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "checkpoint.safetensors"
         if not path.is_file():
             return []
+        try:
+            return self._load_checkpoint(path)
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+            raise ConfigError(
+                f"{path} is not a usable checkpoint: {error}", remedy="Remove it to train from the start."
+            ) from error
+
+    def _load_checkpoint(self, path: Path) -> list[Point]:
+        from safetensors import safe_open
+
         with safe_open(path, framework="pt") as opened:
-            facts = opened.metadata()
+            facts = opened.metadata() or {}
             if facts["run"] != self._key():
                 raise ConfigError(
-                    f"{folder} holds another training run",
+                    f"{path.parent} holds another training run",
                     remedy="Choose another --out folder, or give the options and the text of that run.",
                 )
             self.step, self.positions = int(facts["step"]), int(facts["positions"])
@@ -318,7 +342,7 @@ class _Run:
             for name, parameter in self.model.named_parameters():
                 parameter.data.copy_(opened.get_tensor(name))
                 self._optimizer.state[parameter] = {
-                    "step": torch.tensor(float(self.step)),
+                    "step": torch.tensor(float(self.step), device=self._device),  # the fused optimizer's is there
                     "exp_avg": opened.get_tensor(f"{name}#mean").to(self._device),
                     "exp_avg_sq": opened.get_tensor(f"{name}#square").to(self._device),
                 }

@@ -39,10 +39,12 @@ def train_heads(
         features: for each exit, from the shallowest, its normalised states, shape (positions, width).
         agrees: for each exit, at the same positions, whether its argmax is the full model's.
 
-    Raises InvalidRequest if the shapes do not fit each other.
+    Raises InvalidRequest if the shapes do not fit each other, or for fewer than two positions.
     """
     if len(features) != len(agrees) or len({len(rows) for rows in [*features, *agrees]}) != 1:
         raise InvalidRequest("features and labels of all exits must be of the same positions")
+    if not features or len(features[0]) < 2:
+        raise InvalidRequest("there is too little text to train the exits' heads on", remedy="Give more text.")
     heads = []
     for number, rows in enumerate(features):
         hopeless = ~np.logical_or.reduce(agrees[number:])

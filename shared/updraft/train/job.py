@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from updraft.engine import open_engine
-from updraft.errors import ConfigError, InvalidRequest
+from updraft.errors import ConfigError, InvalidRequest, UpdraftError
 from updraft.models import resolve
 from updraft.models.rung_gguf import export_gguf, requantise
 from updraft.models.rungs import Rung, write_rung
@@ -29,9 +30,12 @@ from updraft.train.write import read_prompts, write_text
 
 __all__ = ["Job", "Progress", "train_exits", "train_student"]
 
+_log = logging.getLogger(__name__)
+
 Progress = Callable[[str, int, int, Point | None], None]  # stage, done, in all, a new point of the curve
 
 _WRITERS = 32
+_ANSWER = 180  # tokens
 _HEAD_POSITIONS = 20_000
 
 
@@ -142,9 +146,19 @@ def _prepare(job: Job, layers: Sequence[int], entries: Sequence[int]) -> _Prepar
     torch.set_num_threads(job.threads)
     path, device = resolve(job.trunk), job.torch_device()
     weights = read_weights(path)
-    if not all(0 <= layer < weights.shape.layers for layer in layers):
-        raise InvalidRequest(f"layers must be from 0 to {weights.shape.layers - 1}, not {max(layers)}")
-    job.out.mkdir(parents=True, exist_ok=True)
+    outside = [layer for layer in layers if not 0 <= layer < weights.shape.layers]
+    if outside:
+        raise InvalidRequest(
+            f"layers must be from 0 to {weights.shape.layers - 1}, not {outside[0]}",
+            remedy="`updraft models show` says how many layers a model has.",
+            param="layers",
+        )
+    if job.longest > weights.shape.context:
+        raise InvalidRequest(f"{job.longest} tokens do not fit the model's context of {weights.shape.context}")
+    try:
+        job.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{job.out} cannot be made: {error.strerror}", remedy="Choose another --out.") from error
     conversations = _text(job, path, weights)
     training, held_out = split_held_out(conversations, job.held_out)
     if not training or not held_out:
@@ -171,12 +185,20 @@ def _text(job: Job, path: Path, weights: Weights) -> list[Conversation]:
     texts, engine = list(job.texts), None
     plain = any(text.suffix in (".txt", ".md") for text in texts)
     if job.prompts or plain:
-        engine = open_engine(path, context=job.longest, sequences=_WRITERS, threads=job.threads)
+        if not path.is_file():
+            raise InvalidRequest(
+                f"{path} is a folder; prompts and plain text need the model as a GGUF",
+                remedy="Convert it with llama.cpp, or give --text as token ids.",
+            )
+        writers = _WRITERS if job.prompts else 1
+        engine = open_engine(path, context=job.longest, sequences=writers, threads=job.threads)
     try:
         if job.prompts and engine is not None:
             prompts = [prompt for file in job.prompts for prompt in read_prompts(file)]
             texts.append(job.out / "text.jsonl")
-            write_text(engine, prompts, texts[-1], seed=job.recipe.seed, progress=job.step("writing text"))
+            longest = min(_ANSWER, job.longest // 2)
+            seed, progress = job.recipe.seed, job.step("writing text")
+            write_text(engine, prompts, texts[-1], longest=longest, seed=seed, progress=progress)
         tokenizer = engine.tokenizer if engine else None
         vocabulary = weights.shape.vocabulary
         return read_conversations(texts, vocabulary=vocabulary, longest=job.longest, tokenizer=tokenizer)
@@ -285,8 +307,8 @@ def _finish(job: Job, prepared: _Prepared, rung: Rung, name: str, curve: Sequenc
     return path
 
 
-def _rates(job: Job, prepared: _Prepared, rung: Rung) -> tuple[float, float]:
-    """Tokens a second of the trunk and of the rung, both as Q4_0."""
+def _rates(job: Job, prepared: _Prepared, rung: Rung) -> tuple[float, float] | None:
+    """Tokens a second of the trunk and of the rung, both as Q4_0; a run is not lost because they cannot be measured."""
     folder = job.out / "speed"
     folder.mkdir(exist_ok=True)
     small, full = folder / f"rung-{time.time_ns()}.gguf", folder / f"trunk-{prepared.weights.fingerprint[:12]}.gguf"
@@ -295,6 +317,9 @@ def _rates(job: Job, prepared: _Prepared, rung: Rung) -> tuple[float, float]:
             requantise(prepared.path, full, "Q4_0")
         export_gguf(prepared.path, rung, small, quantisation="Q4_0")
         trunk_rate, rung_rate = decode_rates([full, small], threads=job.threads)
+    except UpdraftError as error:
+        _log.warning("speed was not measured: %s", error)
+        return None
     finally:
         small.unlink(missing_ok=True)
     return trunk_rate, rung_rate

@@ -36,8 +36,8 @@ def acceptance(
 ) -> float:
     """Share of held-out answer positions where both models draw the same token with the same noise.
 
-    That is what a verdict tests (coupled sampling; Daliri, Musco, Suresh, arXiv 2408.07978). Every n-th conversation is
-    taken, so that about `positions` positions are drawn.
+    That is what a verdict tests (coupled sampling; Daliri, Musco, Suresh, arXiv 2408.07978). Every n-th position of
+    each answer is taken, so that about `positions` are drawn.
     """
     output = torch.from_numpy(weights.output).to(device)
     sampler = Sampler(SamplingParams(temperature, seed=seed))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from updraft.errors import InvalidRequest
+from updraft.errors import ConfigError, InvalidRequest
 from updraft.models.weights import Weights
 from updraft.train.conversations import Conversation
 from updraft.train.llama import of_trunk
@@ -71,11 +73,17 @@ def cache_teacher(
     Args:
         layers: after how many layers residual states are kept; 0 is the embedding and needs no keeping.
         progress: called with positions done and positions in all.
+
+    Raises:
+        InvalidRequest: a layer that the model does not have.
+        ConfigError: the disk has no room for the cache.
     """
     wanted = sorted(set(layers) - {0})
     if wanted and wanted[-1] >= weights.shape.layers:
         raise InvalidRequest(f"there is no layer {wanted[-1]} to leave at: the model has {weights.shape.layers}")
     cache, done = _open(folder, weights, conversations, wanted)
+    if done == len(cache):
+        return cache
     model = of_trunk(weights).to(device).eval()
     embedding, output = _on(device, weights["model.embed_tokens.weight"]), _on(device, weights.output)
     total = int(cache.offsets[-1])
@@ -87,7 +95,7 @@ def cache_teacher(
         for row, number in enumerate(batch):
             place = slice(int(cache.offsets[number]), int(cache.offsets[number + 1]))
             _keep(cache, place, [state[row] for state in states], final[row], output)
-        (folder / "done").write_text(str(batch.stop))
+        _mark(folder, batch.stop)
         if progress:
             progress(int(cache.offsets[batch.stop]), total)
     return cache
@@ -117,12 +125,12 @@ def _open(
     best = min(BEST, weights.shape.vocabulary)
     key = {"format": _FORMAT, "trunk": weights.fingerprint, "layers": layers, "positions": positions, "best": best}
     key["text"] = hashlib.sha256(tokens.tobytes() + np.array(lengths).tobytes()).hexdigest()
-    index, done = folder / "index.json", folder / "done"
-    kept = json.loads(index.read_text()) if index.is_file() and done.is_file() else {}
+    kept, finished = _kept(folder)
     same = kept | {"layers": layers} == key and set(layers) <= set(kept["layers"])
     if not same:
-        done.write_text("0")
-        index.write_text(json.dumps(key))
+        (folder / "done").unlink(missing_ok=True)  # before any array changes
+        finished = 0
+        _check_room(folder, positions * (6 * best + 2 * width * (1 + len(layers))))
 
     def array(name: str, kind: Any, *shape: int) -> NDArray[Any]:
         mode: Any = "r+" if same else "w+"
@@ -137,7 +145,39 @@ def _open(
         array("final", np.float16, width),
         {layer: array(f"after{layer}", np.float16, width) for layer in (kept["layers"] if same else layers)},
     )
-    return cache, int(done.read_text())
+    if not same:
+        (folder / "index.json").write_text(json.dumps(key))
+        _mark(folder, 0)
+    return cache, finished
+
+
+def _kept(folder: Path) -> tuple[dict[str, Any], int]:
+    """What the folder holds already: a cache's key, and how many conversations are done; none if it is not whole."""
+    try:
+        key, done = json.loads((folder / "index.json").read_text()), int((folder / "done").read_text())
+        names = ["best", "logprobs", "final", *(f"after{layer}" for layer in key["layers"])]
+        whole = all((folder / f"{name}.bin").is_file() for name in names)
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}, 0
+    return (key, done) if whole else ({}, 0)
+
+
+def _mark(folder: Path, done: int) -> None:
+    new = folder / "done.new"
+    new.write_text(str(done))
+    os.replace(new, folder / "done")
+
+
+def _check_room(folder: Path, needed: int) -> None:
+    """Writing into a mapped file on a full disk would end the process."""
+    for file in folder.glob("*.bin"):
+        file.unlink()  # of another text
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise ConfigError(
+            f"{folder} has {free >> 20} MiB free; what the model thinks of the text needs {needed >> 20} MiB",
+            remedy="Free some room, choose another --out, or give less text.",
+        )
 
 
 def _batches(cache: TeacherCache, done: int) -> Iterator[range]:

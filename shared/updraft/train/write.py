@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from updraft.chat_template import ChatTemplate
 from updraft.engine.base import Engine, Output, Run
@@ -25,7 +25,8 @@ Progress = Callable[[int, int], None]
 
 
 def read_prompts(path: Path) -> list[str]:
-    """Prompts from .jsonl (`prompt`, `instruction` with `input`, `question`), .json (a list of such) or lines of text.
+    """Prompts from .jsonl (`prompt`, `instruction` with `input`, `question`, the first of `turns`), .json (a list of
+    such) or lines of text.
 
     Raises ModelNotFound if the file is not there, InvalidRequest if a line has none of these fields.
     """
@@ -38,7 +39,7 @@ def read_prompts(path: Path) -> list[str]:
         lines = [line for line in text.splitlines() if line.strip()]
         if path.suffix == ".jsonl":
             return [_prompt(f"{path}, line {n}", json.loads(line)) for n, line in enumerate(lines, 1)]
-    except (ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise InvalidRequest(f"{path} cannot be read: {error}") from error
     return lines
 
@@ -62,23 +63,30 @@ def write_text(
 
     Returns:
         How many tokens were written.
+
+    Raises:
+        InvalidRequest: the file is there and holds something else.
+        ConfigError: the model has no usable chat template.
     """
+    target.parent.mkdir(parents=True, exist_ok=True)
     done = _done(target)
     template = ChatTemplate(engine.info.chat_template)
     waiting = iter([number for number in range(len(prompts)) if number not in done])
     active: list[_Answer] = []
     written, finished = 0, len(done)
-    target.parent.mkdir(parents=True, exist_ok=True)
     with target.open("a", encoding="utf-8") as lines:
+        queue = _InOrder(lines)
         while True:
             for number in _take(waiting, engine.max_sequences - len(active)):
+                queue.expect(number)
                 text = template.render([{"role": "user", "content": prompts[number]}])
                 prompt = engine.tokenizer.encode(text, special=True, start=True)
                 if len(prompt) + longest < engine.context:
                     params = SamplingParams(temperatures[number % len(temperatures)], top_k=_TOP_K, seed=seed + number)
                     active.append(_Answer(engine, number, prompt, params))
                 else:
-                    finished += 1  # too long for the context it is trained with
+                    queue.put(number, "")  # too long for the context it is trained with
+                    finished += 1
             if not active:
                 return written
             runs = [answer.run() for answer in active]
@@ -86,12 +94,32 @@ def write_text(
                 if run.rows and answer.take(output, longest):
                     active.remove(answer)
                     engine.close(answer.sequence)
-                    lines.write(json.dumps(answer.record()) + "\n")
-                    lines.flush()
+                    queue.put(answer.number, json.dumps(answer.record()) + "\n")
                     written += len(answer.tokens) - len(answer.prompt)
                     finished += 1
             if progress:
                 progress(finished, len(prompts))
+
+
+class _InOrder:
+    """Writes lines in the order in which they were expected, so that a run that was cut leaves the same file."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self._lines: dict[int, str | None] = {}
+
+    def expect(self, number: int) -> None:
+        self._lines[number] = None
+
+    def put(self, number: int, line: str) -> None:
+        self._lines[number] = line
+        while self._lines:
+            first, text = next(iter(self._lines.items()))
+            if text is None:
+                break
+            self._file.write(text)
+            del self._lines[first]
+        self._file.flush()
 
 
 @dataclass(slots=True)
@@ -129,18 +157,28 @@ class _Answer:
 
 
 def _done(target: Path) -> set[int]:
-    """Prompts that have answers; a last line that was cut short is taken off the file."""
+    """Prompts that have answers; a last line that was cut short is taken off the file.
+
+    Raises InvalidRequest if the file holds anything else: it is not overwritten.
+    """
     if not target.is_file():
         return set()
-    whole, numbers = 0, set()
-    for line in target.read_bytes().splitlines(keepends=True):
+    data = target.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1]
+    numbers = set()
+    for place, line in enumerate(whole.splitlines(), 1):
         try:
             numbers.add(int(json.loads(line)["number"]))
-        except (ValueError, KeyError, TypeError):
-            break
-        whole += len(line)
-    with target.open("r+b") as file:
-        file.truncate(whole)
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise InvalidRequest(
+                f"{target} is there already, and its line {place} is no numbered answer",
+                remedy="Choose another file to write.",
+            ) from error
+    if len(whole) < len(data):
+        if not data[len(whole) :].startswith(b"{"):
+            raise InvalidRequest(f"{target} is there already and holds no answers", remedy="Choose another file.")
+        with target.open("r+b") as file:
+            file.truncate(len(whole))
     return numbers
 
 
@@ -149,8 +187,11 @@ def _take(numbers: Iterator[int], count: int) -> list[int]:
 
 
 def _prompt(where: str, item: Any) -> str:
+    turns = item.get("turns") if isinstance(item, dict) else None
+    if isinstance(turns, list) and turns:
+        item = {"prompt": turns[0], **item}
     text = next((item[name] for name in _FIELDS if isinstance(item, dict) and isinstance(item.get(name), str)), None)
     if not text:
-        raise InvalidRequest(f"{where} has none of the fields {', '.join(_FIELDS)}")
+        raise InvalidRequest(f"{where} has none of the fields {', '.join(_FIELDS)}, turns")
     context = item.get("input")
     return f"{text}\n\n{context}" if isinstance(context, str) and context else text

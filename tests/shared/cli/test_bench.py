@@ -33,7 +33,9 @@ def test_the_benches_are_found_in_the_source_tree() -> None:
     assert bench_module("relay").Relay is sys.modules["updraft._bench.relay"].Relay
 
 
-@pytest.mark.parametrize("verb", ["edge", "modes", "lossless", "concurrency"])
+@pytest.mark.parametrize(
+    "verb", ["edge", "modes", "pairs", "ladder", "lossless", "concurrency", "exit", "onnx", "agreement"]
+)
 def test_every_bench_has_help_with_an_example(verb: str) -> None:
     done = invoke(verb, "--help")
     assert done.exit_code == 0 and f"updraft bench {verb}" in done.stdout
@@ -53,6 +55,23 @@ def test_json_on_standard_output_is_the_file(tmp_path: Path, tiny_model_path: Pa
     done = invoke("edge", *options, "--out", str(tmp_path), "--json")
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout) == json.loads((tmp_path / "edge.json").read_text(encoding="utf-8"))
+
+
+def test_the_ladders_options_reach_its_bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[Any] = []
+    report = bench_module("report")
+
+    def run(bench: Any, *, out: Path) -> Any:
+        asked.append(bench)
+        return report.Report({"results": {}, "environment": report.environment()}, [], [], None)
+
+    monkeypatch.setattr(report, "run", run)
+    given = ["--model", "a.gguf", "--model", "b.gguf", "--no-staged", "--seeds", "3", "--prompt-file", "p.jsonl"]
+    assert invoke("ladder", *given, "--out", str(tmp_path)).exit_code == 0
+    assert (asked[0].models, asked[0].staged, asked[0].seeds) == (("a.gguf", "b.gguf"), "", 3)
+    assert asked[0].prompt_file == Path("p.jsonl")
+    assert invoke("ladder", "--staged", "folder", "--out", str(tmp_path)).exit_code == 0
+    assert asked[1].staged == "folder" and asked[1].models[0] == "smollm2-q4_0"
 
 
 def test_quick_means_few_short_answers_unless_given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -78,6 +97,9 @@ def test_quick_means_few_short_answers_unless_given(monkeypatch: pytest.MonkeyPa
         (["modes", "--prompts", "51"], "there are 50"),
         (["lossless", "--case", "fast"], "case"),
         (["concurrency", "--clients", "0", "--agents", "0"], "--clients"),
+        (["pairs", "--edge-model", "a", "--edge-model", "a"], "each once"),
+        (["ladder", "--temperature", "0"], "greedy answers"),
+        (["ladder", "--prompts", "51"], "there are 50"),
         (["modes", "--trace", "/nowhere/link.txt"], "cannot be read as a trace"),
     ],
 )
