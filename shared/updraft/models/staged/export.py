@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -17,6 +12,7 @@ from updraft.errors import BadModelFile, ConfigError, InvalidRequest
 from updraft.models.rungs import Rung, read_rung
 from updraft.models.staged.builder import GRAPH_FILE, Job, Precision, block_job, build, require_builder, trunk_job
 from updraft.models.staged.cut import cut_exit, cut_trunk, set_accuracy, share_embedding
+from updraft.models.staged.disk import publish, scratch_beside
 from updraft.models.staged.exact import pad_attention
 from updraft.models.staged.graph import Graph, Piece, read_graph
 from updraft.models.staged.graph_check import check_folder
@@ -97,13 +93,11 @@ def export_staged(
     read = [read_rung(Path(rung)) for rung in rungs]
     plan = _plan(open_source(source), read, cuts, precision, accuracy_level)
     plan = replace(plan, exact=exact and plan.exact, wide_head=precision == "int4" and head_bits == 8)
-    with _scratch(target, plan.source.room) as scratch:
+    with scratch_beside(target, plan.source.room) as scratch:
         made = scratch / "made"
         made.mkdir()
         manifest = _make(plan, scratch, made, progress or (lambda _: None))
-        _settle(made)
-        made.rename(target)
-        _sync(target.parent)
+        publish(made, target)
     return manifest
 
 
@@ -253,53 +247,3 @@ def _manifest(
 
 def _heads_file(index: int) -> str:
     return f"exit{index}_heads.safetensors"
-
-
-@contextlib.contextmanager
-def _scratch(target: Path, room: int) -> Iterator[Path]:
-    """A folder beside the target that goes away, with errors of the disk made plain."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(target.parent).free
-        if free < room:
-            raise _full(target, f"{room >> 20} MiB are needed in {target.parent} and {free >> 20} are free")
-        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    except OSError as error:
-        raise _unwritable(target, error) from error
-    try:
-        yield folder
-    except OSError as error:
-        raise _unwritable(target, error) from error
-    except Exception as error:
-        if "No space left on device" in str(error):  # safetensors wraps it
-            raise _full(target, "the disk filled up") from error
-        raise
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _unwritable(target: Path, error: OSError) -> ConfigError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return _full(target, "the disk filled up")
-    return ConfigError(
-        f"{target} cannot be made: {error.strerror or error}", remedy="Name a folder that this user can write."
-    )
-
-
-def _full(target: Path, reason: str) -> ConfigError:
-    return ConfigError(f"{target} was not made: {reason}", remedy="Free some room, or export to another disk.")
-
-
-def _settle(folder: Path) -> None:
-    """Have everything on the disk before the folder gets its name."""
-    for path in folder.iterdir():
-        _sync(path)
-    _sync(folder)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -17,7 +17,7 @@ from updraft.errors import BadModelFile, ConfigError, InvalidRequest, ModelNotFo
 from updraft.models import read_model_info
 from updraft.models.gguf_info import read_vocabulary
 from updraft.models.rungs import Rung, write_rung
-from updraft.models.staged import check_folder, export
+from updraft.models.staged import check_folder, disk, export
 from updraft.models.staged.hf_folder import write_model
 from updraft.models.weights import read_weights
 
@@ -149,7 +149,7 @@ def test_too_little_room_is_seen_before_anything_is_made(
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS])
-@pytest.mark.parametrize("step", ["write_pieces", "write_manifest", "_settle", "_sync", "write_block"])
+@pytest.mark.parametrize("step", ["write_pieces", "write_manifest", "publish", "write_block"])
 def test_a_disk_that_fills_up_leaves_nothing_behind(
     trunk: Path,
     exits: Callable[..., list[Path]],
@@ -167,6 +167,20 @@ def test_a_disk_that_fills_up_leaves_nothing_behind(
     with pytest.raises(ConfigError, match="staged") as caught:
         export_without_builder(trunk, tmp_path / "out" / "staged", rungs=rungs)
     assert caught.value.remedy
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("at", ["stage0.bin", "made", "out"])
+def test_what_does_not_reach_the_disk_is_not_there(
+    trunk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    def sync(path: Path) -> None:
+        if path.name == at:
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(disk, "sync", sync)
+    with pytest.raises(ConfigError, match="cannot be made"):
+        export_without_builder(trunk, tmp_path / "out" / "staged")
     assert list((tmp_path / "out").iterdir()) == []
 
 
