@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import shutil
 import tempfile
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from updraft.errors import BadModelFile, ConfigError, EngineFailure
 from updraft.models.gguf_info import read_model_info
 from updraft.models.rungs import Rung, layers_text
-from updraft.models.weights import BLOCK_SUFFIXES, LlamaShape, Weights, permute_heads, read_weights
+from updraft.models.weights import BLOCK_SUFFIXES, LlamaShape, Weights, gguf_name, permute_heads, read_weights
 
 if TYPE_CHECKING:
     from gguf import GGUFReader, GGUFWriter
@@ -28,6 +29,7 @@ OutputType = Literal["Q4_0", "Q8_0"]
 _FTYPES = {"F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 7}  # enum llama_ftype
 _TYPES = {"Q4_0": 2, "Q8_0": 8}  # enum ggml_type
 _SLACK_BYTES = 16 << 20
+_TABLES = ("model.embed_tokens.weight", "lm_head.weight")
 
 
 def export_gguf(
@@ -49,7 +51,7 @@ def export_gguf(
     Raises:
         WrongTrunk: the rung was trained on another model.
         BadModelFile: the trunk is not a llama-architecture GGUF, or the rung's tensors do not fit it.
-        ConfigError: the folder cannot be written or is full.
+        ConfigError: the target is the trunk itself, or its folder cannot be written or is full.
         EngineFailure: llama.cpp could not quantise it.
     """
     weights = read_weights(trunk)
@@ -58,8 +60,9 @@ def export_gguf(
         raise BadModelFile(
             f"{trunk} is a folder; a GGUF is made from a GGUF", remedy="Convert it with llama.cpp first."
         )
-    room = 2 * (weights.output.size + len(rung.sources) * sum(v.size for v in weights.block(0).values()))
-    whole = _temporary(target, room + _SLACK_BYTES)
+    if target.exists() and target.samefile(trunk):
+        raise ConfigError(f"{target} is the trunk itself", remedy="Choose another file to write.")
+    whole = _temporary(target, _room(weights, rung))
     try:
         _write(trunk, weights, rung, whole)
         if quantisation == "F16":
@@ -99,9 +102,20 @@ def requantise(source: Path, target: Path, quantisation: Quantisation, *, output
             read_model_info(made)
         except BadModelFile as error:
             raise EngineFailure(f"llama.cpp wrote a damaged file: {error}") from error
-        made.replace(target)  # all at once: another process sees the whole file or none
+        try:
+            made.replace(target)  # all at once: another process sees the whole file or none
+        except OSError as error:
+            raise _unwritable(target, error) from error
     finally:
         made.unlink(missing_ok=True)
+
+
+def _room(weights: Weights, rung: Rung) -> int:
+    """Bytes of the file in half precision."""
+    shapes = weights.shapes()
+    tables = [math.prod(shapes[name]) for name in _TABLES if name in shapes]
+    block = sum(math.prod(shape) for shape in weights.shape.block.values())
+    return 2 * (sum(tables) + len(rung.sources) * block) + _SLACK_BYTES
 
 
 def _write(trunk: Path, weights: Weights, rung: Rung, target: Path) -> None:
@@ -111,19 +125,21 @@ def _write(trunk: Path, weights: Weights, rung: Rung, target: Path) -> None:
     writer = GGUFWriter(str(target), "llama")
     _copy_fields(GGUFReader(str(trunk)), writer, rung)
     shape = weights.shape
-    writer.add_tensor("token_embd.weight", weights["model.embed_tokens.weight"].astype(np.float16))
-    if "lm_head.weight" in weights:
-        writer.add_tensor("output.weight", weights["lm_head.weight"].astype(np.float16))
+    for name in _TABLES:
+        if name in weights:
+            writer.add_tensor(gguf_name(name), weights[name].astype(np.float16))
     writer.add_tensor("output_norm.weight", rung.norm)
     for index in range(len(rung.sources)):
         for suffix, values in rung.block(index, weights).items():
             kind = GGMLQuantizationType.F32 if values.ndim == 1 else GGMLQuantizationType.F16
             tensor = _as_llama(suffix, values, shape).astype(np.float32 if values.ndim == 1 else np.float16)
             writer.add_tensor(f"blk.{index}.{BLOCK_SUFFIXES[suffix]}", tensor, raw_dtype=kind)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    try:
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+    finally:
+        writer.close()
 
 
 def _as_llama(suffix: str, values: NDArray[np.float32], shape: LlamaShape) -> NDArray[np.float32]:
@@ -140,7 +156,7 @@ def _copy_fields(reader: GGUFReader, writer: GGUFWriter, rung: Rung) -> None:
         "general.name": f"{rung.kind} of {len(rung.sources)} layers ({layers_text(rung.sources)})",
         "llama.block_count": len(rung.sources),
     }
-    left_out = ("general.architecture", "general.file_type", "general.quantization_version")
+    left_out = ("general.architecture", "general.file_type", "general.quantization_version", "general.alignment")
     for field in reader.fields.values():
         if field.name.startswith("GGUF.") or field.name in left_out:
             continue
@@ -169,6 +185,6 @@ def _temporary(target: Path, room: int) -> Path:
 
 def _unwritable(target: Path, error: OSError) -> ConfigError:
     return ConfigError(
-        f"{target} cannot be written: {error.strerror}",
+        f"{target} cannot be written: {error.strerror or error}",
         remedy="Choose a folder with room that this user can write (UPDRAFT_CACHE_DIR for files made on first use).",
     )

@@ -6,7 +6,10 @@ import pytest
 
 from tests.fakes.tiny_model import write_tiny_model
 from tests.shared.train.conftest import CPU
+from updraft.engine import FloatRows
 from updraft.models.weights import Weights
+from updraft.sampling import Sampled, Sampler
+from updraft.train.distil import agreement
 from updraft.train.llama import of_trunk
 from updraft.train.measure import acceptance, decode_rates
 from updraft.train.teacher import TeacherCache
@@ -28,8 +31,6 @@ def test_a_smaller_model_is_accepted_less(weights: Weights, held_out: TeacherCac
 
 
 def test_acceptance_at_temperature_0_is_agreement(weights: Weights, held_out: TeacherCache) -> None:
-    from updraft.train.distil import agreement
-
     small = of_trunk(weights, [2])
     share = acceptance(small, weights, held_out, entry=2, temperature=0.0, device=CPU, positions=10**6)
     # The cache's argmax was taken before its states were rounded to half precision.
@@ -37,11 +38,14 @@ def test_acceptance_at_temperature_0_is_agreement(weights: Weights, held_out: Te
 
 
 def test_positions_bound_the_work(weights: Weights, held_out: TeacherCache, monkeypatch: pytest.MonkeyPatch) -> None:
-    from updraft.sampling import Sampler
-
     drawn: list[int] = []
     draw = Sampler.draw
-    monkeypatch.setattr(Sampler, "draw", lambda self, row, place: (drawn.append(place), draw(self, row, place))[1])
+
+    def counted(self: Sampler, row: FloatRows, place: int) -> Sampled:
+        drawn.append(place)
+        return draw(self, row, place)
+
+    monkeypatch.setattr(Sampler, "draw", counted)
     acceptance(of_trunk(weights, [2]), weights, held_out, entry=2, temperature=0.8, device=CPU, positions=60)
     assert 60 <= len(drawn) / 2 <= 60 + len(held_out)
     assert drawn[::2] == drawn[1::2]  # both models with the same noise
