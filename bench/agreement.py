@@ -23,7 +23,7 @@ from .tiers import chat_tokens, machine_cores
 
 __all__ = ["EXACT", "AgreementBench", "divergence"]
 
-EXACT: Final = 1e-4  # goal for the largest difference of a logit in full precision, relative to the largest logit
+EXACT: Final = 1e-4  # goal in full precision for the largest difference of a logit, over the largest logit
 _FULL = "onnx-fp32"
 # Forms of a staged export: name and options. All are cut in the middle, so that the cut is measured, too.
 _EXPORTS: Final[dict[str, dict[str, Any]]] = {
@@ -118,6 +118,7 @@ class AgreementBench:
             "p99_nats": float(np.quantile(nats, 0.99)),
             "agreement": float(np.concatenate([one["same"] for one in found]).mean()),
             "largest_difference": max(float(one["difference"]) for one in found),
+            "largest_probability_difference": max(float(one["probability"]) for one in found),
             "largest_logit": max(float(np.abs(rows).max()) for rows in reference),
         }
 
@@ -133,7 +134,8 @@ class AgreementBench:
             "mean_nats": ("KL, nats: mean", ".3g"),
             "p99_nats": ("99th percentile", ".3g"),
             "agreement": ("same best token", ".2%"),
-            "largest_difference": ("largest difference of a logit", ".2g"),
+            "largest_probability_difference": ("largest difference of a probability", ".2g"),
+            "largest_difference": ("of a logit", ".2g"),
         }
         return [table_of(title, results["engines"], columns)]
 
@@ -143,9 +145,10 @@ class AgreementBench:
 
 def divergence(expected: FloatRows, found: FloatRows) -> dict[str, Any]:
     """Of rows of logits: KL(expected || found) in nats and whether the best token is the same, by row, and the largest
-    difference of any logit."""
+    differences of any probability and of any logit."""
     p, q = _log_softmax(expected), _log_softmax(found)
     return {
+        "probability": np.abs(np.exp(p) - np.exp(q)).max(),
         "nats": (np.exp(p) * (p - q)).sum(axis=1),
         "same": expected.argmax(axis=1) == found.argmax(axis=1),
         "difference": np.abs(expected - found).max(),

@@ -18,6 +18,7 @@ def test_divergence_is_that_of_the_distributions() -> None:
     result = divergence(expected, found)
     assert result["nats"] == pytest.approx([0.5 * np.log(2) + 0.5 * np.log(2 / 3), 0], abs=1e-6)
     assert result["same"].tolist() == [False, True]
+    assert result["probability"] == pytest.approx(0.25)
     assert result["difference"] == pytest.approx(3 + np.log(1.5))
     assert divergence(expected[:, ::-1], expected)["same"].tolist() == [True, False]
 
