@@ -123,6 +123,7 @@ class Agent:
                 "address": self._link.settings.address,
                 "breaker": self._link.breaker.state.value,
                 "model": cloud.model if cloud else None,
+                "boundaries": list(cloud.boundaries) if cloud else [],
             },
             "modes": [mode.value for mode in Mode if mode is not Mode.EXIT or self._workshop.exits is not None],
             "default_mode": self.settings.mode.mode.value,
@@ -134,7 +135,7 @@ class Agent:
 
         Raises:
             InvalidRequest: the request cannot be answered as it is.
-            TokenizerMismatch, Unauthenticated: the cloud refuses to work with this edge.
+            TokenizerMismatch, TrunkMismatch, Unauthenticated: the cloud refuses to work with this edge.
             Overloaded, EngineFailure: the edge model cannot go on.
         """
         started = time.perf_counter()

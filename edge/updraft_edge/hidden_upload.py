@@ -45,6 +45,8 @@ class HiddenUpload:
         if not len(states):
             return
         try:
+            if position > len(self._rows):
+                raise InvalidRequest(f"Hidden states start at {position}; those before end at {len(self._rows)}.")
             packed = pack(states, self._carry.carry)
         except InvalidRequest as error:
             self._fault = error
@@ -63,7 +65,7 @@ class HiddenUpload:
         """Hand everything that is left to `put`, frame by frame.
 
         Raises:
-            InvalidRequest: the model's states were not finite.
+            InvalidRequest: states were not finite, or left a gap.
             whatever `put` raises.
         """
         if self._fault is not None:

@@ -268,6 +268,14 @@ async def test_states_that_are_not_finite_or_too_few_fail_the_question() -> None
                 await talk.session.verify([])
 
 
+async def test_states_with_a_gap_are_not_sent() -> None:
+    upload, receiver = HiddenUpload(wire.HiddenCarry(2, 8, "float16", "")), Receiver()
+    upload.add(0, rows(2, 0))
+    upload.add(3, rows(1, 1))
+    with pytest.raises(InvalidRequest, match="start at 3; those before end at 2"):
+        await upload.flush(receiver.put)
+
+
 async def test_a_plain_session_takes_no_states() -> None:
     async with running_cloud(FakeStagedEngine()) as cloud, talking(cloud.address) as talk:
         start = wire.Opening("letters", opening().sampling, 20, (), False, 0, True)

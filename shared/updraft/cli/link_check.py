@@ -57,7 +57,10 @@ def check_link(settings: EdgeSettings, info: ModelInfo | None) -> list[Check]:
 
 def _model_check(cloud: pb.DescribeResponse) -> Check:
     detail = f"{cloud.model}: {cloud.layers} layers, {cloud.weight_bytes >> 20} MiB, context {cloud.context}"
-    facts = {"model": cloud.model, "fingerprint": cloud.fingerprint, "version": cloud.version}
+    if cloud.boundaries:
+        detail += f", takes hidden states after {', '.join(map(str, cloud.boundaries))} layers"
+    facts: dict[str, object] = {"model": cloud.model, "fingerprint": cloud.fingerprint, "version": cloud.version}
+    facts["boundaries"] = list(cloud.boundaries)
     if cloud.version == __version__:
         return Check("cloud model", "ok", detail, facts=facts)
     return Check(

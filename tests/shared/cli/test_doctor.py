@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.fakes.engine import HashEngine
+from tests.fakes.staged_engine import FakeStagedEngine
 from tests.fakes.staged_model import write_staged_model
 from tests.fakes.tiers import running_cloud
 from tests.fakes.tiny_model import write_tiny_model
@@ -76,6 +77,12 @@ def test_the_link_is_measured_and_the_models_compared(updraft: Updraft, tiny: li
     assert found["link"]["facts"]["round_trip_ms"] > 0 and len(found["link"]["facts"]["all_ms"]) == 5
     assert found["cloud model"]["facts"]["model"] == "hash"
     assert found["tokenizer"]["status"] == "ok"
+
+
+def test_a_cloud_that_takes_hidden_states_says_where(updraft: Updraft, tiny: list[str], cloud: Cloud) -> None:
+    _, found = diagnosis(updraft, *tiny, "--quick", "--cloud", cloud(FakeStagedEngine(stages=3)))
+    assert found["cloud model"]["facts"]["boundaries"] == [2, 4]
+    assert "takes hidden states after 2, 4 layers" in found["cloud model"]["detail"]
 
 
 def test_other_tokenizers_fail_with_a_remedy(updraft: Updraft, tiny: list[str], cloud: Cloud) -> None:
