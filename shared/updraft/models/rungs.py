@@ -17,7 +17,7 @@ from typing import Any, Literal, NoReturn, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from updraft.errors import BadModelFile, ConfigError, ModelNotFound, WrongTrunk
+from updraft.errors import BadModelFile, ConfigError, MissingExtra, ModelNotFound, WrongTrunk
 from updraft.models.llama_shape import BLOCK_SUFFIXES, LlamaShape
 from updraft.models.weights import Weights
 
@@ -115,8 +115,15 @@ def read_rung(path: Path) -> Rung:
     Raises:
         ModelNotFound: no such file.
         BadModelFile: not a rung, layers out of range or unordered, tensors missing, unknown or not finite.
+        MissingExtra: safetensors is not installed.
     """
-    from safetensors import SafetensorError, safe_open
+    try:
+        from safetensors import SafetensorError, safe_open
+    except ModuleNotFoundError as error:
+        raise MissingExtra(
+            f"{path} is a safetensors file, and safetensors is not installed",
+            remedy='pip install "updraft-llm[smollm2]"',
+        ) from error
 
     def refuse(reason: str) -> NoReturn:
         raise BadModelFile(f"{path} is not a rung of a model ladder: {reason}")

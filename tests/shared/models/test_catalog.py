@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from tests.fakes.tiny_model import write_tiny_model
 from updraft.errors import BadModelFile, ConfigError, MissingExtra, ModelNotFound, UnknownName, WrongTrunk
 from updraft.models import catalog, model_info, read_model_info, resolve, staged
 from updraft.models.catalog import cache_folder
-from updraft.models.rungs import Rung, write_rung
+from updraft.models.rungs import Rung, read_rung, write_rung
 from updraft.models.staged import builder, read_manifest
 from updraft.models.weights import Weights, read_weights
 
@@ -141,6 +142,17 @@ def test_an_installation_without_the_rungs(installed: Installed, monkeypatch: py
     assert not entries()["smollm2-student"].available and entries()["smollm2-q4_0"].available
     with pytest.raises(ModelNotFound, match="student"):
         resolve("smollm2-student")
+
+
+def test_without_safetensors_the_extra_is_named(installed: Installed, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "safetensors" else real(name))
+    assert (entries()["smollm2-exit8"].available, entries()["smollm2-exit8"].needs) == (False, "smollm2")
+    with pytest.raises(MissingExtra, match="safetensors"):
+        resolve("smollm2-exit8")
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    with pytest.raises(MissingExtra, match="safetensors"):
+        read_rung(installed.rungs / "exit8.safetensors")
 
 
 def test_the_staged_model_is_exported_once(installed: Installed, monkeypatch: pytest.MonkeyPatch) -> None:
