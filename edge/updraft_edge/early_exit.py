@@ -134,7 +134,7 @@ class _ExitTask(DraftTask):
         if planned is None:
             return None
         priority, run = planned
-        # The prompt is computed in full at once: sooner or later some token goes deeper.
+        # The prompt goes to the deepest exit chunk by chunk: some token will need it, and catching up stays short.
         depth = self._exits.depths[0 if run.rows else -1]
         return priority, replace(run, depth=depth, hidden=wants and bool(run.rows))
 

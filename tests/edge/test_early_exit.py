@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -167,6 +168,27 @@ async def test_a_confident_token_costs_one_shallow_pass_and_deeper_stages_catch_
     drafter.close()
 
 
+async def test_what_is_left_to_the_cloud_is_said_again_after_tokens_that_were_still_on_their_way(
+    loop: EngineLoop,
+) -> None:
+    class LeavesAtFour:
+        """As long as the log is short."""
+
+        def judge(self, trace: Trace) -> ExitVerdict:
+            return ExitVerdict.EXIT if engine.length(0) < len(PROMPT) + 4 else ExitVerdict.STAY
+
+    engine = loop.engine
+    drafter = make(loop, LeavesAtFour())
+    reference = Reference(plan_of(make_criterion("probability", threshold=0.0)), PARAMS, PROMPT, **ENGINE)
+    run = [step.token or 0 for step in reference.write(4, asks=False)]
+    while not drafter._exit_task._left:
+        time.sleep(0.001)  # noqa: ASYNC251  # the event loop must not see what the engine's thread sends
+    drafter.settle(run)
+    async with asyncio.timeout(5):
+        assert await propose(drafter) == Step(None, None)
+    drafter.close()
+
+
 async def test_a_hand_over_skips_the_deeper_stages_but_not_those_whose_states_go_up(loop: EngineLoop) -> None:
     class Hopeless:
         def judge(self, trace: Trace) -> ExitVerdict:
@@ -190,6 +212,9 @@ async def test_a_long_prompt_goes_up_as_it_is_computed(loop: EngineLoop) -> None
     drafter = make(loop, NeverConfident(), uploads, prompt=prompt)
     assert await propose(drafter) == Step(None, None)
     assert uploads.sizes == [48, 48, 54]
+    assert isinstance(loop.engine, FakeStagedEngine)
+    runs = [(len(run.tokens), run.depth) for batch in loop.engine.batches for run in batch]
+    assert runs == [(48, 1), (48, 1), (54, 0), (0, 1)]
     np.testing.assert_array_equal(uploads.rows, expected_states(prompt))
     drafter.close()
 
@@ -216,6 +241,18 @@ async def test_left_alone_it_takes_up_what_it_had_left_to_the_cloud(loop: Engine
         assert await propose(drafter) == expected
         drafter.settle([expected.token or 0])
     assert len(uploads.rows) == sent
+    drafter.close()
+
+
+async def test_a_token_that_is_being_left_to_the_cloud_when_it_is_lost_is_written(loop: EngineLoop) -> None:
+    drafter = make(loop, NeverConfident())
+    while not drafter._exit_task._left:
+        time.sleep(0.001)  # noqa: ASYNC251  # the event loop must not see what the engine's thread sends
+    drafter.alone()
+    drafter.settle([])
+    async with asyncio.timeout(5):
+        (expected,) = Reference(plan_of(NeverConfident()), PARAMS, PROMPT, **ENGINE).write(1, asks=False)
+        assert await propose(drafter) == expected
     drafter.close()
 
 
