@@ -158,8 +158,8 @@ def parse_layers(value: str) -> list[int]:
     layers: list[int] = []
     try:
         for part in value.split(","):
-            first, _, last = part.strip().partition("-")
-            low, high = int(first), int(last or first)
+            first, dash, last = part.strip().partition("-")
+            low, high = int(first), int(last if dash else first)
             if not 0 <= low <= high < _MAX_LAYERS:
                 raise ValueError(part)
             layers += range(low, high + 1)
