@@ -23,7 +23,8 @@ Progress = Callable[[str], None]
 
 _NEEDED = ("onnxruntime_genai", "onnx_ir", "torch", "transformers", "onnx", "onnxruntime")
 _PROCESS = "updraft.models.staged.build_process"
-_BLOCK_SIZE = 32
+# Caches that keep a window only could not be rolled back.
+_OPTIONS = {"block_size": "32", "is_symmetric": "true", "windowed_kv_cache": "false"}
 _STEPS = ("Reading ", "Saving ONNX model")
 
 
@@ -41,7 +42,7 @@ def trunk_job(folder: Path, target: Path, layers: Sequence[int] = (), *, wide_he
 
     `wide_head` gives a 4-bit model an output matrix of 8 bits.
     """
-    options = {"include_hidden_states": "true", "block_size": str(_BLOCK_SIZE)}
+    options = {"include_hidden_states": "true", **_OPTIONS}
     if wide_head:
         # Not together with the builder's own sharing, which then names tensors that it does not write.
         options |= {"matmul_mixed_precision": "last_matmul:int8", "shared_embeddings": "false"}
@@ -52,8 +53,7 @@ def trunk_job(folder: Path, target: Path, layers: Sequence[int] = (), *, wide_he
 
 def block_job(folder: Path, target: Path) -> Job:
     """A model of one layer without embedding and output matrix: hidden states in, normalised hidden states out."""
-    options = {"exclude_embeds": "true", "exclude_lm_head": "true", "block_size": str(_BLOCK_SIZE)}
-    return Job(folder, target, options)
+    return Job(folder, target, {"exclude_embeds": "true", "exclude_lm_head": "true", **_OPTIONS})
 
 
 def require_builder() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -114,3 +115,30 @@ def test_architectures_that_the_builder_does_not_know_are_refused(source: Path, 
     (source / "config.json").write_text(json.dumps({**config, "architectures": ["OddForCausalLM"]}))
     with pytest.raises(BadModelFile, match="not currently supported"):
         build([trunk_job(source, tmp_path / "graph")], "fp32")
+
+
+@with_builder
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["qwen2", "gemma2"])
+def test_other_architectures_give_in_stages_what_transformers_gives(tmp_path: Path, kind: str) -> None:
+    """Biases in attention; norms on both sides of a layer, and layers that see a window only."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4}
+    tokens = {"vocab_size": 320, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    heads = {"num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 256}
+    torch.manual_seed(0)
+    make: Any = AutoModelForCausalLM.from_config
+    model = make(AutoConfig.for_model(kind, **sizes, **tokens, **heads)).float().eval()
+    with torch.no_grad():
+        for values in model.parameters():
+            values.add_(0.05 * torch.randn_like(values))
+        expected = model(torch.tensor([TOKENS])).logits[0].numpy()
+    model.save_pretrained(tmp_path / "model")
+    (tmp_path / "model" / "tokenizer.json").write_text("{}")
+    made = export_staged(tmp_path / "model", tmp_path / "staged", cuts=[1, 3], precision="fp32")
+    logits, _ = StagedRuns(tmp_path / "staged").run(TOKENS, 0)
+    assert (made.architecture, len(made.stages)) == (kind, 3)
+    np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-4)
