@@ -105,8 +105,9 @@ async def test_a_cloud_that_dies_in_mid_answer_leaves_the_rest_to_the_edge(mode:
             )
             assert tokens[:alone] == expected.token_ids[:alone]
             relay.refuse(False)
-            _, again = await complete(agent, ask(mode, max_tokens=300))
-            assert not again.degraded
+            async with asyncio.timeout(20):  # gRPC waits longer before each attempt to connect
+                while (again := (await complete(agent, ask(mode, max_tokens=300)))[1]).degraded:
+                    await asyncio.sleep(0.1)
             assert again.token_ids == expected.token_ids
 
 
@@ -164,12 +165,16 @@ async def test_local_only_never_opens_a_connection() -> None:
             assert connections == greetings
             await complete(agent, ask("draft"))
             assert connections > greetings  # the listener does see what is not local only
-        seen = connections
+    # A listener of its own: the first agent's last attempt may arrive late.
+    connections = 0
+    listener = await asyncio.start_server(accepted, "127.0.0.1", 0)
+    host, port = listener.sockets[0].getsockname()[:2]
+    async with listener:
         edge = EdgeSettings(cloud=CloudLinkSettings(address=f"{host}:{port}"), local_only=True)
         async with Agent(edge, engine=edge_engine()) as agent:
             for mode in ("draft", "cloud", "span"):
                 await complete(agent, ask(mode))
-        assert connections == seen
+        assert connections == 0
 
 
 def test_the_breaker_opens_probes_once_and_closes() -> None:
