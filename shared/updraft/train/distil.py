@@ -14,25 +14,22 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
 from updraft.errors import ConfigError
 from updraft.models.weights import Weights
+from updraft.train.batches import Batch, Batches, SeenTokens, entry_states
 from updraft.train.llama import Llama
 from updraft.train.teacher import TeacherCache
 
-__all__ = ["Point", "Recipe", "SeenTokens", "agreement", "distil", "entry_states"]
+__all__ = ["Point", "Recipe", "agreement", "distil", "hidden_of"]
 
-_SEEN_BEST = 1  # of the best tokens so many count as seen: with the text's own they hold 99 % of what is cached
 _CHECKPOINT_STEPS = 40
 _CLIP = 1.0
-_WINDOW = 64  # conversations that are sorted by length together
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,22 +56,6 @@ class Point:
     seconds: float
     loss: float
     agreement: float
-
-
-class SeenTokens:
-    """The part of the vocabulary that the text and the teacher's best tokens use; the rest is not trained against."""
-
-    def __init__(self, cache: TeacherCache, vocabulary: int) -> None:
-        seen = np.zeros(vocabulary, bool)
-        seen[cache.tokens] = True
-        seen[np.unique(cache.best[:, :_SEEN_BEST])] = True
-        self.ids: NDArray[np.int64] = np.flatnonzero(seen)
-        self._places = np.full(vocabulary, -1, np.int64)
-        self._places[self.ids] = np.arange(len(self.ids))
-
-    def places(self, ids: NDArray[np.int32]) -> NDArray[np.int64]:
-        """Where token ids stand among the seen ones; -1 for those that are not."""
-        return self._places[ids]
 
 
 def distil(
@@ -148,24 +129,6 @@ def hidden_of(
         yield final[first:-1].float(), slice(start + first, stop - 1)
 
 
-def entry_states(
-    cache: TeacherCache, place: slice, entry: int, embedding: NDArray[np.float32] | None
-) -> NDArray[np.float32]:
-    """What a model that starts after `entry` trunk layers takes in, shape (positions, width)."""
-    if embedding is not None:
-        return embedding[cache.tokens[place]]
-    return cache.boundaries[entry][place].astype(np.float32)
-
-
-@dataclass(slots=True)
-class _Batch:
-    states: Tensor  # (conversations, length, width)
-    rows: Tensor  # which of the flattened positions count
-    best: Tensor  # (rows, BEST): places among the seen tokens
-    chances: Tensor  # (rows, BEST): the teacher's probabilities, 0 for unseen tokens
-    final: Tensor  # (rows, width): the teacher's normalised states
-
-
 class _Run:
     """The state of one training run."""
 
@@ -183,12 +146,14 @@ class _Run:
         self.model = model.train()
         self.recipe = recipe
         self._cache, self._entry, self._skip, self._device = cache, entry, skip, device
-        self._embedding = weights["model.embed_tokens.weight"] if entry == 0 else None
-        self._seen = SeenTokens(cache, weights.shape.vocabulary)
-        self._output = torch.from_numpy(weights.output[self._seen.ids]).to(device)
+        seen = SeenTokens(cache, weights.shape.vocabulary)
+        embedding = weights["model.embed_tokens.weight"] if entry == 0 else None
+        self._batches = Batches(
+            cache, seen, entry, embedding, skip=skip, tokens=recipe.batch_tokens, seed=recipe.seed, device=device
+        )
+        self._output = torch.from_numpy(weights.output[seen.ids]).to(device)
         self._optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.95), fused=True)
-        self._order: tuple[int, list[NDArray[np.int64]]] = (-1, [])
-        self.steps_an_epoch = len(self._batches(0))
+        self.steps_an_epoch = len(self._batches.order(0))
         self.steps = recipe.epochs * self.steps_an_epoch
         self.step = 0
         self.positions = 0
@@ -196,7 +161,8 @@ class _Run:
 
     def train_step(self) -> None:
         epoch, index = divmod(self.step, self.steps_an_epoch)
-        batch = self._load(self._batches(epoch)[index % len(self._batches(epoch))])
+        order = self._batches.order(epoch)  # other epochs may have a batch more or less than the first
+        batch = self._batches.load(order[index % len(order)])
         for group in self._optimizer.param_groups:
             group["lr"] = self._learning_rate()
         loss = self._loss(batch)
@@ -219,7 +185,7 @@ class _Run:
         mean, self._losses = float(np.mean(self._losses)) if self._losses else math.nan, []
         return mean
 
-    def _loss(self, batch: _Batch) -> Tensor:
+    def _loss(self, batch: Batch) -> Tensor:
         with torch.autocast(self._device.type, torch.bfloat16):
             final = self.model(batch.states).flatten(0, 1)[batch.rows]
             logits = F.linear(final, self._output)
@@ -235,54 +201,6 @@ class _Run:
             return recipe.learning_rate * (self.step + 1) / warm
         done = (self.step - warm) / max(1, self.steps - warm)
         return recipe.learning_rate * (recipe.floor + (1 - recipe.floor) * (1 + math.cos(math.pi * done)) / 2)
-
-    def _batches(self, epoch: int) -> list[NDArray[np.int64]]:
-        """Conversations of each batch: shuffled, then sorted by length within windows so that little is padding."""
-        if self._order[0] == epoch:
-            return self._order[1]
-        shuffled = np.random.default_rng([self.recipe.seed, epoch]).permutation(len(self._cache))
-        batches: list[NDArray[np.int64]] = []
-        for start in range(0, len(shuffled), _WINDOW):
-            window = sorted(shuffled[start : start + _WINDOW], key=self._cache.length)
-            while window:
-                count = 1
-                while count < len(window) and self._cache.length(window[count]) * (count + 1) <= (
-                    self.recipe.batch_tokens
-                ):
-                    count += 1
-                batches.append(np.array(window[:count]))
-                window = window[count:]
-        np.random.default_rng([self.recipe.seed, epoch, 1]).shuffle(cast("Any", batches))
-        self._order = (epoch, batches)
-        return batches
-
-    def _load(self, numbers: NDArray[np.int64]) -> _Batch:
-        cache = self._cache
-        longest = max(cache.length(n) for n in numbers)
-        places = [slice(int(cache.offsets[n]), int(cache.offsets[n + 1])) for n in numbers]
-        states = np.zeros((len(numbers), longest, cache.final.shape[1]), np.float32)
-        rows, taught = [], []
-        for row, place in enumerate(places):
-            length = place.stop - place.start
-            states[row, :length] = entry_states(cache, place, self._entry, self._embedding)
-            skipped = min(self._skip, length - 1)  # short plain text keeps a row: a batch must not be empty
-            rows.append(np.arange(skipped, length) + row * longest)
-            taught.append(np.arange(place.start + skipped, place.stop))
-        positions = np.concatenate(taught)
-        best = self._seen.places(cache.best[positions])
-        chances = np.where(best >= 0, np.exp(cache.logprobs[positions].astype(np.float32)), 0)
-        chances /= np.maximum(chances.sum(-1, keepdims=True), 1e-6)
-
-        def on_device(values: NDArray[Any]) -> Tensor:
-            return torch.from_numpy(values).to(self._device)
-
-        return _Batch(
-            on_device(states),
-            on_device(np.concatenate(rows)),
-            on_device(np.maximum(best, 0)),
-            on_device(chances.astype(np.float32)),
-            on_device(cache.final[positions].astype(np.float32)),
-        )
 
     def save(self, folder: Path, curve: list[Point]) -> None:
         """Parameters, both moments of the optimizer and the place in the run, in one file, all at once."""

@@ -21,8 +21,9 @@ from updraft.models.rungs import Rung, write_rung
 from updraft.models.weights import Weights, read_weights
 from updraft.train.card import write_card
 from updraft.train.conversations import Conversation, common_prefix, read_conversations, split_held_out
-from updraft.train.distil import Point, Recipe, agreement, distil, hidden_of
-from updraft.train.heads import train_heads
+from updraft.train.disk import disk_errors
+from updraft.train.distil import Point, Recipe, agreement, distil
+from updraft.train.heads import heads_of_exits
 from updraft.train.llama import Llama, block_arrays, of_trunk
 from updraft.train.measure import acceptance, decode_rates
 from updraft.train.teacher import TeacherCache, cache_teacher
@@ -36,7 +37,6 @@ Progress = Callable[[str, int, int, Point | None], None]  # stage, done, in all,
 
 _WRITERS = 32
 _ANSWER = 180  # tokens
-_HEAD_POSITIONS = 20_000
 
 
 @dataclass(frozen=True)
@@ -101,10 +101,15 @@ def train_exits(job: Job, layers: Sequence[int]) -> list[Path]:
 
     Raises:
         InvalidRequest: layers out of range or unordered, or text that cannot be used.
-        ConfigError: the folder holds another run.
+        ConfigError: the folder holds another run or cannot be written, the disk is full, or torch lacks the device.
     """
     if not layers or list(layers) != sorted(set(layers)):
         raise InvalidRequest(f"the exits' layers {list(layers)} must be given in order, each once")
+    with disk_errors(job.out):
+        return _exits(job, layers)
+
+
+def _exits(job: Job, layers: Sequence[int]) -> list[Path]:
     prepared = _prepare(job, layers, layers)
     models: list[Llama] = []
     curves: list[list[Point]] = []
@@ -112,7 +117,8 @@ def train_exits(job: Job, layers: Sequence[int]) -> list[Path]:
         model = of_trunk(prepared.weights, [layer])
         curves.append(_distil(job, prepared, model, layer, f"exit{layer}"))
         models.append(model)
-    heads = _heads(prepared, models, layers, job.recipe.seed)
+    exits = list(zip(layers, models, strict=True))
+    heads = heads_of_exits(exits, weights=prepared.weights, cache=prepared.training, seed=job.recipe.seed)
     paths = []
     for layer, model, curve, head in zip(layers, models, curves, heads, strict=True):
         sources = tuple(range(layer + 1))
@@ -134,11 +140,12 @@ def train_student(job: Job, layers: Sequence[int], *, frozen: int = 0, name: str
         raise InvalidRequest(f"the student's layers {list(layers)} must be given in order, each once")
     if not 0 <= frozen < len(layers) or list(layers[:frozen]) != list(range(frozen)):
         raise InvalidRequest(f"{frozen} frozen layers must be the trunk's first ones and fewer than all")
-    prepared = _prepare(job, layers, [frozen])
-    model = of_trunk(prepared.weights, layers[frozen:])
-    curve = _distil(job, prepared, model, frozen, name)
-    rung = _rung("student", prepared, model, tuple(layers), frozen, job, curve, {})
-    return _finish(job, prepared, rung, name, curve)
+    with disk_errors(job.out):
+        prepared = _prepare(job, layers, [frozen])
+        model = of_trunk(prepared.weights, layers[frozen:])
+        curve = _distil(job, prepared, model, frozen, name)
+        rung = _rung("student", prepared, model, tuple(layers), frozen, job, curve, {})
+        return _finish(job, prepared, rung, name, curve)
 
 
 def _prepare(job: Job, layers: Sequence[int], entries: Sequence[int]) -> _Prepared:
@@ -155,10 +162,7 @@ def _prepare(job: Job, layers: Sequence[int], entries: Sequence[int]) -> _Prepar
         )
     if job.longest > weights.shape.context:
         raise InvalidRequest(f"{job.longest} tokens do not fit the model's context of {weights.shape.context}")
-    try:
-        job.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{job.out} cannot be made: {error.strerror}", remedy="Choose another --out.") from error
+    job.out.mkdir(parents=True, exist_ok=True)
     conversations = _text(job, path, weights)
     training, held_out = split_held_out(conversations, job.held_out)
     if not training or not held_out:
@@ -226,41 +230,6 @@ def _distil(job: Job, prepared: _Prepared, model: Llama, entry: int, name: str) 
     )
     model.eval()
     return curve
-
-
-def _heads(
-    prepared: _Prepared, models: Sequence[Llama], layers: Sequence[int], seed: int
-) -> Sequence[dict[str, NDArray[np.float32]]]:
-    """Heads learn on training text where the exits agree with the trunk."""
-    features, agrees = [], []
-    output = torch.from_numpy(prepared.weights.output).to(prepared.device)
-    for model, layer in zip(models, layers, strict=True):
-        rows, same, count = [], [], 0
-        for final, place in hidden_of(model, prepared.weights, _latter(prepared.training), layer, prepared.device):
-            with torch.inference_mode():
-                best = (final @ output.T).argmax(-1).cpu().numpy()
-            rows.append(final.cpu().numpy())
-            same.append(best == prepared.training.best[place, 0])
-            count += len(best)
-            if count >= _HEAD_POSITIONS:
-                break
-        features.append(np.concatenate(rows))
-        agrees.append(np.concatenate(same))
-    return train_heads(features, agrees, seed=seed)
-
-
-def _latter(cache: TeacherCache) -> TeacherCache:
-    """The longer half of the conversations (they are sorted by length)."""
-    middle = len(cache) // 2
-    return TeacherCache(
-        cache.offsets[middle:],
-        cache.answers[middle:],
-        cache.tokens,
-        cache.best,
-        cache.logprobs,
-        cache.final,
-        cache.boundaries,
-    )
 
 
 def _rung(

@@ -13,6 +13,7 @@ from updraft.engine.base import Engine, Output, Run
 from updraft.engine.loop import next_run
 from updraft.errors import InvalidRequest, ModelNotFound
 from updraft.sampling import Sampler, SamplingParams
+from updraft.train.disk import disk_errors
 
 __all__ = ["read_prompts", "write_text"]
 
@@ -66,8 +67,21 @@ def write_text(
 
     Raises:
         InvalidRequest: the file is there and holds something else.
-        ConfigError: the model has no usable chat template.
+        ConfigError: the file cannot be written, or the model has no usable chat template.
     """
+    with disk_errors(target):
+        return _write(engine, prompts, target, longest, temperatures, seed, progress)
+
+
+def _write(
+    engine: Engine,
+    prompts: Sequence[str],
+    target: Path,
+    longest: int,
+    temperatures: Sequence[float],
+    seed: int,
+    progress: Progress | None,
+) -> int:
     target.parent.mkdir(parents=True, exist_ok=True)
     done = _done(target)
     template = ChatTemplate(engine.info.chat_template)

@@ -19,7 +19,7 @@ from updraft.errors import ConfigError
 from updraft.models.weights import Weights
 from updraft.train import distil as distillation
 from updraft.train.conversations import Conversation
-from updraft.train.distil import Point, Recipe, SeenTokens, agreement, distil, entry_states, hidden_of
+from updraft.train.distil import Point, Recipe, agreement, distil, hidden_of
 from updraft.train.llama import Llama, of_trunk
 from updraft.train.teacher import TeacherCache, cache_teacher
 
@@ -80,14 +80,14 @@ def _timeless(curve: list[Point]) -> list[Point]:
 
 def test_loss_falls_and_agreement_rises(run: Callable[..., Any], weights: Weights, held_out: TeacherCache) -> None:
     before = agreement(of_trunk(weights, [2]), weights, held_out, 2, CPU)
-    model, curve = run(recipe=replace(RECIPE, epochs=6))
+    model, curve = run(recipe=replace(RECIPE, epochs=4))
     losses = [point.loss for point in curve]
     assert losses[-1] < 0.9 * losses[0]
     assert curve[-1].agreement > before + 0.1
     assert curve[-1].agreement == agreement(model, weights, held_out, 2, CPU)
     assert [point.epoch for point in curve] == sorted(point.epoch for point in curve)
-    assert curve[-1].epoch == 6
-    assert curve[-1].positions > 5 * curve[0].positions
+    assert curve[-1].epoch == 4
+    assert curve[-1].positions > 3 * curve[0].positions
 
 
 def test_a_student_learns_from_the_embedding_on(
@@ -227,23 +227,6 @@ def test_states_that_predict_the_answers(weights: Weights, held_out: TeacherCach
     for number, place in enumerate(places):
         assert place.start == held_out.offsets[number] + held_out.answers[number] - 1
         assert place.stop == held_out.offsets[number + 1] - 1
-
-
-def test_seen_tokens_are_those_of_text_and_teacher(training: TeacherCache) -> None:
-    seen = SeenTokens(training, 320)
-    assert set(training.tokens) | set(training.best[:, 0]) == set(seen.ids)
-    ids = np.arange(320, dtype=np.int32)
-    places = seen.places(ids)
-    assert (seen.ids[places[places >= 0]] == ids[places >= 0]).all()
-    assert (places >= 0).sum() == len(seen.ids)
-
-
-def test_states_after_no_layer_are_the_embedding(weights: Weights, training: TeacherCache) -> None:
-    table = weights["model.embed_tokens.weight"]
-    states = entry_states(training, slice(0, 5), 0, table)
-    assert (states == table[training.tokens[:5]]).all()
-    after = entry_states(training, slice(0, 5), 2, None)
-    assert after.dtype == np.float32 and (after == training.boundaries[2][:5]).all()
 
 
 def test_what_makes_a_run_this_run_is_kept(run: Callable[..., Any], tmp_path: Path) -> None:

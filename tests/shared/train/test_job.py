@@ -199,8 +199,19 @@ def test_devices_and_folders_that_cannot_be_used(job: Job, tmp_path: Path) -> No
         with pytest.raises(ConfigError, match="torch has no device"):
             train_exits(replace(job, device=device), [1])
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match="cannot be made"):
+    with pytest.raises(ConfigError, match="cannot be written"):
         train_exits(replace(job, out=tmp_path / "file/run"), [1])
+
+
+@pytest.mark.usefixtures("no_speed")
+def test_a_disk_that_fills_up_anywhere_is_said(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(jobs, "write_card", full)
+    with pytest.raises(ConfigError, match="No space left on device") as caught:
+        train_student(job, [0, 3])
+    assert "goes on from what is there" in caught.value.remedy
 
 
 def test_auto_takes_a_gpu_when_there_is_one(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import pytest
 from tests.fakes.tiny_model import write_tiny_model
 from updraft.chat_template import ChatTemplate
 from updraft.engine import Engine, Output, Run, open_engine
-from updraft.errors import InvalidRequest, ModelNotFound
+from updraft.errors import ConfigError, InvalidRequest, ModelNotFound
 from updraft.train.conversations import read_conversations
 from updraft.train.write import read_prompts, write_text
 
@@ -157,6 +157,13 @@ def test_a_file_of_something_else_is_left_alone(tmp_path: Path, engine: Engine, 
     with pytest.raises(InvalidRequest, match="there already"):
         write_text(engine, PROMPTS, tmp_path / "notes", longest=4)
     assert (tmp_path / "notes").read_text() == content
+
+
+def test_a_file_that_cannot_be_written(tmp_path: Path, engine: Engine) -> None:
+    (tmp_path / "file").write_text("")
+    for target in (tmp_path / "file/text.jsonl", tmp_path):
+        with pytest.raises(ConfigError, match="cannot be written"):
+            write_text(engine, PROMPTS, target, longest=4)
 
 
 def test_a_model_without_a_template_still_answers(tmp_path: Path) -> None:
