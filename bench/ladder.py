@@ -96,12 +96,12 @@ class LadderBench:
 
     async def measure(self, step: Step) -> dict[str, Any]:
         with ExitStack() as stack:
-            cloud = self._engine(stack, self.cloud_model, sequences=_WRITERS + 1)
-            judge = Contestant(self.cloud_model, LLAMA, cloud)
+            cloud = self._engine(stack, self.cloud_model, sequences=_WRITERS)
             contestants, left_out = self._contestants(stack)
             step("models loaded")
             texts = self._texts(cloud)
             write_texts(cloud, texts, self.tokens, done=lambda text: step(f"wrote to prompt {text.number + 1}"))
+            judge = Contestant(self.cloud_model, LLAMA, cloud)  # now that the writers' sequences are free
             everyone = [judge, *contestants]
             tallies, own = _judge(judge, everyone, texts, step)
             rounds = self._time(everyone, max(texts, key=lambda text: len(text.answer)), step)
@@ -187,9 +187,9 @@ class LadderBench:
 
     def tables(self, results: dict[str, Any]) -> list[Table]:
         where = f"prompts of {self.prompt_file.name}" if self.prompt_file else "built-in prompts"
-        greedy, sampled = results["positions"].values()
+        (greedy, sampled), cloud = results["positions"].values(), Path(self.cloud_model).name
         title = (
-            f"Agreement with {self.cloud_model}'s own text: {self.prompts} {where}, {greedy} greedy positions and "
+            f"Agreement with {cloud}'s own text: {self.prompts} {where}, {greedy} greedy positions and "
             f"{sampled} at T = {self.temperature:g} ({self.seeds} seeds), same noise. Costs are times a token, of the "
             f"full model's on the same library and of the cloud's: {self.threads} threads, models taking turns, "
             f"{self.rounds} x {self.speed_tokens} tokens. Goal of {GOAL['agreement']:.0%} at {GOAL['cost']:g} of the "
@@ -205,7 +205,9 @@ class LadderBench:
         from .ladder_plot import plot_ladder
 
         plot_ladder(
-            results["rows"], path, subtitle=f"{self.prompts} prompts, up to {self.tokens} tokens, {self.cloud_model}"
+            results["rows"],
+            path,
+            subtitle=f"{self.prompts} prompts, up to {self.tokens} tokens, {Path(self.cloud_model).name}",
         )
         return True
 
@@ -255,7 +257,7 @@ def _row(one: Contestant, pair: tuple[Tally, Tally], rounds: list[float], weight
     greedy, sampled = pair[0].shares(), pair[1].shares()
     rate = Spread.of([1 / seconds for seconds in rounds])
     return {
-        "rung": one.name,
+        "rung": one.name.rpartition("/")[2],
         "library": one.library,
         "layers": one.layers,
         "weight_bytes": weight_bytes,

@@ -32,9 +32,9 @@ def family(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 def bench(family: dict[str, str], **options: Any) -> LadderBench:
     given: dict[str, Any] = {
-        "prompts": 2,
+        "prompts": 4,
         "tokens": 8,
-        "seeds": 1,
+        "seeds": 2,
         "rounds": 2,
         "speed_tokens": 4,
         "context": 512,
@@ -50,10 +50,10 @@ async def test_every_rung_has_its_row(family: dict[str, str], tmp_path: Path) ->
     measured = bench(family)
     steps: list[str] = []
     results = await measured.measure(steps.append)
-    assert len(steps) == measured.steps == 1 + 2 * 2 * 2 + 2
+    assert len(steps) == measured.steps == 1 + 2 * 4 * 3 + 2
     rows = results["rows"]
-    assert [Path(row["rung"].partition(" (")[0]).name for row in rows] == [
-        "cloud.gguf",
+    assert [row["rung"] for row in rows] == [
+        "cloud.gguf (cloud)",
         "full.gguf",
         "exit2.gguf",
         "staged",
@@ -67,7 +67,7 @@ async def test_every_rung_has_its_row(family: dict[str, str], tmp_path: Path) ->
     assert rows[1]["cost"] == whole["cost"] == 1.0
     assert whole["agreement"] > 0.8 > exit_onnx["agreement"]  # the same weights in another library
     assert exit_gguf["divergence"] == pytest.approx(exit_onnx["divergence"], rel=0.2)  # the same exit, twice
-    assert results["positions"] == {"greedy": 16, "sampled": 16} and results["left_out"] == []
+    assert results["positions"] == {"greedy": 32, "sampled": 64} and results["left_out"] == []
     json.dumps(results, allow_nan=False)
     (table,) = measured.tables(results)
     assert table.row_count == 5 and all(key in row for row in rows for key in COLUMNS)
@@ -96,8 +96,10 @@ async def test_prompts_come_evenly_from_a_file(family: dict[str, str], tmp_path:
     lines: list[dict[str, Any]] = [{"turns": ["a", "b"]}, {"question": "c"}, {"prompt": "d"}, {"prompt": "e"}]
     file = tmp_path / "prompts.jsonl"
     file.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
-    assert list(bench(family, prompt_file=file)._prompts()) == ["a", "d"]
-    results = await bench(family, prompt_file=file, staged="", models=(family["full.gguf"],)).measure(lambda _: None)
+    assert list(bench(family, prompt_file=file, prompts=2)._prompts()) == ["a", "d"]
+    results = await bench(
+        family, prompt_file=file, prompts=2, seeds=1, staged="", models=(family["full.gguf"],)
+    ).measure(lambda _: None)
     assert results["texts"] == 4
     with pytest.raises(ConfigError, match="has 4 prompts"):
         bench(family, prompt_file=file, prompts=5)._prompts()
