@@ -22,6 +22,7 @@ def write_card(
     recipe = facts["recipe"]
     rows = [
         ("agreement with the trunk's argmax", _share(facts["agreement"])),
+        ("the same on text that it was trained on", _share(facts["agreement_training"])),
         ("acceptance at temperature 0", _share(facts["acceptance_0"])),
         ("acceptance at temperature 0.8", _share(facts["acceptance_0.8"])),
     ]
@@ -45,7 +46,7 @@ def write_card(
         "",
         f"- Trunk: `{facts['trunk']}`, fingerprint `{rung.trunk[:16]}…`. A rung works with no other trunk.",
         f"- Text: {training:,} tokens of answers that the trunk wrote or that were given, {held_out:,} more held out "
-        "by prompt.",
+        "by prompt." + (" The exits' heads were fitted on the held-out text." if rung.kind == "exit" else ""),
         f"- {facts['positions_trained']:,} positions in {recipe['epochs']} epochs, {facts['seconds'] / 60:.0f} minutes "
         f"({facts['device']}, {facts['threads']} threads, evaluations included), seed {recipe['seed']}.",
         f"- Loss: cross-entropy to the trunk's 64 best tokens over the seen part of the output matrix, plus "

@@ -9,7 +9,6 @@ Neural Code Completion Models Size up the Situation", ICSE 2024).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -39,17 +38,20 @@ FloatArray = NDArray[np.float32]
 def heads_of_exits(
     exits: Sequence[tuple[int, Llama]], *, weights: Weights, cache: TeacherCache, seed: int = 0
 ) -> list[dict[str, FloatArray]]:
-    """Train the heads of exits, given as layer and model, on the longer half of the training text."""
-    text, device = _latter(cache), next(exits[0][1].parameters()).device
+    """Train the heads of exits, given as layer and model.
+
+    The text must not be what the exits were trained on: there they agree more often than they will.
+    """
+    device = next(exits[0][1].parameters()).device
     output = torch.from_numpy(weights.output).to(device)
     features, agrees = [], []
     for layer, model in exits:
         rows, same, count = [], [], 0
-        for final, place in hidden_of(model, weights, text, layer, device):
+        for final, place in hidden_of(model, weights, cache, layer, device):
             with torch.inference_mode():
                 best = (final @ output.T).argmax(-1).cpu().numpy()
             rows.append(final.cpu().numpy())
-            same.append(best == text.best[place, 0])
+            same.append(best == cache.best[place, 0])
             count += len(best)
             if count >= _POSITIONS:
                 break
@@ -79,12 +81,6 @@ def train_heads(
         labels = np.stack([agrees[number], hopeless], -1).astype(np.float32)
         heads.append(_train(rows, labels, seed + number))
     return heads
-
-
-def _latter(cache: TeacherCache) -> TeacherCache:
-    """The longer half of the conversations (they are sorted by length)."""
-    middle = len(cache) // 2
-    return replace(cache, offsets=cache.offsets[middle:], answers=cache.answers[middle:])
 
 
 def _train(features: FloatArray, labels: FloatArray, seed: int) -> dict[str, FloatArray]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -118,7 +118,7 @@ def _exits(job: Job, layers: Sequence[int]) -> list[Path]:
         curves.append(_distil(job, prepared, model, layer, f"exit{layer}"))
         models.append(model)
     exits = list(zip(layers, models, strict=True))
-    heads = heads_of_exits(exits, weights=prepared.weights, cache=prepared.training, seed=job.recipe.seed)
+    heads = heads_of_exits(exits, weights=prepared.weights, cache=prepared.held_out, seed=job.recipe.seed)
     paths = []
     for layer, model, curve, head in zip(layers, models, curves, heads, strict=True):
         sources = tuple(range(layer + 1))
@@ -232,6 +232,14 @@ def _distil(job: Job, prepared: _Prepared, model: Llama, entry: int, name: str) 
     return curve
 
 
+def _sample(prepared: _Prepared) -> TeacherCache:
+    """As many conversations of the training text as were held out, of middling length."""
+    training = prepared.training
+    start = len(training) // 2
+    stop = start + min(len(prepared.held_out), len(training) - start)
+    return replace(training, offsets=training.offsets[start : stop + 1], answers=training.answers[start:stop])
+
+
 def _rung(
     kind: Literal["exit", "student"],
     prepared: _Prepared,
@@ -253,6 +261,7 @@ def _rung(
     facts: dict[str, Any] = {
         "trunk": job.trunk if not Path(job.trunk).exists() else Path(job.trunk).name,
         "agreement": agreement(model, weights, held_out, entry, prepared.device),
+        "agreement_training": agreement(model, weights, _sample(prepared), entry, prepared.device),
         "answer_tokens": list(prepared.answers),
         "positions_trained": curve[-1].positions if curve else 0,
         "seconds": curve[-1].seconds if curve else 0.0,

@@ -14,6 +14,7 @@ from updraft.train.distil import Point, Recipe
 FACTS: dict[str, Any] = {
     "trunk": "smollm2",
     "agreement": 0.4567,
+    "agreement_training": 0.5123,
     "acceptance_0": 0.4321,
     "acceptance_0.8": 0.5555,
     "answer_tokens": [187_654, 5_432],
