@@ -7,8 +7,6 @@ and a norm of its own before the trunk's output matrix. Only what was trained is
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from updraft.errors import BadModelFile, ConfigError, MissingExtra, ModelNotFound, WrongTrunk
+from updraft.exits.files import replace_file
 from updraft.models.llama_shape import BLOCK_SUFFIXES, LlamaShape
 from updraft.models.weights import Weights
 
@@ -101,7 +100,8 @@ def write_rung(rung: Rung, path: Path, precision: Precision = "int8") -> None:
         "facts": json.dumps(dict(rung.facts)),
     }
     try:
-        _replace(path, save(packed, facts))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, save(packed, facts))
     except OSError as error:
         raise ConfigError(
             f"{path} cannot be written: {error.strerror or error}",
@@ -197,20 +197,6 @@ def _unpacked(packed: Mapping[str, NDArray[Any]]) -> dict[str, FloatArray]:
         if values.dtype == np.int8:
             tensors[name] *= packed[name + _SCALE].astype(np.float32)[:, None]
     return tensors
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write a file all at once: a full disk or a lost process leaves the old one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    finally:
-        Path(name).unlink(missing_ok=True)
 
 
 def layers_text(layers: Sequence[int]) -> str:

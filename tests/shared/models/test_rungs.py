@@ -77,6 +77,7 @@ def test_full_precision_reads_back_equal(tmp_path: Path, weights: Weights, kind:
     assert (again.norm == weights["model.norm.weight"]).all()
     assert all(values.dtype == np.float32 for values in again.tensors.values())
     again.check_trunk(weights)
+    assert (tmp_path / "made/here/a.safetensors").stat().st_mode & 0o777 == 0o644  # others may read what is shipped
 
 
 @pytest.mark.parametrize("precision", ["int8", "float16"])
