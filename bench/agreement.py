@@ -30,6 +30,7 @@ _EXPORTS: Final[dict[str, dict[str, Any]]] = {
     "onnx-int4": {"precision": "int4"},
     "onnx-int4-level1": {"precision": "int4", "accuracy_level": 1},
     "onnx-int4-head4": {"precision": "int4", "head_bits": 4},
+    "onnx-int8": {"precision": "int8"},
     _FULL: {"precision": "fp32"},
 }
 

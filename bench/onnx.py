@@ -85,11 +85,12 @@ class OnnxBench:
 
     def _loops(self, models: Models, threads: int) -> list[Loop]:
         sizes = {"context": self.context, "threads": threads}
+        engine = EngineLoop(_SAME_GRAPH, models.plain, **sizes)
         return [
-            EngineLoop(_SAME_GRAPH, models.plain, **sizes),
+            engine,
             EngineLoop("engine, exact", models.exact, **sizes),
             EngineLoop(f"engine, exact, {self.stages} stages", models.staged, **sizes),
-            GenaiLoop(models.built, **sizes),
+            GenaiLoop(models.built, ends=sorted(engine.engine.info.end_tokens), **sizes),
         ]
 
     def _rounds(

@@ -7,8 +7,11 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
+
+import numpy as np
 
 from updraft.engine.base import Run
 from updraft.errors import MissingExtra
@@ -43,19 +46,22 @@ class Models:
 def make_models(source: Path, folder: Path, precision: Precision, stages: int, progress: Progress) -> Models:
     """Build one model's graph in all forms, those that `folder` does not have yet; a minute for SmolLM2.
 
+    The output matrix of 4-bit models has 4 bits, as the builder chooses: our exports have 8 unless told otherwise.
+
     Raises:
         MissingExtra: the builder is not installed.
         BadModelFile, ModelNotFound, ConfigError: see `export_staged`.
     """
+    export = partial(export_staged, source, precision=precision, head_bits=4, progress=progress)
     models = Models(folder / "built", folder / "plain", folder / "exact", folder / f"stages-{stages}")
     if not models.plain.exists():
-        export_staged(source, models.plain, precision=precision, exact=False, progress=progress)
+        export(models.plain, exact=False)
     if not models.exact.exists():
-        export_staged(source, models.exact, precision=precision, progress=progress)
+        export(models.exact)
     if not models.staged.exists():
         layers = read_manifest(models.plain).layers
         cuts = [layers * stage // stages for stage in range(1, stages)]
-        export_staged(source, models.staged, cuts=cuts, precision=precision, progress=progress)
+        export(models.staged, cuts=cuts)
     if not models.built.exists():
         _build_whole(source, models.built, precision, progress)
     return models
@@ -65,7 +71,7 @@ def _build_whole(source: Path, target: Path, precision: Precision, progress: Pro
     """The builder's own graph, as it would be made for the generator: without our additional outputs."""
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         checkpoint, _ = open_source(source).folder(Path(scratch))
-        job = trunk_job(checkpoint, Path(scratch) / "built", wide_head=precision == "int4")
+        job = trunk_job(checkpoint, Path(scratch) / "built")
         options = {name: value for name, value in job.options.items() if name != "include_hidden_states"}
         build([Job(job.folder, job.target, options)], precision, progress=progress)
         job.target.rename(target)
@@ -82,13 +88,14 @@ class Loop(Protocol):
 
 
 class EngineLoop:
-    """Our engine, asked for one token after the other; end tokens end nothing."""
+    """Our engine, asked for one token after the other; end tokens are never drawn, as the generator has it."""
 
     def __init__(self, name: str, folder: Path, *, context: int, threads: int) -> None:
         from updraft.engine.onnx import OnnxEngine
 
         self.name = name
         self.engine = OnnxEngine(folder, context=context, sequences=1, threads=threads)
+        self._ends = sorted(self.engine.info.end_tokens)
 
     def write(self, prompt: Sequence[int], count: int) -> Written:
         engine = self.engine
@@ -101,7 +108,9 @@ class EngineLoop:
             rows = int(start + len(part) == len(prompt))
             (output,) = engine.forward([Run(sequence, start, part, rows=rows)])
         while True:
-            tokens.append(int(output.logits[-1].argmax()))
+            row = output.logits[-1].copy()
+            row[self._ends] = -np.inf
+            tokens.append(int(row.argmax()))
             arrivals.append(time.perf_counter() - began)
             if len(tokens) == count:
                 break
@@ -116,13 +125,19 @@ class EngineLoop:
 class GenaiLoop:
     """onnxruntime-genai's `Generator` on its own graph, with its greedy search.
 
+    Args:
+        folder: as the builder writes it; its configuration gets the threads and the end tokens.
+        context: tokens of a sequence.
+        threads: of the session.
+        ends: end tokens, which are not drawn before the context is full.
+
     Raises:
         MissingExtra: onnxruntime-genai is not installed.
     """
 
     name = "genai"
 
-    def __init__(self, folder: Path, *, context: int, threads: int) -> None:
+    def __init__(self, folder: Path, *, context: int, threads: int, ends: Sequence[int]) -> None:
         try:
             import onnxruntime_genai
         except ImportError as error:
@@ -130,7 +145,7 @@ class GenaiLoop:
                 f"the baseline needs onnxruntime-genai: {error}", remedy='pip install "updraft-llm[export]"'
             ) from error
         self._context = context
-        _set_threads(folder / "genai_config.json", threads)
+        _configure(folder / "genai_config.json", threads, ends)
         self._genai: Any = onnxruntime_genai
         self._model = onnxruntime_genai.Model(str(folder))
 
@@ -152,7 +167,8 @@ class GenaiLoop:
         self._model = None
 
 
-def _set_threads(path: Path, threads: int) -> None:
+def _configure(path: Path, threads: int, ends: Sequence[int]) -> None:
     config = json.loads(path.read_text(encoding="utf-8"))
     config["model"]["decoder"]["session_options"]["intra_op_num_threads"] = threads
+    config["model"]["eos_token_id"] = list(ends)
     path.write_text(json.dumps(config), encoding="utf-8")

@@ -19,7 +19,8 @@ class _StandIn(EngineLoop):
 
     name = "genai"
 
-    def __init__(self, folder: Path, *, context: int, threads: int) -> None:
+    def __init__(self, folder: Path, *, context: int, threads: int, ends: list[int]) -> None:
+        assert ends == [0, 2]
         super().__init__("genai", folder.with_name("plain"), context=context, threads=threads)
 
 
