@@ -33,6 +33,7 @@ def write_tiny_model(
     context: int = 4096,
     template: str | None = CHATML,
     quantised: bool = True,
+    tied: bool = False,
 ) -> Path:
     """Write a model that llama.cpp loads and steps in well under a millisecond.
 
@@ -46,6 +47,7 @@ def write_tiny_model(
         context: the context length that the file names.
         template: the chat template, None for a file without one.
         quantised: matrices as Q8_0, which is bit-exact however work is cut; else as float32.
+        tied: the embedding is the output matrix, too.
     """
     writer = GGUFWriter(str(path), "llama")
     writer.add_name("tiny")
@@ -59,7 +61,10 @@ def write_tiny_model(
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_file_type(7 if quantised else 0)  # mostly Q8_0, all F32
     _add_tokenizer(writer, vocabulary, template)
-    for name, values in _weights(seed, layers, width, vocabulary, noise).items():
+    weights = _weights(seed, layers, width, vocabulary, noise)
+    if tied:
+        del weights["output.weight"]
+    for name, values in weights.items():
         if values.ndim == 1 or not quantised:
             writer.add_tensor(name, values)
         else:

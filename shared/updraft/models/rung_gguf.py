@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from updraft.errors import BadModelFile, ConfigError, EngineFailure
+from updraft.models.gguf_header import open_header
 from updraft.models.gguf_info import read_model_info
 from updraft.models.rungs import Rung, layers_text
 from updraft.models.weights import BLOCK_SUFFIXES, LlamaShape, Weights, gguf_name, permute_heads, read_weights
@@ -91,7 +92,8 @@ def requantise(source: Path, target: Path, quantisation: Quantisation, *, output
     made = _temporary(target, source.stat().st_size)
     params = lib.llama_model_quantize_default_params()
     params.ftype = _FTYPES[quantisation]
-    params.token_embedding_type, params.output_tensor_type = _TYPES["Q8_0"], _TYPES[output_type]
+    params.output_tensor_type = _TYPES[output_type]
+    params.token_embedding_type = _TYPES[output_type if _is_tied(source) else "Q8_0"]
     params.allow_requantize = True
     params.nthread = os.cpu_count() or 1
     try:
@@ -108,6 +110,12 @@ def requantise(source: Path, target: Path, quantisation: Quantisation, *, output
             raise _unwritable(target, error) from error
     finally:
         made.unlink(missing_ok=True)
+
+
+def _is_tied(source: Path) -> bool:
+    """Whether the embedding is the output matrix, too."""
+    with open_header(source) as header:
+        return all(tensor.name != "output.weight" for tensor in header.tensors)
 
 
 def _room(weights: Weights, rung: Rung) -> int:

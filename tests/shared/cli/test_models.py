@@ -57,8 +57,9 @@ def test_list_says_what_a_model_needs(
     assert state in updraft("models", "list").stdout
 
 
-def test_a_rung_becomes_a_gguf_with_the_output_matrix_asked_for(updraft: Updraft, tmp_path: Path) -> None:
-    trunk = write_tiny_model(tmp_path / "trunk.gguf", layers=6)
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_rung_becomes_a_gguf_with_the_output_matrix_asked_for(tied: bool, updraft: Updraft, tmp_path: Path) -> None:
+    trunk = write_tiny_model(tmp_path / "trunk.gguf", layers=6, tied=tied)
     rung = write_exit(tmp_path / "exit.safetensors", read_weights(trunk), 2)
     made = {}
     for kind in ("Q8_0", "Q4_0"):
@@ -68,8 +69,9 @@ def test_a_rung_becomes_a_gguf_with_the_output_matrix_asked_for(updraft: Updraft
         with open_header(target) as header:
             made[kind] = {tensor.name: tensor.kind for tensor in header.tensors}
     q4_0, q8_0 = 2, 8  # of ggml's types
-    assert [made[kind]["output.weight"] for kind in ("Q8_0", "Q4_0")] == [q8_0, q4_0]
-    assert {kinds["token_embd.weight"] for kinds in made.values()} == {q8_0}
+    output = "token_embd.weight" if tied else "output.weight"
+    assert [made[kind][output] for kind in ("Q8_0", "Q4_0")] == [q8_0, q4_0]
+    assert tied or {kinds["token_embd.weight"] for kinds in made.values()} == {q8_0}
     assert {kinds["blk.2.ffn_up.weight"] for kinds in made.values()} == {q4_0}
 
 
