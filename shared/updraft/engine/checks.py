@@ -58,6 +58,8 @@ def checked_tokens(run: Run, *, length: int, context: int, max_run: int, vocabul
         raise PromptTooLong(f"{length} + {count} tokens do not fit a context of {context}")
     if not 0 <= run.rows <= count:
         raise InvalidRequest(f"{run.rows} rows asked of a run of {count} tokens")
+    if count == 1 and type(run.tokens[0]) is int and 0 <= run.tokens[0] < vocabulary:
+        return np.array(run.tokens, np.int32)  # a single step: the path of plain generation
     tokens = np.asarray(run.tokens)
     if tokens.ndim != 1 or tokens.dtype.kind not in "iu":
         raise InvalidRequest("token ids must be whole numbers")

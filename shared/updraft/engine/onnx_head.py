@@ -24,34 +24,33 @@ class OutputMatrix:
     def __init__(self, session: Any, width: int, vocabulary: int) -> None:
         self._session = session
         self._binding = session.io_binding()
+        self._width, self._vocabulary = width, vocabulary
         self._features: FloatRows = np.empty((0, width), np.float32)
         self._logits: FloatRows = np.empty((0, vocabulary), np.float32)
+        self._bound = 0  # rows
 
     def logits(self, features: Sequence[FloatRows]) -> list[FloatRows]:
         """Read-only rows of logits for each array of states."""
         counts = [len(rows) for rows in features]
         total = sum(counts)
         if total:
-            self._compute(features[0] if len(features) == 1 else self._gathered(features, total))
-        ends = np.cumsum(counts).tolist()
-        return [self._view(end - count, end) for count, end in zip(counts, ends, strict=True)]
+            if total != self._bound:
+                self._bind(total)
+            np.concatenate(features, out=self._features[:total])
+            self._session.run_with_iobinding(self._binding)
+        end, rows = 0, []
+        for count in counts:
+            view = self._logits[end : end + count]
+            view.flags.writeable = False
+            rows.append(view)
+            end += count
+        return rows
 
-    def _gathered(self, features: Sequence[FloatRows], total: int) -> FloatRows:
-        if total > len(self._features):
-            self._features = np.empty((total, self._features.shape[1]), np.float32)
-        return np.concatenate(features, out=self._features[:total])
-
-    def _compute(self, features: FloatRows) -> None:
-        rows, width = features.shape
+    def _bind(self, rows: int) -> None:
         if rows > len(self._logits):
-            self._logits = np.empty((rows, self._logits.shape[1]), np.float32)
-        logits = self._logits[:rows]
-        binding = self._binding
-        binding.bind_input("features", "cpu", 0, np.float32, (1, rows, width), features.ctypes.data)
-        binding.bind_output("logits", "cpu", 0, np.float32, (1, *logits.shape), logits.ctypes.data)
-        self._session.run_with_iobinding(binding)
-
-    def _view(self, start: int, end: int) -> FloatRows:
-        view = self._logits[start:end]
-        view.flags.writeable = False
-        return view
+            self._features = np.empty((rows, self._width), np.float32)
+            self._logits = np.empty((rows, self._vocabulary), np.float32)
+        self._bound = rows
+        place = ("cpu", 0, np.float32)
+        self._binding.bind_input("features", *place, (1, rows, self._width), self._features.ctypes.data)
+        self._binding.bind_output("logits", *place, (1, rows, self._vocabulary), self._logits.ctypes.data)

@@ -61,6 +61,9 @@ class Part:
             self._bind(self._binding.bind_output, name.replace(_PAST, _PRESENT), cache, shape)
         self._bind(self._binding.bind_input, "seqlens_k", self._last, (1,))
         self._bind(self._binding.bind_input, "total_sequence_length", self._total, ())
+        # Single steps read and write these, so that they need no binding of their own.
+        self._step_source, self._step_result = np.zeros_like(source[:1]), np.zeros_like(result[:1])
+        self._steps_bound = False
 
     def extend(self, stop: int, chunk: int) -> None:
         """Compute positions `done` to `stop`, at most `chunk` in a pass; `done` stays for the caller to raise."""
@@ -78,16 +81,27 @@ class Part:
         return [*(cache[:, :, :count] for cache in self._caches), self.result[:count]]
 
     def _run(self, start: int, count: int) -> None:
-        graph, binding = self._graph, self._binding
+        graph = self._graph
         total = start + count + graph.spare
         self._last[0], self._total[()] = total - 1, total
-        rows = self.source[start : start + count]
-        self._bind(binding.bind_input, graph.source, rows, (1, *rows.shape))
         if graph.positions:
-            self._bind(binding.bind_input, "position_ids", self._positions[start : start + count], (1, count))
-        result = self.result[start : start + count]
-        self._bind(binding.bind_output, graph.result, result, (1, *result.shape))
-        graph.session.run_with_iobinding(binding)
+            positions = self._positions[start : start + count]
+            self._bind(self._binding.bind_input, "position_ids", positions, (1, count))
+        if count > 1:
+            self._bind_rows(self.source[start : start + count], self.result[start : start + count])
+            graph.session.run_with_iobinding(self._binding)
+            return
+        if not self._steps_bound:
+            self._bind_rows(self._step_source, self._step_result)
+            self._steps_bound = True
+        self._step_source[0] = self.source[start]
+        graph.session.run_with_iobinding(self._binding)
+        self.result[start] = self._step_result[0]
+
+    def _bind_rows(self, source: NDArray[Any], result: FloatRows) -> None:
+        self._steps_bound = False
+        self._bind(self._binding.bind_input, self._graph.source, source, (1, *source.shape))
+        self._bind(self._binding.bind_output, self._graph.result, result, (1, *result.shape))
 
     @staticmethod
     def _bind(bind: Any, name: str, array: NDArray[Any], shape: tuple[int, ...]) -> None:

