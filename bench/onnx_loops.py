@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from updraft.engine.base import Run
+from updraft.engine.base import FloatRows, Run
 from updraft.errors import MissingExtra
 from updraft.models.staged import export_staged, read_manifest
 from updraft.models.staged.builder import Job, Precision, build, trunk_job
@@ -108,9 +108,7 @@ class EngineLoop:
             rows = int(start + len(part) == len(prompt))
             (output,) = engine.forward([Run(sequence, start, part, rows=rows)])
         while True:
-            row = output.logits[-1].copy()
-            row[self._ends] = -np.inf
-            tokens.append(int(row.argmax()))
+            tokens.append(self._best(output.logits[-1]))
             arrivals.append(time.perf_counter() - began)
             if len(tokens) == count:
                 break
@@ -120,6 +118,14 @@ class EngineLoop:
 
     def close(self) -> None:
         self.engine.shutdown()
+
+    def _best(self, row: FloatRows) -> int:
+        token = int(row.argmax())
+        if token in self._ends:
+            row = row.copy()
+            row[self._ends] = -np.inf
+            token = int(row.argmax())
+        return token
 
 
 class GenaiLoop:
