@@ -14,9 +14,14 @@ _BARS = "▁▂▃▄▅▆▇█"
 
 
 def write_card(
-    path: Path, name: str, rung: Rung, curve: Sequence[Point], rates: tuple[float, float] | None = None
+    path: Path,
+    name: str,
+    rung: Rung,
+    curve: Sequence[Point],
+    rates: tuple[float, float] | None = None,
+    picture: str | None = None,
 ) -> None:
-    """Write a card in Markdown; `rates` are tokens a second of the trunk and of the rung."""
+    """Write a card in Markdown; `rates` are tokens a second of the trunk and of the rung, `picture` is beside it."""
     facts = rung.facts
     training, held_out = facts["answer_tokens"]
     recipe = facts["recipe"]
@@ -55,6 +60,7 @@ def write_card(
         "## Learning curve",
         "",
         *_curve(curve),
+        *(["", f"![agreement against positions trained on]({picture})"] if picture else []),
     ]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ from updraft.models import resolve
 from updraft.models.rung_gguf import export_gguf, requantise
 from updraft.models.rungs import Rung, write_rung
 from updraft.models.weights import Weights, read_weights
-from updraft.train.card import write_card
+from updraft.train.card import plot_curves, write_card
 from updraft.train.conversations import Conversation, common_prefix, read_conversations, split_held_out
 from updraft.train.disk import disk_errors
 from updraft.train.distil import Point, Recipe, agreement, distil
@@ -281,7 +282,10 @@ def _finish(job: Job, prepared: _Prepared, rung: Rung, name: str, curve: Sequenc
     path = job.out / f"{name}.safetensors"
     write_rung(rung, path, job.precision)
     rates = _rates(job, prepared, rung) if prepared.path.is_file() else None
-    write_card(job.out / f"{name}.md", name, rung, curve, rates)
+    picture = f"{name}.png" if importlib.util.find_spec("matplotlib") else None
+    if picture:
+        plot_curves(job.out / picture, {name: curve})
+    write_card(job.out / f"{name}.md", name, rung, curve, rates, picture)
     return path
 
 

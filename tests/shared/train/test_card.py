@@ -75,6 +75,11 @@ def test_what_a_student_is_made_of(tmp_path: Path, sources: tuple[int, ...], fro
     assert all(text in card for text in texts)
 
 
+def test_the_picture_is_shown(tmp_path: Path) -> None:
+    write_card(tmp_path / "a.md", "a", _rung("exit", (0, 1, 2), 2), CURVE, picture="a.png")
+    assert "](a.png)" in (tmp_path / "a.md").read_text(encoding="utf-8")
+
+
 def test_curves_are_drawn(tmp_path: Path) -> None:
     plot_curves(tmp_path / "a.png", {"exit8": CURVE, "student": CURVE[:1]})
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
