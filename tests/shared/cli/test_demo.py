@@ -109,8 +109,7 @@ def test_control_c_leaves_no_process(tiny_pair: tuple[Path, Path]) -> None:
         words = line.decode().split()
         if words[:1] == ["cloud"]:  # the row of the first table: tier, model, weights (3 words), process
             pid = int(words[5].rstrip(","))
-        if line.startswith(b"Mode draft"):
-            break
+            break  # the demo has all of its answers before it, however slowly this test is scheduled
     assert pid
     os.kill(pid, 0)
     program.send_signal(signal.SIGINT)
