@@ -100,9 +100,12 @@ def test_control_c_leaves_no_process(tiny_pair: tuple[Path, Path]) -> None:
     edge, cloud = (str(path) for path in tiny_pair)
     command = [sys.executable, "-c", PROGRAM, "demo", "--tokens", "512", "--edge-model", edge, "--cloud-model", cloud]
     path = os.pathsep.join(str(ROOT / folder) for folder in ("shared", "edge", "cloud"))
+    # A shell starts what it runs in the background with the signal ignored, and children inherit that.
+    ours = signal.signal(signal.SIGINT, signal.default_int_handler)
     program = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": path}
     )
+    signal.signal(signal.SIGINT, ours)
     assert program.stdout is not None
     pid = 0
     for line in program.stdout:
