@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -119,7 +120,7 @@ def exits(
     with _progress() as report:
         from updraft.train.job import train_exits
 
-        paths = train_exits(job(report), chosen)
+        paths = train_exits(replace(job, progress=report), chosen)
     for path in paths:
         typer.echo(f"{path}  (card: {path.with_suffix('.md')})")
 
@@ -149,7 +150,7 @@ def student(
     with _progress() as report:
         from updraft.train.job import train_student
 
-        path = train_student(job(report), chosen, frozen=frozen)
+        path = train_student(replace(job, progress=report), chosen, frozen=frozen)
     typer.echo(f"{path}  (card: {path.with_suffix('.md')})")
 
 
@@ -183,8 +184,8 @@ def _job(
     seed: int,
     threads: int,
     device: str,
-) -> Any:
-    """A function that makes the job once it has a progress callback."""
+) -> Job:
+    """What both kinds of training need; raises MissingExtra without torch."""
     try:
         from updraft.train.distil import Recipe
         from updraft.train.job import Job
@@ -195,22 +196,17 @@ def _job(
     if not texts and not prompts:
         raise InvalidRequest("there is nothing to train on", remedy="Give --text or --prompts.", param="text")
 
-    def make(progress: Progress) -> Job:
-        recipe = Recipe(epochs=epochs, batch_tokens=batch_tokens, learning_rate=learning_rate, seed=seed)
-        return Job(
-            trunk,
-            out,
-            tuple(texts or ()),
-            tuple(prompts or ()),
-            longest=longest,
-            held_out=held_out,
-            recipe=recipe,
-            threads=threads,
-            device=device,
-            progress=progress,
-        )
-
-    return make
+    return Job(
+        trunk,
+        out,
+        tuple(texts or ()),
+        tuple(prompts or ()),
+        longest=longest,
+        held_out=held_out,
+        recipe=Recipe(epochs=epochs, batch_tokens=batch_tokens, learning_rate=learning_rate, seed=seed),
+        threads=threads,
+        device=device,
+    )
 
 
 @contextmanager
