@@ -164,15 +164,16 @@ class Agent:
         """The edge tier's loop."""
         while not answer.done():
             run = await _draft(answer, composition)
-            decision = composition.policy.decide(run)
             try:
-                match decision:
+                match decision := await composition.policy.decide(run):
                     case Decision.COMMIT:
                         events = _commit(answer, composition, run)
+                    case Decision.ACCEPT:
+                        events = _commit(answer, composition, run, verified=True)
                     case Decision.VERIFY:
                         events = await _verify(answer, composition, run)
                     case HandOver():
-                        for event in _commit(answer, composition, run):
+                        for event in _commit(answer, composition, run[: decision.keep]):
                             yield event
                         run = []
                         async for event in _hand_over(answer, composition, decision):
@@ -256,10 +257,12 @@ async def _draft(answer: Answer, composition: Composition) -> list[Sampled]:
     return run
 
 
-def _commit(answer: Answer, composition: Composition, run: list[Sampled]) -> list[TokenEvent]:
+def _commit(
+    answer: Answer, composition: Composition, run: list[Sampled], *, verified: bool = False
+) -> list[TokenEvent]:
     """The edge's own tokens stand."""
     composition.drafter.settle([sampled.token for sampled in run])
-    return answer.commit(run, Origin.EDGE, verified=False)
+    return answer.commit(run, Origin.EDGE, verified=verified)
 
 
 async def _verify(answer: Answer, composition: Composition, run: list[Sampled]) -> list[TokenEvent]:

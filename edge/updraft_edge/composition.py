@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from updraft.engine.loop import EngineLoop
 from updraft.errors import InvalidRequest, UpdraftError
 from updraft.generation import GenerationRequest
-from updraft.modes import ExitSettings, Mode, ModeSettings
+from updraft.mode_settings import ExitSettings
+from updraft.modes import Mode, ModeSettings
 from updraft.sampling import Sampler, SamplingParams
 from updraft_edge import wire
 from updraft_edge.answer import Answer
@@ -60,8 +62,8 @@ class Composition:
         if self.session is not None:
             self.session.abandon()
         if isinstance(self.drafter, NoDrafter):
-            make = self.workshop.drafter
-            self.drafter = make(self.settings, self.request, self.sampling, answer, AHEAD_ALONE, LINGER_ALONE_S)
+            order = Order(self.settings, self.request, self.sampling, answer, None)
+            self.drafter = self.workshop.drafter(order, AHEAD_ALONE, LINGER_ALONE_S)
         self.drafter.alone()
         self.policy, self.stop = Never(), WhileReady(self.drafter.available)
         self.drafter.hold(False)
@@ -70,6 +72,20 @@ class Composition:
         self.drafter.close()
         if self.session is not None:
             await self.session.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What one answer's composition is made from; `session` is None where the edge writes alone."""
+
+    settings: ModeSettings
+    request: GenerationRequest
+    sampling: SamplingParams
+    answer: Answer
+    session: CloudSession | None
+
+
+Parts = tuple[Drafter, StopRule, EscalationPolicy]
 
 
 class Workshop:
@@ -90,43 +106,52 @@ class Workshop:
         local = settings.local_only or self._link is None
         mode = Mode.EDGE if local else settings.mode
         sampling = request.sampling.with_seed()
-        given = (settings, request, sampling, answer)
-        session = None if mode is Mode.EDGE else self._session(mode, *given)
-        drafter: Drafter
-        stop: StopRule = FixedLength(1)
-        policy: EscalationPolicy
-        match mode:
-            case Mode.EDGE:
-                drafter, policy = self.drafter(*given, AHEAD_ALONE, LINGER_ALONE_S), Never()
-                stop = WhileReady(drafter.available)
-            case Mode.CLOUD:
-                drafter, policy = NoDrafter(), HandOverAll()
-            case Mode.SPAN:
-                drafter, policy = self.drafter(*given, AHEAD_SPAN), EntropyWindow(settings.span)
-            case Mode.DRAFT:
-                drafter, policy = self.drafter(*given, 2 * settings.stop.longest), Always()
-                stop = make_stop_rule(settings.stop, self._estimate, self._costs)
-            case Mode.EXIT:
-                drafter, policy = self.drafter(*given, AHEAD_ALONE, LINGER_ALONE_S, asks=session), ConfidentOnly()
-                stop = WhileReady(drafter.available)
-        return Composition(
-            mode, settings, sampling.seed or 0, drafter, stop, policy, self._costs, session, self, request, sampling
-        )
+        session = None if mode is Mode.EDGE else self._session(mode, settings, request, sampling, answer)
+        order = Order(settings, request, sampling, answer, session)
+        parts = self._makers()[mode](order)
+        return Composition(mode, settings, sampling.seed or 0, *parts, self._costs, session, self, request, sampling)
+
+    def _makers(self) -> dict[Mode, Callable[[Order], Parts]]:
+        """One method for each mode."""
+        return {
+            Mode.EDGE: self._edge,
+            Mode.CLOUD: self._cloud,
+            Mode.DRAFT: self._draft,
+            Mode.SPAN: self._span,
+            Mode.EXIT: self._exit,
+        }
+
+    def _edge(self, order: Order) -> Parts:
+        drafter = self.drafter(order, AHEAD_ALONE, LINGER_ALONE_S)
+        return drafter, WhileReady(drafter.available), Never()
+
+    def _cloud(self, order: Order) -> Parts:
+        return NoDrafter(), FixedLength(1), HandOverAll()
+
+    def _draft(self, order: Order) -> Parts:
+        stop = order.settings.stop
+        return self.drafter(order, 2 * stop.longest), make_stop_rule(stop, self._estimate, self._costs), Always()
+
+    def _span(self, order: Order) -> Parts:
+        return self.drafter(order, AHEAD_SPAN), FixedLength(1), EntropyWindow(order.settings.span)
+
+    def _exit(self, order: Order) -> Parts:
+        drafter = self.drafter(order, AHEAD_ALONE, LINGER_ALONE_S, asks=order.session)
+        return drafter, WhileReady(drafter.available), ConfidentOnly()
 
     def drafter(
         self,
-        settings: ModeSettings,
-        request: GenerationRequest,
-        sampling: SamplingParams,
-        answer: Answer,
+        order: Order,
         ahead: int,
         linger_s: float = 0.0,
         *,
         asks: CloudSession | None = None,
     ) -> ModelDrafter:
         """A drafter that continues the answer's log; it leaves unsure tokens to the session that it `asks`."""
+        answer, settings = order.answer, order.settings
         log = answer.log
-        sampler = Sampler(sampling, log.tokens[: log.prompt_length], top_logprobs=request.top_logprobs)
+        prompt, top_logprobs = log.tokens[: log.prompt_length], order.request.top_logprobs
+        sampler = Sampler(order.sampling, prompt, top_logprobs=top_logprobs)
         sampler.commit(log.generated)
         most = log.prompt_length + answer.most
         options: dict[str, Any] = {"ahead": ahead, "most": most, "costs": self._costs, "linger_s": linger_s}

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from updraft.engine.base import Output, Run
@@ -65,6 +65,7 @@ class ModelDrafter:
         most: length of prompt and answer, at most.
         linger_s: proposals may wait so long to be handed over together. Waking the event loop for every token costs
             a small model some per cent of its speed.
+        hidden: proposals carry the hidden state that they were drawn from.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class ModelDrafter:
         most: int,
         costs: Costs,
         linger_s: float = 0.0,
+        hidden: bool = False,
     ) -> None:
         self._loop = loop
         self._asyncio = asyncio.get_running_loop()
@@ -86,7 +88,8 @@ class ModelDrafter:
         self._epoch = 0
         self._wakeup = asyncio.Event()
         self._closed = False
-        self._task = self._make_task(prompt, sampler, ends=ends, ahead=ahead, most=most, costs=costs, linger_s=linger_s)
+        options = {"ends": ends, "ahead": ahead, "most": most, "costs": costs, "linger_s": linger_s, "hidden": hidden}
+        self._task = self._make_task(prompt, sampler, **options)
         loop.post(self._task.start)
 
     def _make_task(self, prompt: Sequence[int], sampler: Sampler, **options: Any) -> DraftTask:
@@ -167,6 +170,7 @@ class DraftTask:
         most: int,
         costs: Costs,
         linger_s: float,
+        hidden: bool,
     ) -> None:
         self._owner = owner
         self._engine = owner.loop.engine
@@ -176,6 +180,7 @@ class DraftTask:
         self._most = most
         self._costs = costs
         self._linger_s = linger_s
+        self._hidden = hidden
         self._outbox: list[Proposal] = []
         self._delivered_at = 0.0
         self._tokens = list(prompt)  # committed and drafted
@@ -234,6 +239,8 @@ class DraftTask:
             # Nothing to propose now: compute what the cloud wrote, but leave the last token for its row.
             return Priority.PREFILL, next_run(self._engine, self._sequence, self._tokens[:-1], 0, PREFILL_CHUNK)
         run = next_run(self._engine, self._sequence, self._tokens, 1, PREFILL_CHUNK)
+        if run.rows and self._hidden:
+            run = replace(run, hidden=True)
         return (Priority.WRITE if run.rows else Priority.PREFILL), run
 
     @property
@@ -247,7 +254,9 @@ class DraftTask:
     def _draw(self, output: Output) -> Sampled:
         """The token after the log that an output's row gives."""
         pending = [sampled.token for sampled in self._drafts] if self._sampler.params.has_penalties else ()
-        return self._sampler.draw(output.logits[0], len(self._tokens), pending=pending)
+        sampled = self._sampler.draw(output.logits[0], len(self._tokens), pending=pending)
+        # The engine's rows are valid until its next pass only.
+        return sampled if output.hidden is None else replace(sampled, hidden=output.hidden[0].copy())
 
     def _propose(self, sampled: Sampled, *, decoded: bool) -> None:
         """Send a token; `decoded` if one token was computed for it, so that its time says what a draft costs."""

@@ -9,7 +9,7 @@ from updraft.errors import InvalidRequest
 from updraft.exits.aids import exit_aids
 from updraft.exits.carry import CARRIES, Carry
 from updraft.exits.criteria import make_criterion
-from updraft.modes import ExitSettings
+from updraft.mode_settings import ExitSettings
 from updraft_edge import wire
 from updraft_edge.early_exit import ExitPlan
 

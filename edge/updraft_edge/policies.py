@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from updraft.modes import SpanSettings
+from updraft.mode_settings import SpanSettings
 from updraft.sampling import Sampled
 from updraft_edge.seams import Decision, HandOver
 
@@ -15,7 +15,7 @@ __all__ = ["Always", "ConfidentOnly", "EntropyWindow", "HandOverAll", "Never"]
 class Never:
     """The edge commits everything (mode `edge`)."""
 
-    def decide(self, run: Sequence[Sampled]) -> Decision | HandOver:
+    async def decide(self, run: Sequence[Sampled]) -> Decision | HandOver:
         return Decision.COMMIT
 
     def returned(self) -> None:
@@ -25,7 +25,7 @@ class Never:
 class Always:
     """Every run is judged by the cloud (mode `draft`)."""
 
-    def decide(self, run: Sequence[Sampled]) -> Decision | HandOver:
+    async def decide(self, run: Sequence[Sampled]) -> Decision | HandOver:
         return Decision.VERIFY
 
     def returned(self) -> None:
@@ -35,7 +35,7 @@ class Always:
 class ConfidentOnly:
     """What the drafter proposes stands; where it proposes nothing the cloud writes one token (mode `exit`)."""
 
-    def decide(self, run: Sequence[Sampled]) -> Decision | HandOver:
+    async def decide(self, run: Sequence[Sampled]) -> Decision | HandOver:
         return Decision.COMMIT if run else Decision.VERIFY
 
     def returned(self) -> None:
@@ -45,7 +45,7 @@ class ConfidentOnly:
 class HandOverAll:
     """The cloud writes everything (mode `cloud`)."""
 
-    def decide(self, run: Sequence[Sampled]) -> Decision | HandOver:
+    async def decide(self, run: Sequence[Sampled]) -> Decision | HandOver:
         return HandOver()
 
     def returned(self) -> None:
@@ -64,7 +64,7 @@ class EntropyWindow:
         self._window: deque[float] = deque(maxlen=settings.window)
         self._stayed = 0
 
-    def decide(self, run: Sequence[Sampled]) -> Decision | HandOver:
+    async def decide(self, run: Sequence[Sampled]) -> Decision | HandOver:
         self._window.extend(sampled.distribution.entropy for sampled in run)
         self._stayed += len(run)
         settings = self._settings

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
 from updraft.sampling import Sampled
+from updraft_edge import wire
 
-__all__ = ["Decision", "Drafter", "EscalationPolicy", "HandOver", "StopRule"]
+__all__ = ["CloudSide", "Decision", "Drafter", "EscalationPolicy", "HandOver", "StopRule"]
 
 
 class Drafter(Protocol):
@@ -61,24 +62,57 @@ class Decision(Enum):
 
     COMMIT = "commit"  # the edge's tokens stand
     VERIFY = "verify"  # the cloud judges them
+    ACCEPT = "accept"  # the policy had the cloud look at them, and they stand
 
 
 @dataclass(frozen=True, slots=True)
 class HandOver:
-    """The run stands and the cloud writes on, until its entropy falls (nats) or to the end if no threshold is given."""
+    """The cloud writes on after the run, or after its first `keep` tokens.
+
+    Until its mean entropy over `window` tokens falls to `threshold` (nats), at the earliest after `min_stay` tokens;
+    with `step` until the end of a step; to the end of the answer if nothing of this is given.
+    """
 
     threshold: float | None = None
     window: int = 1
     min_stay: int = 0
+    keep: int | None = None
+    step: bool = False
 
 
 class EscalationPolicy(Protocol):
     """May the edge commit alone?"""
 
-    def decide(self, run: Sequence[Sampled]) -> Decision | HandOver:
-        """What happens to a run; an empty one where nothing is drafted, or the next token is left to the cloud."""
+    async def decide(self, run: Sequence[Sampled]) -> Decision | HandOver:
+        """What happens to a run; an empty one where nothing is drafted, or the next token is left to the cloud.
+
+        Raises LinkError or Overloaded where it asks the cloud and the cloud is away.
+        """
         ...
 
     def returned(self) -> None:
         """The cloud handed the writing back."""
+        ...
+
+
+class CloudSide(Protocol):
+    """The cloud as one answer sees it: a session of our own protocol, or any endpoint that writes text."""
+
+    def prepare(self) -> None:
+        """Begin what can be begun before the first question."""
+        ...
+
+    def write(self, condition: HandOver) -> AsyncGenerator[wire.Span, None]:
+        """Spans that the cloud writes until the condition holds; commit each to the log before asking for the next.
+
+        Raises LinkError or Overloaded where the cloud is away or late.
+        """
+        ...
+
+    async def close(self) -> None:
+        """End it politely."""
+        ...
+
+    def abandon(self) -> None:
+        """Drop it without a word."""
         ...

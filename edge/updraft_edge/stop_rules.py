@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from updraft.modes import StopSettings
+from updraft.mode_settings import StopSettings
 from updraft.sampling import Sampled
 
 __all__ = ["AcceptanceEstimate", "Costs", "EntropyStop", "FixedLength", "RejectionRisk", "WhileReady", "make_stop_rule"]

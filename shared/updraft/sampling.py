@@ -107,6 +107,8 @@ class Sampled:
     distribution: Distribution
     top: tuple[tuple[int, float], ...] = ()
     layer: int | None = None  # layers of the model below the exit that it left at; None for the whole model
+    hidden: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
+    """The last layer's normalised hidden state that it was drawn from, shape (width,), where it was asked for."""
 
 
 def measure(logits: Logits) -> Distribution:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from updraft.modes import SpanSettings
+from updraft.mode_settings import SpanSettings
 from updraft.sampling import Distribution, Sampled
 from updraft_edge.policies import Always, EntropyWindow, HandOverAll, Never
 from updraft_edge.seams import Decision, HandOver
@@ -14,33 +14,33 @@ def token(entropy: float) -> Sampled:
     return Sampled(1, -1.0, Distribution(0.0, entropy, 0.5))
 
 
-def test_the_plain_policies_always_say_the_same() -> None:
+async def test_the_plain_policies_always_say_the_same() -> None:
     for entropy in (0.0, 9.0):
-        assert Never().decide([token(entropy)]) is Decision.COMMIT
-        assert Always().decide([token(entropy)]) is Decision.VERIFY
-        assert HandOverAll().decide([]) == HandOver()
+        assert await Never().decide([token(entropy)]) is Decision.COMMIT
+        assert await Always().decide([token(entropy)]) is Decision.VERIFY
+        assert await HandOverAll().decide([]) == HandOver()
 
 
-def test_the_window_hands_over_once_its_mean_is_high_and_the_stay_is_over() -> None:
+async def test_the_window_hands_over_once_its_mean_is_high_and_the_stay_is_over() -> None:
     policy = EntropyWindow(SETTINGS)
     entropies = [9.0, 0.0, 0.0, 0.0, 1.0, 4.0, 2.0]
-    decisions = [policy.decide([token(entropy)]) for entropy in entropies]
+    decisions = [await policy.decide([token(entropy)]) for entropy in entropies]
     assert decisions[:-1] == [Decision.COMMIT] * 6  # a high mean inside the stay, then means of 0, 1/3 and 5/3
     assert decisions[-1] == HandOver(1.0, 3, 4)
 
 
-def test_a_single_high_token_is_not_enough() -> None:
+async def test_a_single_high_token_is_not_enough() -> None:
     policy = EntropyWindow(SETTINGS)
-    decisions = [policy.decide([token(entropy)]) for entropy in [0.0] * 5 + [5.5] + [0.0] * 5]
+    decisions = [await policy.decide([token(entropy)]) for entropy in [0.0] * 5 + [5.5] + [0.0] * 5]
     assert set(decisions) == {Decision.COMMIT}
 
 
-def test_after_a_return_the_window_and_the_stay_begin_anew() -> None:
+async def test_after_a_return_the_window_and_the_stay_begin_anew() -> None:
     policy = EntropyWindow(SETTINGS)
     for _ in range(4):
-        last = policy.decide([token(5.0)])
+        last = await policy.decide([token(5.0)])
     assert isinstance(last, HandOver)
     policy.returned()
-    decisions = [policy.decide([token(5.0)]) for _ in range(4)]
+    decisions = [await policy.decide([token(5.0)]) for _ in range(4)]
     assert decisions[:3] == [Decision.COMMIT] * 3
     assert isinstance(decisions[3], HandOver)

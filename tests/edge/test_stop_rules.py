@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from updraft.modes import StopSettings
+from updraft.mode_settings import StopSettings
 from updraft.sampling import Distribution, Sampled
 from updraft_edge.stop_rules import (
     AcceptanceEstimate,

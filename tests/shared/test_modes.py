@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from updraft.errors import InvalidRequest, UnknownName
-from updraft.modes import Mode, ModeSettings, SpanSettings, parse_settings
+from updraft.mode_settings import SpanSettings
+from updraft.modes import Mode, ModeSettings, parse_settings
 
 
 def test_settings_are_laid_over_the_defaults_field_by_field() -> None:

@@ -63,7 +63,7 @@ class DescribeResponse(_message.Message):
     def __init__(self, model: _Optional[str] = ..., fingerprint: _Optional[str] = ..., tokenizer_hash: _Optional[str] = ..., vocabulary: _Optional[int] = ..., context: _Optional[int] = ..., max_draft: _Optional[int] = ..., version: _Optional[str] = ..., layers: _Optional[int] = ..., weight_bytes: _Optional[int] = ..., boundaries: _Optional[_Iterable[int]] = ..., width: _Optional[int] = ...) -> None: ...
 
 class EdgeFrame(_message.Message):
-    __slots__ = ("sequence", "open", "draft", "take_over", "cancel", "close", "hidden")
+    __slots__ = ("sequence", "open", "draft", "take_over", "cancel", "close", "hidden", "score")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     OPEN_FIELD_NUMBER: _ClassVar[int]
     DRAFT_FIELD_NUMBER: _ClassVar[int]
@@ -71,6 +71,7 @@ class EdgeFrame(_message.Message):
     CANCEL_FIELD_NUMBER: _ClassVar[int]
     CLOSE_FIELD_NUMBER: _ClassVar[int]
     HIDDEN_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     open: Open
     draft: Draft
@@ -78,10 +79,11 @@ class EdgeFrame(_message.Message):
     cancel: Cancel
     close: Close
     hidden: Hidden
-    def __init__(self, sequence: _Optional[int] = ..., open: _Optional[_Union[Open, _Mapping]] = ..., draft: _Optional[_Union[Draft, _Mapping]] = ..., take_over: _Optional[_Union[TakeOver, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., hidden: _Optional[_Union[Hidden, _Mapping]] = ...) -> None: ...
+    score: Score
+    def __init__(self, sequence: _Optional[int] = ..., open: _Optional[_Union[Open, _Mapping]] = ..., draft: _Optional[_Union[Draft, _Mapping]] = ..., take_over: _Optional[_Union[TakeOver, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., hidden: _Optional[_Union[Hidden, _Mapping]] = ..., score: _Optional[_Union[Score, _Mapping]] = ...) -> None: ...
 
 class Open(_message.Message):
-    __slots__ = ("tokenizer_hash", "prompt", "generated", "sampling", "max_tokens", "stop_tokens", "report", "top_logprobs", "ignore_end", "fingerprint", "entry")
+    __slots__ = ("tokenizer_hash", "prompt", "generated", "sampling", "max_tokens", "stop_tokens", "report", "top_logprobs", "ignore_end", "fingerprint", "entry", "acceptance")
     TOKENIZER_HASH_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     GENERATED_FIELD_NUMBER: _ClassVar[int]
@@ -93,6 +95,7 @@ class Open(_message.Message):
     IGNORE_END_FIELD_NUMBER: _ClassVar[int]
     FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     ENTRY_FIELD_NUMBER: _ClassVar[int]
+    ACCEPTANCE_FIELD_NUMBER: _ClassVar[int]
     tokenizer_hash: str
     prompt: _containers.RepeatedScalarFieldContainer[int]
     generated: _containers.RepeatedScalarFieldContainer[int]
@@ -104,7 +107,24 @@ class Open(_message.Message):
     ignore_end: bool
     fingerprint: str
     entry: HiddenEntry
-    def __init__(self, tokenizer_hash: _Optional[str] = ..., prompt: _Optional[_Iterable[int]] = ..., generated: _Optional[_Iterable[int]] = ..., sampling: _Optional[_Union[_sampling_pb2.Sampling, _Mapping]] = ..., max_tokens: _Optional[int] = ..., stop_tokens: _Optional[_Iterable[int]] = ..., report: _Optional[bool] = ..., top_logprobs: _Optional[int] = ..., ignore_end: _Optional[bool] = ..., fingerprint: _Optional[str] = ..., entry: _Optional[_Union[HiddenEntry, _Mapping]] = ...) -> None: ...
+    acceptance: Acceptance
+    def __init__(self, tokenizer_hash: _Optional[str] = ..., prompt: _Optional[_Iterable[int]] = ..., generated: _Optional[_Iterable[int]] = ..., sampling: _Optional[_Union[_sampling_pb2.Sampling, _Mapping]] = ..., max_tokens: _Optional[int] = ..., stop_tokens: _Optional[_Iterable[int]] = ..., report: _Optional[bool] = ..., top_logprobs: _Optional[int] = ..., ignore_end: _Optional[bool] = ..., fingerprint: _Optional[str] = ..., entry: _Optional[_Union[HiddenEntry, _Mapping]] = ..., acceptance: _Optional[_Union[Acceptance, _Mapping]] = ...) -> None: ...
+
+class Acceptance(_message.Message):
+    __slots__ = ("tolerance", "likelihood")
+    TOLERANCE_FIELD_NUMBER: _ClassVar[int]
+    LIKELIHOOD_FIELD_NUMBER: _ClassVar[int]
+    tolerance: float
+    likelihood: Likelihood
+    def __init__(self, tolerance: _Optional[float] = ..., likelihood: _Optional[_Union[Likelihood, _Mapping]] = ...) -> None: ...
+
+class Likelihood(_message.Message):
+    __slots__ = ("threshold", "temperature")
+    THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
+    threshold: float
+    temperature: float
+    def __init__(self, threshold: _Optional[float] = ..., temperature: _Optional[float] = ...) -> None: ...
 
 class HiddenEntry(_message.Message):
     __slots__ = ("layers", "carry", "fingerprint")
@@ -133,30 +153,60 @@ class Hidden(_message.Message):
     def __init__(self, position: _Optional[int] = ..., count: _Optional[int] = ..., width: _Optional[int] = ..., carry: _Optional[_Union[Carry, str]] = ..., data: _Optional[bytes] = ..., scales: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Draft(_message.Message):
-    __slots__ = ("position", "committed", "log_hash", "run")
+    __slots__ = ("position", "committed", "log_hash", "run", "branches")
     POSITION_FIELD_NUMBER: _ClassVar[int]
     COMMITTED_FIELD_NUMBER: _ClassVar[int]
     LOG_HASH_FIELD_NUMBER: _ClassVar[int]
     RUN_FIELD_NUMBER: _ClassVar[int]
+    BRANCHES_FIELD_NUMBER: _ClassVar[int]
     position: int
     committed: _containers.RepeatedScalarFieldContainer[int]
     log_hash: int
     run: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, position: _Optional[int] = ..., committed: _Optional[_Iterable[int]] = ..., log_hash: _Optional[int] = ..., run: _Optional[_Iterable[int]] = ...) -> None: ...
+    branches: _containers.RepeatedCompositeFieldContainer[Branch]
+    def __init__(self, position: _Optional[int] = ..., committed: _Optional[_Iterable[int]] = ..., log_hash: _Optional[int] = ..., run: _Optional[_Iterable[int]] = ..., branches: _Optional[_Iterable[_Union[Branch, _Mapping]]] = ...) -> None: ...
+
+class Branch(_message.Message):
+    __slots__ = ("shared", "tokens")
+    SHARED_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    shared: int
+    tokens: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, shared: _Optional[int] = ..., tokens: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Score(_message.Message):
+    __slots__ = ("position", "committed", "log_hash", "tokens", "each", "top_logprobs", "choices")
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    COMMITTED_FIELD_NUMBER: _ClassVar[int]
+    LOG_HASH_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    EACH_FIELD_NUMBER: _ClassVar[int]
+    TOP_LOGPROBS_FIELD_NUMBER: _ClassVar[int]
+    CHOICES_FIELD_NUMBER: _ClassVar[int]
+    position: int
+    committed: _containers.RepeatedScalarFieldContainer[int]
+    log_hash: int
+    tokens: _containers.RepeatedScalarFieldContainer[int]
+    each: bool
+    top_logprobs: int
+    choices: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, position: _Optional[int] = ..., committed: _Optional[_Iterable[int]] = ..., log_hash: _Optional[int] = ..., tokens: _Optional[_Iterable[int]] = ..., each: _Optional[bool] = ..., top_logprobs: _Optional[int] = ..., choices: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class TakeOver(_message.Message):
-    __slots__ = ("position", "committed", "log_hash", "max_tokens", "hand_back")
+    __slots__ = ("position", "committed", "log_hash", "max_tokens", "hand_back", "step")
     POSITION_FIELD_NUMBER: _ClassVar[int]
     COMMITTED_FIELD_NUMBER: _ClassVar[int]
     LOG_HASH_FIELD_NUMBER: _ClassVar[int]
     MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
     HAND_BACK_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
     position: int
     committed: _containers.RepeatedScalarFieldContainer[int]
     log_hash: int
     max_tokens: int
     hand_back: HandBack
-    def __init__(self, position: _Optional[int] = ..., committed: _Optional[_Iterable[int]] = ..., log_hash: _Optional[int] = ..., max_tokens: _Optional[int] = ..., hand_back: _Optional[_Union[HandBack, _Mapping]] = ...) -> None: ...
+    step: bool
+    def __init__(self, position: _Optional[int] = ..., committed: _Optional[_Iterable[int]] = ..., log_hash: _Optional[int] = ..., max_tokens: _Optional[int] = ..., hand_back: _Optional[_Union[HandBack, _Mapping]] = ..., step: _Optional[bool] = ...) -> None: ...
 
 class HandBack(_message.Message):
     __slots__ = ("threshold", "window", "min_stay", "recent")
@@ -179,20 +229,22 @@ class Close(_message.Message):
     def __init__(self) -> None: ...
 
 class CloudFrame(_message.Message):
-    __slots__ = ("sequence", "opened", "verdict", "span", "notice", "error")
+    __slots__ = ("sequence", "opened", "verdict", "span", "notice", "error", "scored")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     OPENED_FIELD_NUMBER: _ClassVar[int]
     VERDICT_FIELD_NUMBER: _ClassVar[int]
     SPAN_FIELD_NUMBER: _ClassVar[int]
     NOTICE_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
+    SCORED_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     opened: Opened
     verdict: Verdict
     span: Span
     notice: Notice
     error: Error
-    def __init__(self, sequence: _Optional[int] = ..., opened: _Optional[_Union[Opened, _Mapping]] = ..., verdict: _Optional[_Union[Verdict, _Mapping]] = ..., span: _Optional[_Union[Span, _Mapping]] = ..., notice: _Optional[_Union[Notice, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ...) -> None: ...
+    scored: Scored
+    def __init__(self, sequence: _Optional[int] = ..., opened: _Optional[_Union[Opened, _Mapping]] = ..., verdict: _Optional[_Union[Verdict, _Mapping]] = ..., span: _Optional[_Union[Span, _Mapping]] = ..., notice: _Optional[_Union[Notice, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., scored: _Optional[_Union[Scored, _Mapping]] = ...) -> None: ...
 
 class Opened(_message.Message):
     __slots__ = ("session", "fingerprint", "max_draft", "context")
@@ -221,7 +273,7 @@ class TokenReport(_message.Message):
     def __init__(self, logprob: _Optional[float] = ..., entropy: _Optional[float] = ..., energy: _Optional[float] = ..., top_ids: _Optional[_Iterable[int]] = ..., top_logprobs: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Verdict(_message.Message):
-    __slots__ = ("position", "accepted", "token", "has_token", "log_hash", "end", "reports", "spent")
+    __slots__ = ("position", "accepted", "token", "has_token", "log_hash", "end", "reports", "spent", "branch")
     POSITION_FIELD_NUMBER: _ClassVar[int]
     ACCEPTED_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
@@ -230,6 +282,7 @@ class Verdict(_message.Message):
     END_FIELD_NUMBER: _ClassVar[int]
     REPORTS_FIELD_NUMBER: _ClassVar[int]
     SPENT_FIELD_NUMBER: _ClassVar[int]
+    BRANCH_FIELD_NUMBER: _ClassVar[int]
     position: int
     accepted: int
     token: int
@@ -238,7 +291,18 @@ class Verdict(_message.Message):
     end: End
     reports: _containers.RepeatedCompositeFieldContainer[TokenReport]
     spent: Spent
-    def __init__(self, position: _Optional[int] = ..., accepted: _Optional[int] = ..., token: _Optional[int] = ..., has_token: _Optional[bool] = ..., log_hash: _Optional[int] = ..., end: _Optional[_Union[End, str]] = ..., reports: _Optional[_Iterable[_Union[TokenReport, _Mapping]]] = ..., spent: _Optional[_Union[Spent, _Mapping]] = ...) -> None: ...
+    branch: int
+    def __init__(self, position: _Optional[int] = ..., accepted: _Optional[int] = ..., token: _Optional[int] = ..., has_token: _Optional[bool] = ..., log_hash: _Optional[int] = ..., end: _Optional[_Union[End, str]] = ..., reports: _Optional[_Iterable[_Union[TokenReport, _Mapping]]] = ..., spent: _Optional[_Union[Spent, _Mapping]] = ..., branch: _Optional[int] = ...) -> None: ...
+
+class Scored(_message.Message):
+    __slots__ = ("choices", "reports", "spent")
+    CHOICES_FIELD_NUMBER: _ClassVar[int]
+    REPORTS_FIELD_NUMBER: _ClassVar[int]
+    SPENT_FIELD_NUMBER: _ClassVar[int]
+    choices: _containers.RepeatedScalarFieldContainer[float]
+    reports: _containers.RepeatedCompositeFieldContainer[TokenReport]
+    spent: Spent
+    def __init__(self, choices: _Optional[_Iterable[float]] = ..., reports: _Optional[_Iterable[_Union[TokenReport, _Mapping]]] = ..., spent: _Optional[_Union[Spent, _Mapping]] = ...) -> None: ...
 
 class Spent(_message.Message):
     __slots__ = ("passes", "positions", "prefilled", "micros", "layers")

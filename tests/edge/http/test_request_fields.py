@@ -202,7 +202,7 @@ async def test_the_extension_is_laid_over_the_servers_defaults() -> None:
 async def test_an_unknown_mode_is_not_found() -> None:
     response = await post(FakeAgent(), CHAT, chat_body(updraft={"mode": "fast"}))
     assert response.status_code == 404
-    assert "edge, cloud, draft, span" in response.json()["error"]["message"]
+    assert "edge, cloud, draft, lookup" in response.json()["error"]["message"]
 
 
 async def test_messages_of_every_role_and_kind_are_taken() -> None:
