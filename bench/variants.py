@@ -11,8 +11,8 @@ from updraft.modes import Mode, ModeSettings, parse_settings
 
 __all__ = ["ANY_PAIR", "Variant", "variants"]
 
-ANY_PAIR = tuple(mode for mode in Mode if mode is not Mode.EXIT)
-"""The modes that need nothing of the edge's model; `exit` needs a staged one."""
+ANY_PAIR = (Mode.EDGE, Mode.CLOUD, Mode.DRAFT, Mode.SPAN)
+"""The modes that are measured unless others are named; they need nothing of the edge's model."""
 
 _REMEDY = "Write fixed:4, risk, risk:0.3 or entropy:1.5."
 

@@ -62,8 +62,8 @@ class SpanSettings(BaseModel):
     score: Literal["entropy", "two_sided", "energy", "margin", "learned", "random"] = Field(
         default="entropy",
         description="entropy: rolling mean (EAD); two_sided: also where it is suspiciously low; energy: mean "
-        "log-sum-exp of the logits, low is unsure (E-LANG, arXiv 2203.00748); margin: one less the lead of the best token; "
-        "learned: the trained router's probability that the token would be rejected; random: the baseline.",
+        "log-sum-exp of the logits, low is unsure (E-LANG, arXiv 2203.00748); margin: one less the lead of the best "
+        "token; learned: the trained router's probability that the token would be rejected; random: the baseline.",
     )
     window: int = Field(default=5, ge=1, le=256, description="Tokens in the rolling mean of the score.")
     escalate: float = Field(default=2.0, ge=-1000, le=1000, description="Hand over when the mean reaches this.")
