@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 
 from updraft.errors import InvalidRequest
 from updraft.modes import ModeSettings, Origin
-from updraft.sampling import MAX_TOP_LOGPROBS, SamplingParams
+from updraft.sampling import MAX_TOP_LOGPROBS, Sampled, SamplingParams
 
 __all__ = [
     "MAX_STOP_BYTES",
@@ -193,6 +193,16 @@ class AgentView(Generator, Protocol):
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, as the edge model's tokenizer gives them."""
+        ...
+
+    async def score(
+        self, tokens: Sequence[int], *, settings: ModeSettings | None = None, top_logprobs: int = 0
+    ) -> list[Sampled]:
+        """How probable the tokens of a given text are: one for each token but the first, which nothing comes before.
+
+        The tier that has the last word in the mode judges: the edge in mode `edge`, else the cloud.
+        Raises InvalidRequest where the tokens do not fit the model or its context, LinkError where the cloud is away.
+        """
         ...
 
     def piece(self, token: int) -> bytes:

@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 from updraft.errors import InvalidRequest
 from updraft.generation import Completion, FinishReason, GenerationRequest, Statistics, TokenEvent
-from updraft.modes import Mode, Origin
+from updraft.modes import Mode, ModeSettings, Origin
+from updraft.sampling import Distribution, Sampled
 
 __all__ = ["FakeAgent", "Script"]
 
@@ -70,10 +71,19 @@ class FakeAgent:
         self._pieces = {number: bytes([number]) for number in range(256)}
 
     def info(self) -> dict[str, object]:
-        return {"version": "0.0.0", "device": "fake", "edge": {"model": self.model}, "cloud": None, "modes": list(Mode)}
+        tiers: dict[str, object] = {"edge": {"model": self.model}, "cloud": None}
+        return {"version": "0.0.0", "device": "fake", "modes": list(Mode), "default_mode": Mode.DRAFT, **tiers}
 
     def encode(self, text: str) -> list[int]:
         return list(text.encode())
+
+    async def score(
+        self, tokens: Sequence[int], *, settings: ModeSettings | None = None, top_logprobs: int = 0
+    ) -> list[Sampled]:
+        """Token number i (from 1) has log-probability -i / 10."""
+        known = Distribution(3.0, 1.25, 0.5)
+        alternatives = [(ord("a") + i, -2.0 - i) for i in range(top_logprobs)]
+        return [Sampled(token, -i / 10, known, tuple(alternatives)) for i, token in enumerate(tokens[1:], 1)]
 
     def piece(self, token: int) -> bytes:
         if token not in self._pieces:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Awaitable, Callable
 
@@ -13,10 +14,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from updraft.generation import AgentView
+from updraft.generation import AgentView, Generator
 from updraft.modes import ModeSettings
 from updraft_edge.http.body import ClientGone, decode_json, read_body
 from updraft_edge.http.choices import while_connected
+from updraft_edge.http.echo import PromptScores
 from updraft_edge.http.errors import Refused, http_exception
 from updraft_edge.http.gate import Admission, Gate
 from updraft_edge.http.openai_format import AnswerFormat, ChatFormat, CompletionFormat
@@ -106,10 +108,14 @@ class _Answers:
 
     async def _answer(self, plan: Plan, scope: Scope, receive: Receive, send: Send) -> None:
         form = self._form(plan, self._agent)
-        if plan.stream:
-            await send_stream(self._agent, plan, form, send)
-        else:
-            await send_whole(self._agent, plan, form, scope, receive, send)
+        with contextlib.ExitStack() as stack:
+            generator: Generator = self._agent
+            if plan.echo and (plan.logprobs or not plan.write):
+                generator = stack.enter_context(contextlib.closing(PromptScores(self._agent, write=plan.write)))
+            if plan.stream:
+                await send_stream(generator, plan, form, send)
+            else:
+                await send_whole(generator, plan, form, scope, receive, send)
 
 
 class _Pages:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -14,8 +15,9 @@ LEAST_LOGPROB = -9999.0
 """Stands for a probability of zero, whose logarithm JSON cannot say; OpenAI's API uses the same value."""
 
 
-def finite(logprob: float) -> float:
-    return max(logprob, LEAST_LOGPROB)
+def finite(logprob: float) -> float | None:
+    """None stands for NaN: nobody knows how probable the token was."""
+    return None if math.isnan(logprob) else max(logprob, LEAST_LOGPROB)
 
 
 def chunk_label(event: TokenEvent) -> dict[str, Any]:
@@ -24,7 +26,7 @@ def chunk_label(event: TokenEvent) -> dict[str, Any]:
         "origin": event.origin.value,
         "verified": event.verified,
         "layer": event.layer,
-        "entropy": event.entropy,
+        "entropy": None if math.isnan(event.entropy) else event.entropy,
         "token": event.token,
         "index": event.index,
         "seconds": event.seconds,
@@ -53,9 +55,10 @@ def token_labels(events: Sequence[TokenEvent]) -> dict[str, Any]:
             "origin": event.origin.value,
             "verified": event.verified,
             "layer": event.layer,
-            "entropy": event.entropy,
+            "entropy": None if math.isnan(event.entropy) else event.entropy,
             "logprob": finite(event.logprob),
         }
         for event in events
+        if event.index >= 0  # the others are the prompt's
     ]
     return {"tokens": tokens}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -54,11 +55,11 @@ class CompletionLogprobs:
         return {
             "tokens": [_readable(event.piece) for event in events],
             "token_logprobs": [finite(event.logprob) for event in events],
-            "top_logprobs": [self._top(event) for event in events],
+            "top_logprobs": [None if math.isnan(event.logprob) else self._top(event) for event in events],
             "text_offset": offsets,
         }
 
-    def _top(self, event: TokenEvent) -> dict[str, float]:
+    def _top(self, event: TokenEvent) -> dict[str, float | None]:
         """Most likely tokens first, then the token itself if it is none of them."""
         top = {_readable(self._piece(token)): finite(logprob) for token, logprob in event.top}
         top.setdefault(_readable(event.piece), finite(event.logprob))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -26,6 +26,7 @@ class Plan:
     Attributes:
         logprobs: the answer lists log-probabilities; each request's `top_logprobs` says how many alternatives.
         echo: the prompts, one each, if they are to precede the answers.
+        write: there are answers to write, not prompts alone to echo.
     """
 
     requests: tuple[GenerationRequest, ...]
@@ -34,6 +35,7 @@ class Plan:
     include_usage: bool
     logprobs: bool
     echo: tuple[Prompt, ...] = ()
+    write: bool = True
 
 
 Planner = Callable[[dict[str, Any], str, ModeSettings | None], Plan]
@@ -60,10 +62,10 @@ def chat_plan(data: dict[str, Any], model: str, defaults: ModeSettings | None) -
 def completion_plan(data: dict[str, Any], model: str, defaults: ModeSettings | None) -> Plan:
     """The plan of a `/v1/completions` body; raises as `chat_plan` does."""
     body = _validated(CompletionBody, data, model)
-    common = {"max_tokens": body.max_tokens, "top_logprobs": body.logprobs or 0}
+    common = {"max_tokens": body.max_tokens if body.writes else 1, "top_logprobs": body.logprobs or 0}
     inputs = [common | {"prompt" if isinstance(item, str) else "prompt_tokens": item} for item in body.prompt]
     echo = tuple(body.prompt) if body.echo else ()
-    return _plan(body, inputs, body.logprobs is not None, defaults, echo)
+    return replace(_plan(body, inputs, body.logprobs is not None, defaults), echo=echo, write=body.writes)
 
 
 def no_model(name: str, model: str) -> ModelNotFound:
@@ -90,7 +92,6 @@ def _plan(
     inputs: Sequence[dict[str, Any]],
     logprobs: bool,
     defaults: ModeSettings | None,
-    echo: tuple[Prompt, ...] = (),
 ) -> Plan:
     n = 1 if body.n is None else body.n
     settings = body.settings(defaults)
@@ -107,4 +108,4 @@ def _plan(
         for given in inputs
         for params in sampling
     )
-    return Plan(requests, n, bool(body.stream), body.include_usage, logprobs, echo)
+    return Plan(requests, n, bool(body.stream), body.include_usage, logprobs)

@@ -171,8 +171,7 @@ class CompletionBody(SamplingBody):
     logprobs: int | None = Field(default=None, ge=0, le=5)
     echo: bool | None = None
 
-    @model_validator(mode="after")
-    def _echo_alone(self) -> Self:
-        if self.echo and self.logprobs is not None:
-            raise ValueError("echo together with logprobs is not supported: prompts are not scored")
-        return self
+    @property
+    def writes(self) -> bool:
+        """There is an answer to write: `max_tokens` 0 with `echo` asks for the prompt alone, as in OpenAI's API."""
+        return not (self.echo and self.max_tokens == 0)

@@ -77,6 +77,45 @@ async def test_echo_of_an_unknown_token_is_refused() -> None:
     assert response.status_code == 400
 
 
+async def test_echo_with_logprobs_scores_the_prompt_before_the_answer() -> None:
+    [choice] = (await complete(FakeAgent(["X"]), "ab ", echo=True, logprobs=1))["choices"]
+    assert choice["text"] == "ab X"
+    scores = choice["logprobs"]
+    assert scores["tokens"] == ["a", "b", " ", "X"]
+    assert scores["token_logprobs"] == [None, -0.1, -0.2, -0.5]
+    assert scores["text_offset"] == [0, 1, 2, 3]
+    assert scores["top_logprobs"][:2] == [None, {"a": -2.0, "b": -0.1}]
+
+
+async def test_echo_without_an_answer_scores_each_prompt_once() -> None:
+    agent = FakeAgent(["X"])
+    answer = await complete(agent, [[97, 98], [99]], echo=True, logprobs=0, max_tokens=0, n=2)
+    assert [choice["text"] for choice in answer["choices"]] == ["ab", "ab", "c", "c"]
+    assert [choice["logprobs"]["token_logprobs"] for choice in answer["choices"]] == [[None, -0.1]] * 2 + [[None]] * 2
+    assert agent.requests == []
+    assert answer["usage"] | {"prompt_tokens_details": None} == {
+        "prompt_tokens": 3,
+        "completion_tokens": 0,
+        "total_tokens": 3,
+        "prompt_tokens_details": None,
+    }
+
+
+async def test_streamed_echo_with_logprobs_is_the_whole_one() -> None:
+    [whole] = (await complete(FakeAgent(["X"]), "ab", echo=True, logprobs=1))["choices"]
+    response = await post(FakeAgent(["X"]), COMPLETIONS, completion_body("ab", echo=True, logprobs=1, stream=True))
+    chunks = [chunk["choices"][0] for chunk in events_of(response.text)[:-1]]
+    assert "".join(chunk["text"] for chunk in chunks) == whole["text"]
+    scored = [chunk["logprobs"] for chunk in chunks if chunk["logprobs"]]
+    assert [part["token_logprobs"][0] for part in scored] == whole["logprobs"]["token_logprobs"]
+    assert [part["text_offset"][0] for part in scored] == whole["logprobs"]["text_offset"]
+
+
+async def test_the_prompts_tokens_are_not_labelled_as_the_answers() -> None:
+    answer = await complete(FakeAgent(["X"]), "ab", echo=True, logprobs=1)
+    assert [token["text"] for token in answer["updraft"]["tokens"]] == ["X"]
+
+
 PIECES: list[str | bytes] = ["H\u00e9", b"\xe2\x82", b"\xac", " x"]
 
 
@@ -123,7 +162,9 @@ async def test_other_prompts_are_refused_by_name(prompt: object) -> None:
         ({"suffix": ""}, 200),
         ({"suffix": "end"}, 400),
         ({"echo": False, "logprobs": 1}, 200),
-        ({"echo": True, "logprobs": 1}, 400),
+        ({"echo": True, "logprobs": 1}, 200),
+        ({"max_tokens": 0}, 400),
+        ({"max_tokens": 0, "echo": True}, 200),
         ({"logprobs": 6}, 400),
         ({"logprobs": True}, 400),
         ({"max_completion_tokens": 5}, 400),
