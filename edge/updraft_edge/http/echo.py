@@ -1,6 +1,6 @@
 """`echo` with `logprobs` on `/v1/completions`: a prompt's own tokens, scored, before the answer's.
 
-lm-evaluation-harness asks for both to score options; with `max_tokens: 0` there is no answer at all, as in OpenAI's API.
+lm-evaluation-harness asks for both to score options; `max_tokens: 0` asks for no answer at all, as in OpenAI's API.
 """
 
 from __future__ import annotations
