@@ -1,0 +1,1 @@
+"""Quality against cost: curves, baselines and how sure they are."""
