@@ -222,6 +222,8 @@ class _Stream:
                         session.take_draft(frame)
                     case wire.TakeOver():
                         session.take_over(frame)
+                    case wire.Score():
+                        session.take_score(frame)
                     case wire.Hidden():
                         session.take_hidden(frame)
                     case wire.Cancel():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable
 
 from updraft.engine.base import Engine, Output, Run
@@ -15,6 +14,8 @@ from updraft.v1 import collaboration_pb2 as pb
 from updraft_cloud import wire
 from updraft_cloud.acceptance import AcceptanceRule, Lossless
 from updraft_cloud.pending_states import PendingStates, entry_stages
+from updraft_cloud.scoring import Scoring
+from updraft_cloud.writing import Writing
 
 __all__ = ["Session"]
 
@@ -46,7 +47,7 @@ class Session:
         self._ends = frozenset() if opening.ignore_end else ends
         self._sampler = Sampler(opening.sampling, opening.prompt, top_logprobs=opening.top_logprobs)
         self._sampler.commit(opening.generated)
-        self._job: _Verification | _Writing | None = None
+        self._job: _Verification | Writing | Scoring | None = None
         self._spent = pb.Spent()
         self._job_started = 0.0
         entry = opening.entry
@@ -75,7 +76,14 @@ class Session:
         if self._states is not None:
             raise ProtocolViolation("A session of hidden states writes no spans: the tokens of one have no states.")
         self._agree(frame)
-        self._start(_Writing(frame.hand_back, frame.max_tokens))
+        self._start(Writing(frame.hand_back, frame.max_tokens))
+
+    def take_score(self, frame: wire.Score) -> None:
+        """Start scoring. Raises LogMismatch or ProtocolViolation if the frame does not fit the log."""
+        if self._states is not None:
+            raise ProtocolViolation("A session of hidden states scores no tokens: they have no states.")
+        self._agree(frame)
+        self._begin(Scoring(frame, self.log.tokens, self._engine, chunk=self._chunk))
 
     def take_hidden(self, frame: wire.Hidden) -> None:
         """Keep hidden states for later. Raises ProtocolViolation if they do not follow those before."""
@@ -89,7 +97,7 @@ class Session:
 
     def cancel(self) -> None:
         """Stop a span; a verdict under way is let go to its end, since the edge waits for it."""
-        if isinstance(self._job, _Writing):
+        if isinstance(self._job, Writing):
             self._job = None
             self._emit_span([], pb.END_CANCELLED)
 
@@ -110,6 +118,10 @@ class Session:
         if isinstance(job, _Verification):
             run = self._next_run(log + job.run, len(job.run) + 1)
             return (Priority.VERIFY if run.rows else Priority.PREFILL), run
+        if isinstance(job, Scoring) and self._engine.length(self.sequence) >= len(log) - 1:
+            return job.plan(self.sequence)
+        if isinstance(job, Scoring):
+            return Priority.PREFILL, self._next_run(log[:-1], 0)
         run = self._next_run(log, 1)
         return (Priority.WRITE if run.rows else Priority.PREFILL), run
 
@@ -119,14 +131,16 @@ class Session:
         self._spent.layers += len(run.tokens) * self._layers
         if self._states is not None:
             self._states.release(run.position + len(run.tokens))
-        if not run.rows:
+        if not run.rows and run.position < len(self.log) - 1:
             return
         self._spent.passes += 1
         self._spent.positions += len(run.tokens) - prompt_part
         if isinstance(self._job, _Verification):
             self._judge(self._job, output)
-        elif isinstance(self._job, _Writing):
+        elif isinstance(self._job, Writing):
             self._write(self._job, output)
+        elif isinstance(self._job, Scoring) and self._job.take(run, output.logits):
+            self._forget(self._job)
 
     def fail(self, error: UpdraftError) -> None:
         self._job = None
@@ -136,15 +150,16 @@ class Session:
         run = next_run(self._engine, self.sequence, tokens, rows, self._chunk)
         return run if self._states is None else self._states.enter(run)
 
-    def _start(self, job: _Verification | _Writing) -> None:
-        if self._job is not None:
-            raise ProtocolViolation("A frame asks for work while the last one is under way.")
+    def _start(self, job: _Verification | Writing) -> None:
         if self.log.generated_length >= self._most:
             raise ProtocolViolation(f"The answer has reached its {self._most} tokens.")
+        self._begin(job)
+
+    def _begin(self, job: _Verification | Writing | Scoring) -> None:
         self._job = job
         self._job_started = time.monotonic()
 
-    def _agree(self, frame: wire.Draft | wire.TakeOver) -> None:
+    def _agree(self, frame: wire.Draft | wire.Score | wire.TakeOver) -> None:
         """Take in what the edge committed alone and check that both logs are the same."""
         if self._job is not None:
             raise ProtocolViolation("A frame asks for work while the last one is under way.")
@@ -191,7 +206,7 @@ class Session:
         self._job = None
         self._emit(pb.CloudFrame(verdict=verdict))
 
-    def _write(self, job: _Writing, output: Output) -> None:
+    def _write(self, job: Writing, output: Output) -> None:
         """One token of a span."""
         sampled = self._sampler.draw(output.logits[0], len(self.log))
         self._commit([sampled.token])
@@ -200,6 +215,12 @@ class Session:
         if end:
             self._job = None
         self._emit_span([sampled], end)
+
+    def _forget(self, job: Scoring) -> None:
+        """Answer, and cut what was scored: log and cache are as they were."""
+        self._engine.truncate(self.sequence, len(self.log) - 1)
+        self._job = None
+        self._emit(job.answer(self._take_spent()))
 
     def _end_after(self, token: int) -> pb.End:
         if token in self._ends:
@@ -228,26 +249,3 @@ class Session:
 class _Verification:
     def __init__(self, run: list[int]) -> None:
         self.run = run
-
-
-class _Writing:
-    """A span under way, with the rolling mean of its entropies (EAD, arXiv 2502.06833)."""
-
-    def __init__(self, hand_back: wire.HandBack | None, most: int) -> None:
-        self._hand_back = hand_back
-        self._left = most or None
-        self._written = 0
-        self._window: deque[float] = deque(hand_back.recent if hand_back else (), hand_back.window if hand_back else 1)
-
-    def note(self, entropy: float) -> None:
-        self._written += 1
-        self._window.append(entropy)
-
-    @property
-    def done(self) -> bool:
-        if self._left is not None and self._written >= self._left:
-            return True
-        condition = self._hand_back
-        if condition is None or self._written < condition.min_stay:
-            return False
-        return sum(self._window) / len(self._window) <= condition.threshold

@@ -7,24 +7,29 @@ for the session to say.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 
-from updraft.engine.base import FloatRows, ModelInfo
-from updraft.errors import (
-    InvalidRequest,
-    PromptTooLong,
-    ProtocolViolation,
-    TokenizerMismatch,
-    TrunkMismatch,
-    UpdraftError,
-)
+from updraft.engine.base import ModelInfo
+from updraft.errors import InvalidRequest, PromptTooLong, ProtocolViolation, UpdraftError
 from updraft.exits.carry import Carry, Packed, unpack
-from updraft.sampling import MAX_TOP_LOGPROBS, Sampled, SamplingParams
+from updraft.sampling import MAX_TOP_LOGPROBS, Sampled
 from updraft.sampling_wire import sampling_from_proto
 from updraft.v1 import collaboration_pb2 as pb
+from updraft_cloud.frames import (
+    Cancel,
+    Close,
+    Draft,
+    Frame,
+    HandBack,
+    Hidden,
+    HiddenEntry,
+    Limits,
+    Open,
+    Score,
+    TakeOver,
+)
 
 __all__ = [
     "MAX_WINDOW",
@@ -37,6 +42,7 @@ __all__ = [
     "HiddenEntry",
     "Limits",
     "Open",
+    "Score",
     "TakeOver",
     "error_frame",
     "notice_frame",
@@ -47,123 +53,9 @@ __all__ = [
 
 MAX_WINDOW = 256
 MAX_STOP_TOKENS = 64
+MAX_CHOICES = 1024
 
 _CARRIES: dict[int, Carry] = {pb.CARRY_FLOAT32: "float32", pb.CARRY_FLOAT16: "float16", pb.CARRY_INT8: "int8"}
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a frame may hold: vocabulary and context in ids and tokens, `max_draft` tokens in a run.
-
-    `width` is that of hidden states, 0 where the model takes none.
-    """
-
-    vocabulary: int
-    context: int
-    max_draft: int
-    width: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class HiddenEntry:
-    """How a session's hidden states travel, and after how many layers of which staged model they were taken."""
-
-    layers: int
-    carry: Carry
-    fingerprint: str
-
-
-@dataclass(frozen=True, slots=True)
-class Open:
-    tokenizer_hash: str
-    fingerprint: str
-    prompt: list[int]
-    generated: list[int]
-    sampling: SamplingParams
-    max_tokens: int
-    stop_tokens: frozenset[int]
-    report: bool
-    top_logprobs: int
-    ignore_end: bool
-    entry: HiddenEntry | None = None
-
-    def check_model(self, info: ModelInfo, boundaries: Collection[int] = ()) -> None:
-        """Refuse an edge that speaks another tokenizer, insists on another model, or whose hidden states do not fit.
-
-        `boundaries` are the numbers of layers after which this model takes them.
-        """
-        if self.tokenizer_hash != info.tokenizer_hash:
-            raise TokenizerMismatch(
-                f"The edge's tokenizer {self.tokenizer_hash[:12]!r} is not the cloud's {info.tokenizer_hash[:12]!r}."
-            )
-        if self.fingerprint and self.fingerprint != info.fingerprint:
-            raise InvalidRequest(
-                f"The session asks for model {self.fingerprint[:12]!r}; this cloud serves {info.fingerprint[:12]!r}."
-            )
-        if self.entry is not None:
-            _check_entry(self.entry, info, boundaries)
-
-
-def _check_entry(entry: HiddenEntry, info: ModelInfo, boundaries: Collection[int]) -> None:
-    if not boundaries:
-        raise TrunkMismatch(f"This cloud serves {info.name}, which has no stages: hidden states cannot enter it.")
-    if entry.fingerprint != info.fingerprint:
-        raise TrunkMismatch(
-            f"The edge's hidden states are of model {entry.fingerprint[:12]!r}; this cloud serves "
-            f"{info.fingerprint[:12]!r}."
-        )
-    if entry.layers not in boundaries:
-        known = ", ".join(map(str, boundaries))
-        raise TrunkMismatch(
-            f"The edge's hidden states come after {entry.layers} layers; this cloud takes them after {known}."
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Draft:
-    position: int
-    committed: list[int]
-    log_hash: int
-    run: list[int]
-
-
-@dataclass(frozen=True, slots=True)
-class HandBack:
-    threshold: float
-    window: int
-    min_stay: int
-    recent: list[float]
-
-
-@dataclass(frozen=True, slots=True)
-class TakeOver:
-    position: int
-    committed: list[int]
-    log_hash: int
-    max_tokens: int
-    hand_back: HandBack | None
-
-
-@dataclass(frozen=True, slots=True)
-class Hidden:
-    """Hidden states, float32, shape (count, width), of the positions from `position` on."""
-
-    position: int
-    carry: Carry
-    states: FloatRows
-
-
-@dataclass(frozen=True, slots=True)
-class Cancel:
-    pass
-
-
-@dataclass(frozen=True, slots=True)
-class Close:
-    pass
-
-
-Frame = Open | Draft | TakeOver | Hidden | Cancel | Close
 
 
 def read_frame(message: pb.EdgeFrame, limits: Limits) -> Frame:
@@ -185,6 +77,8 @@ def read_frame(message: pb.EdgeFrame, limits: Limits) -> Frame:
             take = message.take_over
             hand_back = _read_hand_back(take.hand_back) if take.HasField("hand_back") else None
             return TakeOver(take.position, _committed(take, limits), take.log_hash, take.max_tokens, hand_back)
+        case "score":
+            return _read_score(message.score, limits)
         case "hidden":
             return _read_hidden(message.hidden, limits)
         case "cancel":
@@ -259,7 +153,25 @@ def _read_hand_back(message: pb.HandBack) -> HandBack:
     return HandBack(message.threshold, message.window, message.min_stay, recent)
 
 
-def _committed(message: pb.Draft | pb.TakeOver, limits: Limits) -> list[int]:
+def _read_score(message: pb.Score, limits: Limits) -> Score:
+    tokens = _tokens("tokens", message.tokens, limits.context, limits)
+    choices = _tokens("choices", message.choices, MAX_CHOICES, limits)
+    if not choices and not (message.each and tokens):
+        raise ProtocolViolation("A score asks for nothing: neither choices nor a report on its tokens.")
+    if message.top_logprobs > MAX_TOP_LOGPROBS:
+        raise ProtocolViolation(f"top_logprobs is {message.top_logprobs}; at most {MAX_TOP_LOGPROBS} are allowed.")
+    return Score(
+        position=message.position,
+        committed=_committed(message, limits),
+        log_hash=message.log_hash,
+        tokens=tokens,
+        choices=choices,
+        each=message.each,
+        top_logprobs=message.top_logprobs,
+    )
+
+
+def _committed(message: pb.Draft | pb.Score | pb.TakeOver, limits: Limits) -> list[int]:
     return _tokens("committed", message.committed, limits.context, limits)
 
 

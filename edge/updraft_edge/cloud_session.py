@@ -108,6 +108,27 @@ class CloudSession:
         self._statistics.accepted += verdict.accepted
         return verdict
 
+    async def score(
+        self, tokens: Sequence[int], *, choices: Sequence[int] = (), each: bool = False, top_logprobs: int = 0
+    ) -> wire.Scored:
+        """How probable `tokens` are after the log (`each`) and `choices` are after them; the log stays as it is.
+
+        Raises as `verify` does, and ProtocolViolation where log and tokens exceed the cloud's context.
+        """
+
+        async def attempt() -> wire.Scored:
+            await self._ensure_open()
+            frame = wire.score_frame(self._log, self._synced, tokens, choices, each=each, top_logprobs=top_logprobs)
+            await self._write(frame)
+            self._synced = len(self._log)
+            scored = wire.read_scored((await self._read_until("scored")).scored, tokens, choices, each=each)
+            self._count(scored.spent)
+            return scored
+
+        self._statistics.round_trips += 1
+        self._statistics.scored += len(tokens)
+        return await self._retried(attempt)
+
     async def write(self, condition: HandOver) -> AsyncGenerator[wire.Span, None]:
         """Spans that the cloud writes until the condition holds; commit each to the log before asking for the next.
 

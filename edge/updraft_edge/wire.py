@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,14 +18,17 @@ __all__ = [
     "FRAME_OVERHEAD",
     "HiddenCarry",
     "Opening",
+    "Scored",
     "Span",
     "Verdict",
     "draft_frame",
     "hidden_frame",
     "open_frame",
     "read_error",
+    "read_scored",
     "read_span",
     "read_verdict",
+    "score_frame",
     "take_over_frame",
 ]
 
@@ -86,6 +90,18 @@ class Span:
     tokens: list[Sampled]
     last: bool
     finish: FinishReason | None
+    spent: pb.Spent
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """How probable tokens are after the log: natural logarithms, of the cloud's own distribution.
+
+    `choices` holds one number for each asked choice, `reports` one report for each token if they were asked for.
+    """
+
+    choices: list[float]
+    reports: list[Sampled]
     spent: pb.Spent
 
 
@@ -160,6 +176,37 @@ def read_span(message: pb.Span, log: TokenLog) -> Span:
     _agree(log, tokens, message.log_hash)
     drawn = [_read_report(token, report) for token, report in zip(tokens, message.reports, strict=True)]
     return Span(drawn, message.end != pb.END_UNSPECIFIED, _FINISH.get(message.end), message.spent)
+
+
+def score_frame(
+    log: TokenLog, synced: int, tokens: Sequence[int], choices: Sequence[int], *, each: bool, top_logprobs: int
+) -> pb.EdgeFrame:
+    """A score of `tokens` after the log, whose first `synced` tokens the cloud already has."""
+    score = pb.Score(
+        position=synced,
+        committed=log.tokens[synced:],
+        log_hash=log.hash,
+        tokens=tokens,
+        each=each,
+        top_logprobs=top_logprobs,
+        choices=choices,
+    )
+    return pb.EdgeFrame(score=score)
+
+
+def read_scored(message: pb.Scored, tokens: Sequence[int], choices: Sequence[int], *, each: bool) -> Scored:
+    """Check a score against what was asked.
+
+    Raises:
+        ProtocolViolation: it does not fit the question, or holds a number that is not finite.
+    """
+    if len(message.choices) != len(choices) or len(message.reports) != (len(tokens) if each else 0):
+        raise ProtocolViolation("A score does not fit what was asked.")
+    numbers = [*message.choices, *(report.logprob for report in message.reports)]
+    if not all(math.isfinite(number) for number in numbers):
+        raise ProtocolViolation("A score holds a number that is not finite.")
+    reports = [_read_report(token, report) for token, report in zip(tokens, message.reports, strict=False)]
+    return Scored(list(message.choices), reports, message.spent)
 
 
 def read_error(message: pb.Error) -> UpdraftError:

@@ -1,0 +1,32 @@
+"""A span that the cloud writes, and when it ends."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from updraft_cloud import wire
+
+__all__ = ["Writing"]
+
+
+class Writing:
+    """A span under way, with the rolling mean of its entropies (EAD, arXiv 2502.06833)."""
+
+    def __init__(self, hand_back: wire.HandBack | None, most: int) -> None:
+        self._hand_back = hand_back
+        self._left = most or None
+        self._written = 0
+        self._window: deque[float] = deque(hand_back.recent if hand_back else (), hand_back.window if hand_back else 1)
+
+    def note(self, entropy: float) -> None:
+        self._written += 1
+        self._window.append(entropy)
+
+    @property
+    def done(self) -> bool:
+        if self._left is not None and self._written >= self._left:
+            return True
+        condition = self._hand_back
+        if condition is None or self._written < condition.min_stay:
+            return False
+        return sum(self._window) / len(self._window) <= condition.threshold
