@@ -6,32 +6,30 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Self
 
-from updraft import __version__
-from updraft.chat_template import ChatTemplate
 from updraft.config import EdgeSettings
 from updraft.engine import Engine, open_engine
 from updraft.engine.loop import EngineLoop
 from updraft.errors import (
     Cancelled,
     CloudUnavailable,
-    InvalidRequest,
     LinkError,
     Overloaded,
-    PromptTooLong,
     UpdraftError,
 )
 from updraft.generation import Completion, GenerationRequest, TokenEvent
-from updraft.modes import Mode, Origin
+from updraft.modes import ModeSettings, Origin
 from updraft.sampling import Sampled
-from updraft.token_log import TokenLog
 from updraft_edge.answer import Answer
 from updraft_edge.composition import Composition, Workshop
+from updraft_edge.describe import MODEL, describe_agent, describe_tokenizer
 from updraft_edge.drafters import NoDrafter
+from updraft_edge.intake import Intake
 from updraft_edge.link import CloudLink
 from updraft_edge.metrics import EdgeMetrics
+from updraft_edge.scoring import Judge
 from updraft_edge.seams import Decision, HandOver
 
 __all__ = ["Agent"]
@@ -62,7 +60,7 @@ class Agent:
         self._engine: Engine = engine
         self._loop = EngineLoop(engine, pass_tokens=self.settings.batch_tokens)
         self._loop.start()
-        self._template = ChatTemplate(engine.info.chat_template, bos="", eos="")
+        self._intake = Intake(engine, most=self.settings.max_tokens)
         self._link: CloudLink | None = None
         if not self.settings.local_only:
             self._link = CloudLink(self.settings.cloud, on_state=lambda state: self.metrics.link(state.value))
@@ -80,7 +78,7 @@ class Agent:
 
     @property
     def model(self) -> str:
-        return "updraft"
+        return MODEL
 
     @property
     def context(self) -> int:
@@ -95,40 +93,17 @@ class Agent:
         """The link to the cloud; None if the agent is local only."""
         return self._link
 
-    def encode(self, text: str) -> list[int]:
-        return self._engine.tokenizer.encode(text, start=True)
+    def encode(self, text: str, *, start: bool = True, special: bool = False) -> list[int]:
+        return self._engine.tokenizer.encode(text, start=start, special=special)
+
+    def tokenizer_info(self) -> dict[str, object]:
+        return describe_tokenizer(self._engine)
 
     def piece(self, token: int) -> bytes:
         return self._engine.tokenizer.piece(token)
 
     def info(self) -> dict[str, object]:
-        model = self._engine.info
-        cloud = self._link.cloud if self._link is not None else None
-        return {
-            "version": __version__,
-            "device": self.settings.device,
-            "model": self.model,
-            "edge": {
-                "model": model.name,
-                "quantisation": model.quantisation,
-                "layers": model.layers,
-                "weight_bytes": model.weight_bytes,
-                "context": self.context,
-                "tokenizer_hash": model.tokenizer_hash,
-                "exits": self._workshop.exits.layers if self._workshop.exits is not None else [],
-            },
-            "cloud": None
-            if self._link is None
-            else {
-                "address": self._link.settings.address,
-                "breaker": self._link.breaker.state.value,
-                "model": cloud.model if cloud else None,
-                "boundaries": list(cloud.boundaries) if cloud else [],
-            },
-            "modes": [mode.value for mode in Mode if mode is not Mode.EXIT or self._workshop.exits is not None],
-            "default_mode": self.settings.mode.mode.value,
-            "local_only": self.settings.local_only,
-        }
+        return describe_agent(self.settings, self._engine, self._link, self._workshop.exits)
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[TokenEvent | Completion, None]:
         """Token events, then one Completion.
@@ -139,7 +114,7 @@ class Agent:
             Overloaded, EngineFailure: the edge model cannot go on.
         """
         started = time.perf_counter()
-        answer = self._begin(request, started)
+        answer = self._intake.begin(request, started)
         self.metrics.started()
         try:
             async with self._places, self._composed(request, answer) as composition:
@@ -159,6 +134,25 @@ class Agent:
             raise
         self.metrics.finished(completion)
         yield completion
+
+    async def score(
+        self, tokens: Sequence[int], *, settings: ModeSettings | None = None, top_logprobs: int = 0
+    ) -> list[Sampled]:
+        """As `AgentView.score`: how probable each token but the first is after those before it."""
+        return (await self.score_branches(tokens[:1], [tokens[1:]], settings=settings, top_logprobs=top_logprobs))[0]
+
+    async def score_branches(
+        self,
+        prompt: Sequence[int],
+        branches: Sequence[Sequence[int]],
+        *,
+        settings: ModeSettings | None = None,
+        top_logprobs: int = 0,
+    ) -> list[list[Sampled]]:
+        """Scores of several texts after one prompt, which is computed once. See `Judge.score`."""
+        async with self._places:
+            judge = Judge(self._loop, self._link)
+            return await judge.score(prompt, branches, settings or self.settings.mode, top_logprobs=top_logprobs)
 
     async def _write(self, answer: Answer, composition: Composition) -> AsyncIterator[TokenEvent]:
         """The edge tier's loop."""
@@ -187,46 +181,6 @@ class Agent:
                 events = _commit(answer, composition, run)
             for event in events:
                 yield event
-
-    def _begin(self, request: GenerationRequest, started: float) -> Answer:
-        """Check the request against the model and start its answer."""
-        engine = self._engine
-        prompt = self._prompt_tokens(request)
-        if not prompt:
-            raise InvalidRequest("The prompt is empty.", param="prompt")
-        if len(prompt) >= engine.context:
-            raise PromptTooLong(
-                f"The prompt has {len(prompt)} tokens; the edge's context holds {engine.context}.", param="prompt"
-            )
-        if request.sampling.logit_bias and max(request.sampling.logit_bias) >= engine.info.vocabulary:
-            raise InvalidRequest(
-                f"logit_bias names token {max(request.sampling.logit_bias)}; "
-                f"the vocabulary has {engine.info.vocabulary}.",
-                param="logit_bias",
-            )
-        return Answer(
-            TokenLog(prompt),
-            engine.tokenizer,
-            ends=frozenset() if request.ignore_end else engine.info.end_tokens,
-            stop=request.stop,
-            most=min(request.max_tokens or self.settings.max_tokens, engine.context - len(prompt)),
-            started=started,
-        )
-
-    def _prompt_tokens(self, request: GenerationRequest) -> list[int]:
-        if request.prompt_tokens is not None:
-            tokens = list(request.prompt_tokens)
-            bad = [token for token in tokens if not 0 <= token < self._engine.info.vocabulary]
-            if bad:
-                raise InvalidRequest(
-                    f"The prompt holds token {bad[0]}; the vocabulary has {self._engine.info.vocabulary}.",
-                    param="prompt",
-                )
-            return tokens
-        if request.messages is not None:
-            messages = [{"role": message.role, "content": message.content} for message in request.messages]
-            return self._engine.tokenizer.encode(self._template.render(messages), special=True)
-        return self.encode(request.prompt or "")
 
     @contextlib.asynccontextmanager
     async def _composed(self, request: GenerationRequest, answer: Answer) -> AsyncIterator[Composition]:

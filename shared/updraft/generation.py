@@ -192,8 +192,15 @@ class AgentView(Generator, Protocol):
         """JSON object for `/v1/info`: version, device, models of both tiers, modes, state of the link."""
         ...
 
-    def encode(self, text: str) -> list[int]:
-        """Token ids of a text, as the edge model's tokenizer gives them."""
+    def encode(self, text: str, *, start: bool = True, special: bool = False) -> list[int]:
+        """Token ids of a text, as the edge model's tokenizer gives them.
+
+        `start` adds the model's BOS if it wants one, `special` reads control tokens in the text.
+        """
+        ...
+
+    def tokenizer_info(self) -> dict[str, object]:
+        """JSON object for `/tokenizer_info`: the names of the end and start tokens, and the chat template."""
         ...
 
     async def score(

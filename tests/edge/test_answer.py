@@ -57,6 +57,9 @@ class Bytes:
     def piece(self, token: int) -> bytes:
         return bytes([token])
 
+    def written(self, token: int) -> str:
+        return self.piece(token).decode("utf-8", "replace")
+
 
 def sampled(token: int) -> Sampled:
     return Sampled(token, -0.5, Distribution(3.0, 0.7, 0.6))

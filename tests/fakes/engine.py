@@ -29,6 +29,9 @@ class LetterTokenizer:
     def piece(self, token: int) -> bytes:
         return b"" if token == self._vocabulary - 1 else chr(32 + token).encode()
 
+    def written(self, token: int) -> str:
+        return self.piece(token).decode() or f"<{token}>"
+
 
 class HashEngine:
     """Implements `updraft.engine.Engine`. Two engines of one `seed` agree up to `noise` added to the logits.

@@ -74,8 +74,11 @@ class FakeAgent:
         tiers: dict[str, object] = {"edge": {"model": self.model}, "cloud": None}
         return {"version": "0.0.0", "device": "fake", "modes": list(Mode), "default_mode": Mode.DRAFT, **tiers}
 
-    def encode(self, text: str) -> list[int]:
+    def encode(self, text: str, *, start: bool = True, special: bool = False) -> list[int]:
         return list(text.encode())
+
+    def tokenizer_info(self) -> dict[str, object]:
+        return {"eos_token": "<end>", "bos_token": None, "pad_token": None, "chat_template": None}
 
     async def score(
         self, tokens: Sequence[int], *, settings: ModeSettings | None = None, top_logprobs: int = 0

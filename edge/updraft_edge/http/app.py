@@ -24,6 +24,7 @@ from updraft_edge.http.gate import Admission, Gate
 from updraft_edge.http.openai_format import AnswerFormat, ChatFormat, CompletionFormat
 from updraft_edge.http.plan import Plan, Planner, chat_plan, completion_plan, no_model
 from updraft_edge.http.streaming import send_stream, send_whole
+from updraft_edge.http.tokens import token_routes
 from updraft_edge.metrics import EdgeMetrics
 
 __all__ = ["create_app"]
@@ -59,6 +60,7 @@ def create_app(
         Route("/v1/embeddings", pages.embeddings, methods=["POST"]),
         Route("/v1/models", pages.models),
         Route("/v1/models/{name:path}", pages.model),
+        *token_routes(agent, body_limit_bytes),
         Route("/v1/info", pages.info),
         Route("/version", pages.version),
         Route("/healthz", pages.health),

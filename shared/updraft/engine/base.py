@@ -83,6 +83,10 @@ class Tokenizer(Protocol):
         """The bytes that a token adds to a text; empty for control tokens."""
         ...
 
+    def written(self, token: int) -> str:
+        """The token as a prompt template writes it: control tokens by their name, such as <|im_end|>."""
+        ...
+
 
 @runtime_checkable
 class Engine(Protocol):

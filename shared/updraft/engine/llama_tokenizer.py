@@ -62,6 +62,12 @@ class LlamaTokenizer:
             raise InvalidRequest(f"token {token} is not in the vocabulary of {len(pieces)} tokens")
         return pieces[token]
 
+    def written(self, token: int) -> str:
+        """As the file names it. Raises InvalidRequest: no such token."""
+        if not 0 <= token < self.vocabulary:
+            raise InvalidRequest(f"token {token} is not in the vocabulary of {self.vocabulary} tokens")
+        return self._read_piece(self._open(), token, special=True).decode("utf-8", "replace")
+
     def end_tokens(self) -> frozenset[int]:
         """All tokens that llama.cpp takes for the end of an answer."""
         is_end, vocab = self._lib.llama_vocab_is_eog, self._open()
@@ -85,11 +91,11 @@ class LlamaTokenizer:
         self._pieces = pieces
         return pieces
 
-    def _read_piece(self, vocab: Any, token: int) -> bytes:
+    def _read_piece(self, vocab: Any, token: int, *, special: bool = False) -> bytes:
         size = 64
         for _ in range(2):
             buffer = ctypes.create_string_buffer(size)
-            count = self._lib.llama_token_to_piece(vocab, token, buffer, size, 0, False)
+            count = self._lib.llama_token_to_piece(vocab, token, buffer, size, 0, special)
             if count >= 0:
                 return buffer.raw[:count]
             size = -count

@@ -97,6 +97,10 @@ class JsonTokenizer:
             raise InvalidRequest(f"token {token} is not in the vocabulary of {len(pieces)} tokens")
         return pieces[token]
 
+    def written(self, token: int) -> str:
+        piece = self.piece(token)
+        return piece.decode("utf-8", "replace") if piece else str(self._native.id_to_token(token) or "")
+
     def end_tokens(self) -> frozenset[int]:
         return frozenset()
 

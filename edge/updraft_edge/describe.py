@@ -1,0 +1,65 @@
+"""What an agent says about itself: `/v1/info`, and what clients must know of its tokenizer."""
+
+from __future__ import annotations
+
+from updraft import __version__
+from updraft.config import EdgeSettings
+from updraft.engine import Engine
+from updraft.modes import Mode
+from updraft_edge.exit_plans import ExitModel
+from updraft_edge.link import CloudLink
+
+__all__ = ["MODEL", "describe_agent", "describe_tokenizer"]
+
+MODEL = "updraft"
+"""Name under which answers of the pair are labelled."""
+
+
+def describe_agent(
+    settings: EdgeSettings, engine: Engine, link: CloudLink | None, exits: ExitModel | None
+) -> dict[str, object]:
+    """The JSON object of `/v1/info`."""
+    model = engine.info
+    cloud = link.cloud if link is not None else None
+    return {
+        "version": __version__,
+        "device": settings.device,
+        "model": MODEL,
+        "edge": {
+            "model": model.name,
+            "quantisation": model.quantisation,
+            "layers": model.layers,
+            "weight_bytes": model.weight_bytes,
+            "context": engine.context,
+            "tokenizer_hash": model.tokenizer_hash,
+            "exits": exits.layers if exits is not None else [],
+        },
+        "cloud": None
+        if link is None
+        else {
+            "address": link.settings.address,
+            "breaker": link.breaker.state.value,
+            "model": cloud.model if cloud else None,
+            "boundaries": list(cloud.boundaries) if cloud else [],
+        },
+        "modes": [mode.value for mode in Mode if mode is not Mode.EXIT or exits is not None],
+        "default_mode": settings.mode.mode.value,
+        "local_only": settings.local_only,
+    }
+
+
+def describe_tokenizer(engine: Engine) -> dict[str, object]:
+    """Names of the end and start tokens (null where there is none) and the chat template, by vLLM's keys."""
+    tokenizer, template = engine.tokenizer, engine.info.chat_template or ""
+    ends = [tokenizer.written(token) for token in sorted(engine.info.end_tokens)]
+    # The template closes a message with the token that ends answers; others end documents.
+    ends.sort(key=lambda name: name not in template)
+    start = tokenizer.encode("", start=True)
+    return {
+        "tokenizer_class": engine.info.architecture,
+        "eos_token": ends[0] if ends else None,
+        "bos_token": tokenizer.written(start[0]) if start else None,
+        "pad_token": None,
+        "chat_template": engine.info.chat_template,
+        "model_max_length": engine.context,
+    }
