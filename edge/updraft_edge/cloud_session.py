@@ -138,7 +138,7 @@ class CloudSession:
 
         async def begin() -> None:
             await self._ensure_open()
-            await self._write(wire.take_over_frame(self._log, self._synced, progress.hand_back()))
+            await self._write(wire.take_over_frame(self._log, self._synced, progress.hand_back(), progress.left()))
 
         async def advance() -> wire.Span:
             if self._call is None:

@@ -70,7 +70,8 @@ class HandOver:
     """The cloud writes on after the run, or after its first `keep` tokens.
 
     Until its mean entropy over `window` tokens falls to `threshold` (nats), at the earliest after `min_stay` tokens;
-    with `step` until the end of a step; to the end of the answer if nothing of this is given.
+    with `step` until the end of a step; to the end of the answer if nothing of this is given. After `most` tokens it
+    ends in any case.
     """
 
     threshold: float | None = None
@@ -78,6 +79,7 @@ class HandOver:
     min_stay: int = 0
     keep: int | None = None
     step: bool = False
+    most: int | None = None
 
 
 class EscalationPolicy(Protocol):

@@ -33,3 +33,7 @@ class SpanProgress:
             min_stay=max(0, condition.min_stay - self._written),
             recent=self._entropies,
         )
+
+    def left(self) -> int:
+        """Tokens that the span may still get; 0 for no limit. A limit that is reached leaves 1: the span has ended."""
+        return 0 if self._condition.most is None else max(1, self._condition.most - self._written)

@@ -144,8 +144,10 @@ def draft_frame(log: TokenLog, synced: int, run: Sequence[int]) -> pb.EdgeFrame:
     return pb.EdgeFrame(draft=draft)
 
 
-def take_over_frame(log: TokenLog, synced: int, hand_back: pb.HandBack | None) -> pb.EdgeFrame:
+def take_over_frame(log: TokenLog, synced: int, hand_back: pb.HandBack | None, most: int = 0) -> pb.EdgeFrame:
+    """The cloud writes on; `most` tokens at most, 0 for no limit but the session's."""
     take = pb.TakeOver(position=synced, committed=log.tokens[synced:], log_hash=log.hash, hand_back=hand_back)
+    take.max_tokens = most
     return pb.EdgeFrame(take_over=take)
 
 

@@ -24,6 +24,7 @@ __all__ = [
     "MAX_LOGIT_BIAS",
     "MAX_SEED",
     "MAX_TOP_LOGPROBS",
+    "SHAPE_TOKENS",
     "Distribution",
     "Sampled",
     "Sampler",
@@ -34,6 +35,7 @@ __all__ = [
 MAX_SEED = 2**64 - 1
 MAX_TOP_LOGPROBS = 20
 MAX_LOGIT_BIAS = 1024
+SHAPE_TOKENS = 10
 
 Logits = NDArray[np.float32]
 Ids = NDArray[np.int64]
@@ -96,6 +98,8 @@ class Distribution:
     energy: float  # log-sum-exp of the logits; E-LANG's free energy is its negative (arXiv 2203.00748, section 3)
     entropy: float  # nats
     top_probability: float
+    margin: float | None = None  # lead of the best token over the second, where a Sampler was asked for it (`shape`)
+    mass: float | None = None  # probability of the SHAPE_TOKENS best tokens together, likewise
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +134,13 @@ def _measure(peak: float, shifted: Logits, weights: Logits) -> Distribution:
     return Distribution(peak + log_total, max(0.0, log_total - spread / total), 1.0 / total)
 
 
+def _shaped(distribution: Distribution, shifted: Logits) -> Distribution:
+    """With margin and mass, from the logits less their peak."""
+    best = np.exp(shifted[_largest(shifted, min(SHAPE_TOKENS, len(shifted)))]) * distribution.top_probability
+    second = float(best[1]) if len(best) > 1 else 0.0
+    return replace(distribution, margin=float(best[0]) - second, mass=min(1.0, float(best.sum())))
+
+
 class Sampler:
     """Draws the tokens of one answer. Feed it every committed token in order; it keeps the penalties' counts.
 
@@ -137,14 +148,18 @@ class Sampler:
         params: sampling parameters with a concrete seed.
         prompt: prompt token ids, for the repetition penalty.
         top_logprobs: how many alternatives to report for each token.
+        shape: also measure `Distribution.margin` and `.mass`.
     """
 
-    def __init__(self, params: SamplingParams, prompt: Sequence[int] = (), *, top_logprobs: int = 0) -> None:
+    def __init__(
+        self, params: SamplingParams, prompt: Sequence[int] = (), *, top_logprobs: int = 0, shape: bool = False
+    ) -> None:
         if params.seed is None:
             raise ValueError("Sampler needs concrete parameters: call SamplingParams.with_seed() first.")
         self.params = params
         self._seed_key = _mix(params.seed)
         self._top_logprobs = top_logprobs
+        self._shape = shape
         self._seen = set(prompt) if params.repetition_penalty != 1.0 else set()
         self._counts: dict[int, int] = {}
         self._bias_ids: Ids = np.fromiter(params.logit_bias.keys(), np.int64, len(params.logit_bias))
@@ -162,6 +177,8 @@ class Sampler:
         shifted, weights = self._buffers(len(logits))
         np.subtract(logits, peak, out=shifted)
         distribution = _measure(float(peak), shifted, weights)
+        if self._shape:
+            distribution = _shaped(distribution, shifted)
         if self._adjusts:
             adjusted = self._adjust(logits, pending)
             best = int(adjusted.argmax())
