@@ -10,7 +10,7 @@ from typing import Protocol
 from updraft.sampling import Sampled
 from updraft_edge import wire
 
-__all__ = ["CloudSide", "Decision", "Drafter", "EscalationPolicy", "HandOver", "StopRule"]
+__all__ = ["CloudSide", "Decision", "Drafter", "EscalationPolicy", "HandOver", "StepJudge", "StopRule"]
 
 
 class Drafter(Protocol):
@@ -117,4 +117,22 @@ class CloudSide(Protocol):
 
     def abandon(self) -> None:
         """Drop it without a word."""
+        ...
+
+
+class StepJudge(Protocol):
+    """Who says how good a step of an answer is (mode `reason`; SpecReason, arXiv 2504.07891).
+
+    `updraft_edge.rubric.SessionJudge` asks a session of our own protocol. An endpoint that writes text is one, too, if
+    it can give the top log-probabilities of one token: it sends the messages of the request, then the answer so far with
+    the step after it as the assistant, then `rubric.RUBRIC` as the user; it asks for one token, greedily, with ten or
+    more `top_logprobs`, adds up the probabilities of those that are a digit once spaces are cut off, and gives them to
+    `rubric.grade`.
+    """
+
+    async def score_step(self, step: Sequence[int]) -> float:
+        """The score, 0 to 9, of a step that would follow the answer's log, which does not hold it yet.
+
+        Raises LinkError or Overloaded where the cloud is away, ProtocolViolation where its numbers are unusable.
+        """
         ...

@@ -1,0 +1,95 @@
+"""How the cloud is asked to grade a step, and how its grade is read (SpecReason, arXiv 2504.07891, section 4.1).
+
+The wording is our own. The grade is one digit; what counts is how probable the model holds each of the ten.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from updraft.chat_template import ChatTemplate
+from updraft.engine.base import Tokenizer
+from updraft.errors import InvalidRequest, ProtocolViolation
+from updraft_edge.cloud_session import CloudSession
+
+__all__ = ["DIGITS", "PREFILL", "RUBRIC", "Scoring", "SessionJudge", "digit_tokens", "grade", "question"]
+
+Scoring = Literal["average", "greedy"]
+
+DIGITS = tuple("0123456789")
+RUBRIC = (
+    "Grade the last paragraph of the answer above as one step of the solution. Are its statements true, are its sums "
+    "right, and does it follow from what comes before it? Pay no heed to how well it is put, or to how far it gets. "
+    "Reply with one digit from 0 (plainly wrong) to 9 (certainly right) and nothing else."
+)
+PREFILL = "Grade:"
+
+
+def question(template: ChatTemplate | None) -> str:
+    """What follows the answer and the step: their end, the rubric, and the start of the grade.
+
+    Args:
+        template: the model's chat template; None where the prompt was plain text.
+    """
+    if template is None:
+        return f"\n\n{RUBRIC}\n{PREFILL}"
+    mark = "\u2063step\u2063"
+    turns = [("user", "question"), ("assistant", mark), ("user", RUBRIC)]
+    text = template.render([{"role": role, "content": content} for role, content in turns])
+    if mark not in text:
+        raise InvalidRequest("The model's chat template drops the assistant's turns: a step cannot be graded with it.")
+    return text.split(mark, 1)[1] + PREFILL
+
+
+def digit_tokens(tokenizer: Tokenizer, text: str) -> tuple[list[int], list[int]]:
+    """Token ids of `text`, up to where a digit may follow, and the ids of the ten digits as they would follow it.
+
+    Raises InvalidRequest where the tokenizer has no token for each digit.
+    """
+    for before, space in ((f"{text} ", ""), (text, " "), (text, "")):
+        start = tokenizer.encode(before, special=True)
+        ends = [tokenizer.encode(f"{before}{space}{digit}", special=True) for digit in DIGITS]
+        digits = [end[-1] for end in ends if end[:-1] == start]
+        if len(set(digits)) == len(DIGITS):
+            return start, digits
+    raise InvalidRequest(
+        "The model's tokenizer has no token for each digit: its steps cannot be graded.", param="updraft.mode"
+    )
+
+
+def grade(logprobs: Mapping[int, float], scoring: Scoring) -> float:
+    """The grade, 0 to 9, from log-probabilities by digit: their expectation, or the most probable digit.
+
+    Digits that are missing count nothing. Raises ProtocolViolation where none is given or a number is NaN.
+    """
+    known = {digit: value for digit, value in logprobs.items() if value > -math.inf}
+    if not known or not all(math.isfinite(value) for value in known.values()):
+        raise ProtocolViolation("The cloud's grades are unusable: no digit, or a number that is not finite.")
+    best = max(known, key=lambda digit: (known[digit], -digit))
+    if scoring == "greedy":
+        return float(best)
+    weights = {digit: math.exp(value - known[best]) for digit, value in known.items()}
+    return sum(digit * weight for digit, weight in weights.items()) / sum(weights.values())
+
+
+class SessionJudge:
+    """A `StepJudge` by way of a session's `score`: one question, which the cloud answers and forgets.
+
+    Args:
+        template: the model's chat template; None where the prompt was plain text.
+
+    Raises InvalidRequest where the model's tokenizer or template is of no use for it.
+    """
+
+    def __init__(
+        self, session: CloudSession, tokenizer: Tokenizer, template: ChatTemplate | None, scoring: Scoring
+    ) -> None:
+        self._session = session
+        self._scoring: Scoring = scoring
+        self._question, self._digits = digit_tokens(tokenizer, question(template))
+
+    async def score_step(self, step: Sequence[int]) -> float:
+        scored = await self._session.score([*step, *self._question], choices=self._digits)
+        return grade(dict(enumerate(scored.choices)), self._scoring)
