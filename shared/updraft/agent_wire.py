@@ -51,6 +51,7 @@ def request_to_proto(
             top_logprobs=request.top_logprobs,
             local_only=local_only,
             ignore_end=request.ignore_end,
+            trace=request.trace,
         )
         _put_input(request, message)
     except (TypeError, ValueError) as error:
@@ -110,6 +111,7 @@ def request_from_proto(message: pb.GenerateRequest, defaults: ModeSettings | Non
         logprobs=message.logprobs,
         top_logprobs=message.top_logprobs,
         ignore_end=message.ignore_end,
+        trace=message.trace,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 from updraft.errors import InvalidRequest
 from updraft.modes import ModeSettings, Origin
 from updraft.sampling import MAX_TOP_LOGPROBS, Sampled, SamplingParams
+from updraft.traces.steps import Trace
 
 __all__ = [
     "MAX_STOP_BYTES",
@@ -44,6 +45,7 @@ class GenerationRequest:
         logprobs: report log-probabilities by the tier that decides on each token.
         top_logprobs: alternatives for each token, 0 to 20.
         ignore_end: do not end at the model's end tokens (for benchmarks).
+        trace: record every decision in the completion.
     """
 
     messages: Sequence[ChatMessage] | None = None
@@ -56,6 +58,7 @@ class GenerationRequest:
     logprobs: bool = False
     top_logprobs: int = 0
     ignore_end: bool = False
+    trace: bool = False
 
     def __post_init__(self) -> None:
         given = [self.messages, self.prompt, self.prompt_tokens]
@@ -149,6 +152,8 @@ class Completion:
     Attributes:
         degraded: the cloud was asked for but away or late, and the edge finished alone.
         degraded_reason: the error code that made it so.
+        chosen: the mode that `auto` chose; None in other modes.
+        trace: the decisions, where the request asked for them.
     """
 
     text: str
@@ -160,6 +165,8 @@ class Completion:
     degraded: bool = False
     degraded_reason: str | None = None
     statistics: Statistics = field(default_factory=Statistics)
+    chosen: str | None = None
+    trace: Trace | None = None
 
 
 class Generator(Protocol):

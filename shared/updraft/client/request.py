@@ -42,6 +42,7 @@ class GenerateOptions(TypedDict, total=False):
     top_logprobs: int
     ignore_end: bool
     local_only: bool
+    trace: bool
 
 
 def build_request(prompt: str | None, options: GenerateOptions) -> pb.GenerateRequest:
@@ -66,6 +67,7 @@ def build_request(prompt: str | None, options: GenerateOptions) -> pb.GenerateRe
             logprobs=options.get("logprobs", False),
             top_logprobs=options.get("top_logprobs", 0),
             ignore_end=options.get("ignore_end", False),
+            trace=options.get("trace", False),
         )
     except TypeError as error:
         raise InvalidRequest(f"An option is of a wrong type: {error}.") from error
