@@ -9,7 +9,9 @@ UpdraftError
 ├── ConfigError                 settings, files or the environment are wrong
 │   ├── MissingExtra
 │   ├── AddressInUse
-│   └── InsecureListen
+│   ├── InsecureListen
+│   ├── GoalUnreachable         no setting that was measured meets the goal of a calibration
+│   └── ProfileMismatch         a profile that was calibrated for another pair of models
 ├── ModelError                  a model file is missing or not what it says it is
 │   ├── ModelNotFound
 │   ├── BadModelFile
@@ -23,6 +25,7 @@ UpdraftError
 │   ├── ProtocolViolation
 │   └── LogMismatch
 ├── Unauthenticated
+├── Withheld                    a rule keeps the request on the device, or what may be spent is used up
 ├── Overloaded
 ├── Cancelled
 └── EngineFailure               native code failed; the request is lost, the process is not
@@ -44,6 +47,7 @@ __all__ = [
     "CloudUnavailable",
     "ConfigError",
     "EngineFailure",
+    "GoalUnreachable",
     "InsecureListen",
     "InvalidRequest",
     "LateReply",
@@ -54,6 +58,7 @@ __all__ = [
     "ModelNotFound",
     "Overloaded",
     "PromptTooLong",
+    "ProfileMismatch",
     "ProtocolViolation",
     "RequestTooLarge",
     "TokenizerMismatch",
@@ -61,6 +66,7 @@ __all__ = [
     "Unauthenticated",
     "UnknownName",
     "UpdraftError",
+    "Withheld",
     "WrongTrunk",
     "error_classes",
     "from_code",
@@ -137,6 +143,17 @@ class AddressInUse(ConfigError):
 class InsecureListen(ConfigError):
     code = "insecure_listen"
     default_remedy = "Give --tls-cert, --tls-key and a token, listen on 127.0.0.1, or say --insecure."
+
+
+class GoalUnreachable(ConfigError):
+    code = "goal_unreachable"
+    default_remedy = "Ask for the nearest goal that the message names, or calibrate on more prompts."
+
+
+class ProfileMismatch(ConfigError):
+    code = "profile_mismatch"
+    http_status = 409
+    default_remedy = "Calibrate this pair with `updraft calibrate`, or use the models that the profile names."
 
 
 class ModelError(UpdraftError):
@@ -221,6 +238,31 @@ class Unauthenticated(UpdraftError):
     grpc_status = "UNAUTHENTICATED"
     http_status = 401
     default_remedy = "Send a valid bearer token."
+
+
+class Withheld(UpdraftError):
+    """Nothing leaves the device: the edge goes on alone, unless `final` says that the request fails.
+
+    `rule` names the rule and never what it found.
+    """
+
+    code = "withheld"
+    grpc_status = "PERMISSION_DENIED"
+    http_status = 403
+    default_remedy = "Leave out what must not leave the device, or change edge.rules or edge.limits."
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        rule: str = "rules",
+        final: bool = False,
+        remedy: str | None = None,
+        param: str | None = None,
+    ) -> None:
+        super().__init__(message, remedy=remedy, param=param)
+        self.rule = rule
+        self.final = final
 
 
 class Overloaded(UpdraftError):

@@ -130,6 +130,11 @@ class Statistics:
     bytes_down: int = 0
     round_trips: int = 0
     reopened: int = 0
+    cost: float = 0.0  # money, in the price table's currency
+    endpoint_calls: int = 0  # of an OpenAI-compatible endpoint
+    endpoint_prompt_tokens: int = 0  # as the endpoint counts them
+    endpoint_answer_tokens: int = 0
+    endpoint_estimated: bool = False  # it did not say, and the edge's tokenizer counted
     waited_seconds: float = 0.0  # time in which the answer waited for the cloud
     first_token_seconds: float = 0.0
     seconds: float = 0.0
@@ -154,6 +159,7 @@ class Completion:
         degraded_reason: the error code that made it so.
         chosen: the mode that `auto` chose; None in other modes.
         trace: the decisions, where the request asked for them.
+        withheld: the rule or the limit that kept the answer, or the rest of it, on the device; never what it found.
     """
 
     text: str
@@ -167,6 +173,7 @@ class Completion:
     statistics: Statistics = field(default_factory=Statistics)
     chosen: str | None = None
     trace: Trace | None = None
+    withheld: str | None = None
 
 
 class Generator(Protocol):

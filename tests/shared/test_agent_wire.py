@@ -90,7 +90,12 @@ EVENTS = st.builds(
 )
 
 COUNT = st.integers(0, 2**53)
-BY_TYPE = {"int": COUNT, "float": st.floats(0, 1e9), "dict[int, int]": st.dictionaries(st.integers(0, 4096), COUNT)}
+BY_TYPE = {
+    "int": COUNT,
+    "float": st.floats(0, 1e9),
+    "bool": st.booleans(),
+    "dict[int, int]": st.dictionaries(st.integers(0, 4096), COUNT),
+}
 STATISTICS = st.builds(
     Statistics,
     **{entry.name: BY_TYPE[str(entry.type)] for entry in fields(Statistics)},
@@ -106,6 +111,7 @@ COMPLETIONS = st.builds(
     degraded=st.booleans(),
     degraded_reason=st.none() | TEXT,
     statistics=STATISTICS,
+    withheld=st.none() | TEXT,
 )
 
 

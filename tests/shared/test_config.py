@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydantic import SecretStr, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 
 from tests.house import loaded_by
 from updraft.config import (
@@ -27,9 +27,11 @@ from updraft.config import (
 )
 from updraft.config.layers import TIERS, leaves, variable
 from updraft.errors import ConfigError
+from updraft.modes import ModeSettings
 
 WriteFile = Callable[[str], Path]
 LEAVES = [leaf for tier, cls in TIERS.items() for leaf in leaves(cls(), (tier,))]
+MODE_TABLES = [name for name, value in ModeSettings() if isinstance(value, BaseModel)]
 NUMBERS = [leaf for leaf in LEAVES if "int" in str(leaf.field.annotation) or "float" in str(leaf.field.annotation)]
 
 
@@ -111,7 +113,8 @@ def test_cores_come_as_a_list_or_as_text(write: WriteFile, monkeypatch: pytest.M
 def test_every_key_can_be_set_by_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     """The text of the default is a value that every key takes, but for those that have none."""
     for leaf in LEAVES:
-        monkeypatch.setenv(variable(leaf.key), "" if leaf.default is None else str(leaf.default))
+        text = ",".join(leaf.default) if isinstance(leaf.default, tuple) else leaf.default
+        monkeypatch.setenv(variable(leaf.key), "" if text is None else str(text))
     assert load_edge_settings() == EdgeSettings()
     assert load_cloud_settings() == CloudSettings()
     assert {row.place for row in describe_sources("edge")} == {
@@ -181,7 +184,10 @@ def test_no_unknown_key_gets_through(name: str, value: Any) -> None:
 def test_numbers_have_sensible_ranges(leaf: Any, bad: str, monkeypatch: pytest.MonkeyPatch) -> None:
     zero_is_fine = {"gpu_layers", "port", "escalate", "hand_back", "cores"}
     zero_is_fine |= {"threshold", "q", "hand_over", "split", "deepest", "last_stage"}
-    if bad == "0" and leaf.key[-1] in zero_is_fine:
+    zero_is_fine |= {"alpha", "floor", "ask", "give_up", "first_steps", "share", "cost", "explore"}
+    if bad == "0" and (leaf.key[-1] in zero_is_fine or leaf.key[1] in {"limits", "prices"}):
+        return
+    if bad == "-1" and leaf.key[-2:] in {("span", "escalate"), ("route", "threshold")}:  # an energy may be negative
         return
     monkeypatch.setenv(variable(leaf.key), bad)
     with pytest.raises(ConfigError) as caught:
@@ -363,8 +369,12 @@ def test_the_template_has_every_key_with_its_default_and_meaning(write: WriteFil
     assert tomllib.loads(text) == {
         "edge": {
             "staged": {},
-            "mode": {"stop": {}, "span": {}, "exit": {}},
+            "mode": {name: {} for name in MODE_TABLES},
             "cloud": {},
+            "endpoint": {},
+            "rules": {},
+            "limits": {},
+            "prices": {},
             "http": {},
             "grpc": {},
         },

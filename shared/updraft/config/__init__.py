@@ -10,6 +10,7 @@ from updraft.config.load import (
     load_cloud_settings,
     load_edge_settings,
 )
+from updraft.config.outside import EndpointSettings, LimitSettings, PriceSettings, RulesSettings
 from updraft.config.schema import CloudLinkSettings, CloudSettings, EdgeSettings, ListenSettings, StagedSettings
 from updraft.config.template import config_template
 
@@ -17,7 +18,11 @@ __all__ = [
     "CloudLinkSettings",
     "CloudSettings",
     "EdgeSettings",
+    "EndpointSettings",
+    "LimitSettings",
     "ListenSettings",
+    "PriceSettings",
+    "RulesSettings",
     "SettingSource",
     "StagedSettings",
     "Tier",

@@ -74,14 +74,14 @@ def config_path(environ: Mapping[str, str] | None = None) -> Path:
 
 
 def nearest(name: str, candidates: Iterable[str], elsewhere: Iterable[str] = ()) -> str:
-    """The closest known name as a phrase: among `candidates`, else the same last name `elsewhere`, else nothing."""
+    """The closest known name as a phrase: the same last name `elsewhere`, else among `candidates`, else nothing."""
     last = name.rpartition(".")[2]
     candidates, elsewhere = list(candidates), list(elsewhere)
     # Swapped letters are the commonest slip, and difflib would rather drop one than swap two.
     found = (
         [other for other in candidates if sorted(other) == sorted(name)]
-        or difflib.get_close_matches(name, candidates, n=1, cutoff=0.6)
         or [other for other in elsewhere if other.rpartition(".")[2] == last]
+        or difflib.get_close_matches(name, candidates, n=1, cutoff=0.6)
         or difflib.get_close_matches(name, elsewhere, n=1, cutoff=0.5)
     )
     return f"; the nearest known one is {found[0]}" if found else ""

@@ -168,6 +168,8 @@ def _known(
             continue
         if leaf := _LEAVES.get(key):
             given.setdefault(key, _Given(value, place(key)))
+            if isinstance(value, str) and leaf.default and isinstance(leaf.default, tuple):  # names: `keys,cards`
+                value = [part.strip() for part in value.split(",") if part.strip()]
             values[name] = None if value == "" and leaf.may_be_empty else value
         else:
             below = cast(type[BaseModel], model.model_fields[name].annotation)

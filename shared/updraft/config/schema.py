@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
+from updraft.config.base import Seconds, Settings
+from updraft.config.outside import EndpointSettings, LimitSettings, PriceSettings, RulesSettings
 from updraft.modes import ModeSettings
 
 __all__ = [
@@ -24,13 +27,6 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["text", "json"]
 
 CoreNumber = Annotated[int, Field(ge=0, le=4095)]
-Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
-
-
-class Settings(BaseModel):
-    """Base of all settings: frozen, unknown keys refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class ListenSettings(Settings):
@@ -57,7 +53,11 @@ class ListenSettings(Settings):
 class CloudLinkSettings(Settings):
     """How the edge reaches the cloud."""
 
-    address: str | None = Field(default="127.0.0.1:7080", description="host:port of the cloud service; empty for none.")
+    address: str | None = Field(
+        default="127.0.0.1:7080",
+        description="host:port of the cloud service; empty for none. This default stands for none where edge.endpoint "
+        "is the cloud.",
+    )
     tls: bool = Field(default=False, description="Speak TLS to the cloud.")
     ca: Path | None = Field(default=None, description="PEM file of the authority that signed the cloud's certificate.")
     cert: Path | None = Field(default=None, description="PEM file with this device's certificate (mutual TLS).")
@@ -176,8 +176,18 @@ class EdgeSettings(TierSettings):
     )
     mode: ModeSettings = Field(default=ModeSettings(), description="How requests are answered that do not say.")
     max_tokens: int = Field(default=512, ge=1, le=1_048_576, description="Longest answer if a request names none.")
+    acceptance_head: Path | None = Field(
+        default=None,
+        description="File of the head that `stop.predictor = head` reads, written by `updraft train acceptance`.",
+    )
     local_only: bool = Field(default=False, description="Never open a connection to the cloud.")
     cloud: CloudLinkSettings = Field(default=CloudLinkSettings(), description="How the cloud is reached.")
+    endpoint: EndpointSettings = Field(
+        default=EndpointSettings(), description="An OpenAI-compatible server as the cloud of some modes."
+    )
+    rules: RulesSettings = Field(default=RulesSettings(), description="What may never leave the device.")
+    limits: LimitSettings = Field(default=LimitSettings(), description="What may be spent in a day.")
+    prices: PriceSettings = Field(default=PriceSettings(), description="What the cloud costs.")
     http: ListenSettings = Field(default=ListenSettings(port=7070), description="The OpenAI-compatible HTTP server.")
     grpc: ListenSettings = Field(default=ListenSettings(port=7071), description="The gRPC server that the SDK uses.")
     body_limit_bytes: int = Field(
@@ -202,6 +212,28 @@ class EdgeSettings(TierSettings):
             raise ValueError(
                 f"cloud.token would go to cloud.address, {link.address}, in clear text: "
                 "set cloud.tls, or insecure to allow it"
+            )
+        return self
+
+    @property
+    def has_cloud(self) -> bool:
+        """Whether there is a cloud service to speak our own protocol with."""
+        address, usual = self.cloud.address, CloudLinkSettings.model_fields["address"].default
+        return address is not None and (self.endpoint.url is None or address != usual)
+
+    @model_validator(mode="after")
+    def _prompts_stay_private(self) -> EdgeSettings:
+        if self.endpoint.url is None:
+            return self
+        if not self.endpoint.model:
+            raise ValueError("endpoint.url needs endpoint.model, the name of the model that it shall use")
+        parts = urlsplit(self.endpoint.url)
+        from updraft.transport.address import is_loopback
+
+        if parts.scheme != "https" and not self.insecure and not is_loopback(parts.hostname or ""):
+            raise ValueError(
+                f"prompts would go to endpoint.url, {self.endpoint.url}, in clear text: use https, or insecure to "
+                "allow it"
             )
         return self
 

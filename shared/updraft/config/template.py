@@ -46,4 +46,6 @@ def _toml(value: Any) -> str:
     """A default as TOML; an empty text stands for what is left out."""
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, tuple):
+        return "[" + ", ".join(f'"{item}"' for item in value) + "]"
     return str(value) if isinstance(value, (int, float)) else f'"{"" if value is None else value}"'
