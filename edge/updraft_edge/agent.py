@@ -31,6 +31,7 @@ from updraft_edge.link import CloudLink
 from updraft_edge.metrics import EdgeMetrics
 from updraft_edge.scoring import Judge
 from updraft_edge.seams import Decision, HandOver
+from updraft_edge.trace_recorder import TraceRecorder
 
 __all__ = ["Agent"]
 
@@ -118,6 +119,7 @@ class Agent:
         self.metrics.started()
         try:
             async with self._places, self._composed(request, answer) as composition:
+                recorder = self._recorder(answer, composition) if request.trace else None
                 try:
                     last = 0.0
                     async for event in self._write(answer, composition):
@@ -126,6 +128,8 @@ class Agent:
                         yield event
                 finally:
                     completion = answer.completion(mode=composition.mode, model=self.model, seed=composition.seed)
+                    if recorder is not None:
+                        completion.trace = recorder.finish()
         except UpdraftError as error:
             self.metrics.failed(error.code)
             raise
@@ -181,6 +185,10 @@ class Agent:
                 events = _commit(answer, composition, run)
             for event in events:
                 yield event
+
+    def _recorder(self, answer: Answer, composition: Composition) -> TraceRecorder:
+        cloud = self._link.cloud if self._link is not None else None
+        return TraceRecorder(answer, composition, edge=self._engine.info.name, cloud=cloud.model if cloud else None)
 
     @contextlib.asynccontextmanager
     async def _composed(self, request: GenerationRequest, answer: Answer) -> AsyncIterator[Composition]:

@@ -80,7 +80,7 @@ class Answer:
         self._decoder = StreamDecoder()
         self._stop_text = StopText(stop)
         self._text: list[str] = []
-        self._started = started
+        self.started = started
 
     def done(self) -> bool:
         """Whether the answer is finished."""
@@ -90,6 +90,10 @@ class Answer:
     def room(self) -> int:
         """Tokens that the answer may still get."""
         return self.most - self.log.generated_length
+
+    def shown(self, token: int) -> str:
+        """A token's text by itself, for readers; parts of characters are replaced."""
+        return "" if token in self.ends else self._tokenizer.piece(token).decode(errors="replace")
 
     def commit(
         self, tokens: Iterable[Sampled], origin: Origin, *, verified: bool, finish: FinishReason | None = None
@@ -106,7 +110,7 @@ class Answer:
         return events
 
     def completion(self, *, mode: str, model: str, seed: int) -> Completion:
-        self.statistics.seconds = time.perf_counter() - self._started
+        self.statistics.seconds = time.perf_counter() - self.started
         return Completion(
             text="".join(self._text),
             token_ids=self.log.generated,
@@ -143,7 +147,7 @@ class Answer:
                 statistics.exit_tokens[sampled.layer] = statistics.exit_tokens.get(sampled.layer, 0) + 1
         else:
             statistics.cloud_tokens += 1
-        seconds = time.perf_counter() - self._started
+        seconds = time.perf_counter() - self.started
         if statistics.tokens == 1:
             statistics.first_token_seconds = seconds
         return TokenEvent(
