@@ -29,6 +29,7 @@ from updraft_edge.drafters import NoDrafter
 from updraft_edge.intake import Intake
 from updraft_edge.link import CloudLink
 from updraft_edge.metrics import EdgeMetrics
+from updraft_edge.profiles import Profiles
 from updraft_edge.scoring import Judge
 from updraft_edge.seams import Decision, HandOver
 from updraft_edge.trace_recorder import TraceRecorder
@@ -59,6 +60,7 @@ class Agent:
         if engine is None:
             engine = await asyncio.to_thread(_load_engine, self.settings)
         self._engine: Engine = engine
+        self._profiles = Profiles.of(engine, self.settings.mode.profile)
         self._loop = EngineLoop(engine, pass_tokens=self.settings.batch_tokens)
         self._loop.start()
         self._intake = Intake(engine, most=self.settings.max_tokens)
@@ -193,7 +195,7 @@ class Agent:
     @contextlib.asynccontextmanager
     async def _composed(self, request: GenerationRequest, answer: Answer) -> AsyncIterator[Composition]:
         """What the request's mode is made of; freed whatever happens."""
-        settings = request.settings or self.settings.mode
+        settings = await self._profiles.resolve(request.settings or self.settings.mode, self._link)
         composition = self._workshop.compose(settings, request, answer)
         try:
             if composition.session is not None:

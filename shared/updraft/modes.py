@@ -78,18 +78,25 @@ class ModeSettings(BaseModel):
 
 
 def parse_settings(data: Any, defaults: ModeSettings | None = None) -> ModeSettings:
-    """Settings from a decoded JSON object laid over `defaults`.
+    """Settings from a decoded JSON object laid over `defaults`; what neither says stays unset, for a profile to say.
+
+    Settings that name a profile start from that instead, of the defaults only `local_only` holds for them. A request
+    may name one, and not make the agent read a file.
 
     Raises:
         UnknownName: the mode does not exist.
         InvalidRequest: another field is unknown or out of range.
     """
-    base = (defaults or ModeSettings()).model_dump()
+    base = (defaults or ModeSettings()).model_dump(exclude_unset=True)
     if not isinstance(data, dict):
         raise InvalidRequest(f"updraft is a {type(data).__name__}; it must be an object.", param="updraft")
     if "mode" in data and data["mode"] not in list(Mode):
         known = ", ".join(Mode)
         raise UnknownName(f"There is no mode {data['mode']!r}; modes are {known}.", param="updraft.mode")
+    if isinstance(profile := data.get("profile"), str):
+        if not profile.replace("-", "").replace("_", "").replace(".", "").isalnum() or profile.endswith(".json"):
+            raise InvalidRequest("profile must be a name, not a file.", param="updraft.profile")
+        base = {key: value for key, value in base.items() if key == "local_only"}
     for key, value in data.items():
         base[key] = {**base[key], **value} if isinstance(base.get(key), dict) and isinstance(value, dict) else value
     try:
