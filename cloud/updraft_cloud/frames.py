@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from updraft.engine.base import FloatRows, ModelInfo
 from updraft.errors import InvalidRequest, TokenizerMismatch, TrunkMismatch
 from updraft.exits.carry import Carry
 from updraft.sampling import SamplingParams
+from updraft_cloud.acceptance import AcceptanceRule, Lossless
 
 __all__ = [
     "Cancel",
@@ -60,6 +61,7 @@ class Open:
     top_logprobs: int
     ignore_end: bool
     entry: HiddenEntry | None = None
+    acceptance: AcceptanceRule = field(default_factory=Lossless)
 
     def check_model(self, info: ModelInfo, boundaries: Collection[int] = ()) -> None:
         """Refuse an edge that speaks another tokenizer, insists on another model, or whose hidden states do not fit.
@@ -129,6 +131,8 @@ class TakeOver:
     log_hash: int
     max_tokens: int
     hand_back: HandBack | None
+    step: bool = False
+    written: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from updraft.engine.base import Engine, Output, Run
 from updraft.engine.loop import Priority, next_run
 from updraft.errors import LogMismatch, ProtocolViolation, UpdraftError
 from updraft.sampling import Sampled, Sampler
+from updraft.steps import StepText
 from updraft.token_log import TokenLog
 from updraft.v1 import collaboration_pb2 as pb
 from updraft_cloud import wire
-from updraft_cloud.acceptance import AcceptanceRule, Lossless
+from updraft_cloud.acceptance import AcceptanceRule
 from updraft_cloud.pending_states import PendingStates, entry_stages
 from updraft_cloud.scoring import Scoring
 from updraft_cloud.writing import Writing
@@ -30,7 +32,7 @@ class Session:
         opening: the checked Open frame.
         emit: takes frames for the edge; called from the loop's thread.
         chunk: longest prefill run, tokens.
-        rule: the acceptance rule.
+        rule: an acceptance rule in place of the one that was opened with.
     """
 
     def __init__(
@@ -39,7 +41,7 @@ class Session:
         self._engine = engine
         self._emit = emit
         self._chunk = chunk
-        self._rule = rule or Lossless()
+        self._rule = rule or opening.acceptance
         self._report = opening.report
         self.log = TokenLog(opening.prompt, opening.generated)
         self._most = min(opening.max_tokens, engine.context - len(opening.prompt))
@@ -76,7 +78,7 @@ class Session:
         if self._states is not None:
             raise ProtocolViolation("A session of hidden states writes no spans: the tokens of one have no states.")
         self._agree(frame)
-        self._start(Writing(frame.hand_back, frame.max_tokens))
+        self._start(Writing(frame.hand_back, frame.max_tokens, self._step(frame) if frame.step else None))
 
     def take_score(self, frame: wire.Score) -> None:
         """Start scoring. Raises LogMismatch or ProtocolViolation if the frame does not fit the log."""
@@ -171,6 +173,15 @@ class Session:
         if frame.log_hash != self.log.hash:
             raise LogMismatch(f"The logs differ before token {len(self.log)}.")
 
+    def _step(self, frame: wire.TakeOver) -> StepText:
+        """The step that a span ends with, as far as a lost span had written it."""
+        if frame.written > self.log.generated_length:
+            raise ProtocolViolation(f"{frame.written} tokens of a span in an answer of {self.log.generated_length}.")
+        step = StepText()
+        for token in self.log.generated[self.log.generated_length - frame.written :]:
+            step.feed(self._engine.tokenizer.piece(token))
+        return step
+
     def _commit(self, tokens: list[int]) -> None:
         self.log.extend(tokens)
         self._sampler.commit(tokens)
@@ -179,13 +190,16 @@ class Session:
         """The verdict: walk the rows, keep drafted tokens while the rule accepts them, then add the cloud's own."""
         start = len(self.log)
         drawn: list[Sampled] = []
-        accepted, own, end = 0, False, pb.END_UNSPECIFIED
+        accepted, tolerated, own, end = 0, 0, False, pb.END_UNSPECIFIED
         for row, drafted in zip(output.logits, [*job.run, None], strict=True):
             sampled = self._sampler.draw(row, len(self.log))
-            drawn.append(sampled)
-            own = drafted is None or not self._rule.accepts(drafted, sampled)
+            own = drafted is None or not self._rule.accepts(drafted, sampled, row, self._sampler)
             token = sampled.token if own or drafted is None else drafted
             accepted += not own
+            if token != sampled.token:
+                tolerated += 1
+                sampled = replace(sampled, token=token, logprob=float(row[token]) - sampled.distribution.energy)
+            drawn.append(sampled)
             self._commit([token])
             end = self._end_after(token)
             if own or end:
@@ -196,6 +210,7 @@ class Session:
         verdict = pb.Verdict(
             position=len(self.log),
             accepted=accepted,
+            tolerated=tolerated,
             token=self.log.tokens[-1] if own else 0,
             has_token=own,
             log_hash=self.log.hash,
@@ -210,7 +225,7 @@ class Session:
         """One token of a span."""
         sampled = self._sampler.draw(output.logits[0], len(self.log))
         self._commit([sampled.token])
-        job.note(sampled.distribution.entropy)
+        job.note(sampled.distribution.entropy, self._engine.tokenizer.piece(sampled.token))
         end = self._end_after(sampled.token) or (pb.END_HAND_BACK if job.done else pb.END_UNSPECIFIED)
         if end:
             self._job = None

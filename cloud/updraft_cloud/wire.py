@@ -17,6 +17,7 @@ from updraft.exits.carry import Carry, Packed, unpack
 from updraft.sampling import MAX_TOP_LOGPROBS, Sampled
 from updraft.sampling_wire import sampling_from_proto
 from updraft.v1 import collaboration_pb2 as pb
+from updraft_cloud.acceptance import AcceptanceRule, Likelihood, Lossless, Tolerance
 from updraft_cloud.frames import (
     Cancel,
     Close,
@@ -74,9 +75,7 @@ def read_frame(message: pb.EdgeFrame, limits: Limits) -> Frame:
             run = _tokens("run", draft.run, limits.max_draft, limits)
             return Draft(draft.position, _committed(draft, limits), draft.log_hash, run)
         case "take_over":
-            take = message.take_over
-            hand_back = _read_hand_back(take.hand_back) if take.HasField("hand_back") else None
-            return TakeOver(take.position, _committed(take, limits), take.log_hash, take.max_tokens, hand_back)
+            return _read_take_over(message.take_over, limits)
         case "score":
             return _read_score(message.score, limits)
         case "hidden":
@@ -116,7 +115,18 @@ def _read_open(message: pb.Open, limits: Limits) -> Open:
         top_logprobs=message.top_logprobs,
         ignore_end=message.ignore_end,
         entry=_read_entry(message.entry) if message.HasField("entry") else None,
+        acceptance=_read_acceptance(message.acceptance),
     )
+
+
+def _read_acceptance(message: pb.Acceptance) -> AcceptanceRule:
+    match message.WhichOneof("rule"):
+        case "tolerance":
+            return Tolerance(message.tolerance)
+        case "likelihood":
+            return Likelihood(message.likelihood.threshold, message.likelihood.temperature)
+        case _:
+            return Lossless()
 
 
 def _read_entry(message: pb.HiddenEntry) -> HiddenEntry:
@@ -142,6 +152,20 @@ def _read_hidden(message: pb.Hidden, limits: Limits) -> Hidden:
     scales = np.array(message.scales, np.float32)
     states = unpack(Packed(carry, message.count, message.width, message.data, scales))
     return Hidden(message.position, carry, states)
+
+
+def _read_take_over(message: pb.TakeOver, limits: Limits) -> TakeOver:
+    if message.written > limits.context:
+        raise ProtocolViolation(f"{message.written} tokens of a span; the context holds {limits.context}.")
+    return TakeOver(
+        position=message.position,
+        committed=_committed(message, limits),
+        log_hash=message.log_hash,
+        max_tokens=message.max_tokens,
+        hand_back=_read_hand_back(message.hand_back) if message.HasField("hand_back") else None,
+        step=message.step,
+        written=message.written,
+    )
 
 
 def _read_hand_back(message: pb.HandBack) -> HandBack:

@@ -4,27 +4,39 @@ from __future__ import annotations
 
 from collections import deque
 
+from updraft.steps import StepText
 from updraft_cloud import wire
 
 __all__ = ["Writing"]
 
 
 class Writing:
-    """A span under way, with the rolling mean of its entropies (EAD, arXiv 2502.06833)."""
+    """A span under way, with the rolling mean of its entropies (EAD, arXiv 2502.06833).
 
-    def __init__(self, hand_back: wire.HandBack | None, most: int) -> None:
+    Args:
+        most: longest span, tokens; 0 for no limit.
+        step: what is written already of the step with whose end the span ends, too.
+    """
+
+    def __init__(self, hand_back: wire.HandBack | None, most: int, step: StepText | None = None) -> None:
         self._hand_back = hand_back
+        self._step = step
         self._left = most or None
         self._written = 0
         self._window: deque[float] = deque(hand_back.recent if hand_back else (), hand_back.window if hand_back else 1)
 
-    def note(self, entropy: float) -> None:
+    def note(self, entropy: float, piece: bytes) -> None:
+        """A token was written: the entropy (nats) it was drawn from, and its bytes."""
+        if self._step is not None:
+            self._step.feed(piece)
         self._written += 1
         self._window.append(entropy)
 
     @property
     def done(self) -> bool:
         if self._left is not None and self._written >= self._left:
+            return True
+        if self._step is not None and self._step.ended:
             return True
         condition = self._hand_back
         if condition is None or self._written < condition.min_stay:

@@ -68,7 +68,7 @@ class Agent:
         if not self.settings.local_only:
             self._link = CloudLink(self.settings.cloud, on_state=lambda state: self.metrics.link(state.value))
             self._link.greet()
-        self._workshop = Workshop(self._loop, self._link)
+        self._workshop = Workshop(self._loop, self._link, acceptance_head=self.settings.acceptance_head)
         self._places = asyncio.Semaphore(engine.max_sequences)
         self._ready = True
         return self
@@ -233,8 +233,9 @@ async def _verify(answer: Answer, composition: Composition, run: list[Sampled]) 
     """Ask the cloud for a verdict on the run and commit what it says. The drafter goes on meanwhile."""
     asked = time.perf_counter()
     verdict = await composition.cloud.verify([sampled.token for sampled in run])
-    if run:
-        composition.costs.note_verdict(len(run), time.perf_counter() - asked)
+    spent = verdict.spent
+    if run and not spent.prefilled:  # the answer's first verdict has waited for the prompt and the session, too
+        composition.costs.note_verdict(spent.positions, time.perf_counter() - asked, spent.micros * 1e-6)
     composition.stop.learn(run, verdict.accepted)
     own = [] if verdict.own is None else [verdict.own]
     accepted = verdict.reports or run[: verdict.accepted]

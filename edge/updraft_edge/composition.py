@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from updraft.engine.loop import EngineLoop
@@ -16,13 +17,15 @@ from updraft.sampling import Sampler, SamplingParams
 from updraft_edge import wire
 from updraft_edge.answer import Answer
 from updraft_edge.cloud_session import CloudSession
+from updraft_edge.costs import Costs
 from updraft_edge.drafters import ModelDrafter, NoDrafter
 from updraft_edge.early_exit import EarlyExitDrafter
 from updraft_edge.exit_plans import ExitModel
 from updraft_edge.link import CloudLink
 from updraft_edge.policies import Always, ConfidentOnly, EntropyWindow, HandOverAll, Never
+from updraft_edge.predictors import Predictors
 from updraft_edge.seams import Drafter, EscalationPolicy, StopRule
-from updraft_edge.stop_rules import AcceptanceEstimate, Costs, FixedLength, WhileReady, make_stop_rule
+from updraft_edge.stop_rules import FixedLength, WhileReady, make_stop_rule
 
 __all__ = ["Composition", "Workshop"]
 
@@ -91,13 +94,14 @@ Parts = tuple[Drafter, StopRule, EscalationPolicy]
 class Workshop:
     """Builds compositions; keeps what answers of one agent learn from each other.
 
-    Raises BadModelFile where the calibration or the exit heads of a staged edge model are damaged.
+    Raises BadModelFile where the calibration or the exit heads of a staged edge model are damaged, and as
+    `read_acceptance_head` and `AcceptanceHead.check` do.
     """
 
-    def __init__(self, loop: EngineLoop, link: CloudLink | None) -> None:
+    def __init__(self, loop: EngineLoop, link: CloudLink | None, *, acceptance_head: Path | None = None) -> None:
         self._loop = loop
         self._link = link
-        self._estimate = AcceptanceEstimate()
+        self._predictors = Predictors(loop.engine.info, acceptance_head)
         self._costs = Costs()
         self.exits = ExitModel.of(loop.engine)
 
@@ -121,6 +125,7 @@ class Workshop:
             Mode.EXIT: self._exit,
         }
 
+            Mode.CASCADE: self._draft,
     def _edge(self, order: Order) -> Parts:
         drafter = self.drafter(order, AHEAD_ALONE, LINGER_ALONE_S)
         return drafter, WhileReady(drafter.available), Never()
@@ -130,7 +135,9 @@ class Workshop:
 
     def _draft(self, order: Order) -> Parts:
         stop = order.settings.stop
-        return self.drafter(order, 2 * stop.longest), make_stop_rule(stop, self._estimate, self._costs), Always()
+        predictor = self._predictors.of(stop)
+        drafter = self.drafter(order, 2 * stop.longest, hidden=self._predictors.reads_hidden(stop))
+        return drafter, make_stop_rule(stop, predictor, self._costs, drafter.available), Always()
 
     def _span(self, order: Order) -> Parts:
         return self.drafter(order, AHEAD_SPAN), FixedLength(1), EntropyWindow(order.settings.span)
@@ -146,6 +153,7 @@ class Workshop:
         linger_s: float = 0.0,
         *,
         asks: CloudSession | None = None,
+        hidden: bool = False,
     ) -> ModelDrafter:
         """A drafter that continues the answer's log; it leaves unsure tokens to the session that it `asks`."""
         answer, settings = order.answer, order.settings
@@ -155,7 +163,7 @@ class Workshop:
         sampler.commit(log.generated)
         most = log.prompt_length + answer.most
         options: dict[str, Any] = {"ahead": ahead, "most": most, "costs": self._costs, "linger_s": linger_s}
-        options["ends"] = answer.ends
+        options |= {"ends": answer.ends, "hidden": hidden}
         if self.exits is None:
             return ModelDrafter(self._loop, log.tokens, sampler, **options)
         uploads = asks is not None and settings.exit.carry == "hidden"
@@ -195,6 +203,7 @@ class Workshop:
         """How hidden states go up in the mode `exit`, if they do."""
         if self.exits is None:
             raise InvalidRequest(
+            acceptance=settings.acceptance if mode is Mode.CASCADE else None,
                 f"The mode exit needs an edge model with early exits; {self._loop.engine.info.name} has none.",
                 remedy="Make one with `updraft train exits` and `updraft models export`, or choose another mode.",
                 param="updraft.mode",

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Sequence
 
 from updraft.mode_settings import StopSettings
 from updraft.sampling import Sampled
+from updraft_edge.costs import Costs
+from updraft_edge.predictors import Predictor
 
-__all__ = ["AcceptanceEstimate", "Costs", "EntropyStop", "FixedLength", "RejectionRisk", "WhileReady", "make_stop_rule"]
+__all__ = ["Costs", "EntropyStop", "FixedLength", "RateStop", "RejectionRisk", "WhileReady", "make_stop_rule"]
 
 
 class FixedLength:
@@ -50,107 +54,121 @@ class EntropyStop:
         pass
 
 
-class AcceptanceEstimate:
-    """Share of drafted tokens that stood, by the edge's own top probability, learned from verdicts.
-
-    Ten bins, each a running mean that starts from the bin's own confidence as if it had been seen `PRIOR` times.
-    """
-
-    BINS = 10
-    PRIOR = 8.0
-
-    def __init__(self) -> None:
-        # Models of one family agree more often than the edge is sure, so the prior is above the bin's middle.
-        self._mean = [(1 + (index + 0.5) / self.BINS) / 2 for index in range(self.BINS)]
-        self._weight = [self.PRIOR] * self.BINS
-
-    def __call__(self, top_probability: float) -> float:
-        return self._mean[self._bin(top_probability)]
-
-    def learn(self, top_probability: float, stood: bool) -> None:
-        index = self._bin(top_probability)
-        self._weight[index] += 1
-        self._mean[index] += (stood - self._mean[index]) / self._weight[index]
-
-    def _bin(self, top_probability: float) -> int:
-        return min(self.BINS - 1, int(top_probability * self.BINS))
-
-
-class Costs:
-    """What a drafted token and a verdict cost, in seconds, learned while answers are written.
-
-    A verdict is taken to cost `round_s` once and `position_s` for every token of its run: a running least-squares
-    line through (run length, time waited).
-    """
-
-    _RATE = 0.05
-
-    def __init__(self, *, draft_s: float = 0.01, round_s: float = 0.02, position_s: float = 0.002) -> None:
-        self.draft_s = draft_s
-        self.position_s = position_s
-        self._length, self._time = 4.0, round_s + 4.0 * position_s
-        self._variance, self._covariance = 4.0, 4.0 * position_s
-
-    def note_draft(self, seconds: float) -> None:
-        self.draft_s += self._RATE * (seconds - self.draft_s)
-
-    def note_verdict(self, length: int, seconds: float) -> None:
-        above, late = length - self._length, seconds - self._time
-        self._length += self._RATE * above
-        self._time += self._RATE * late
-        self._variance += self._RATE * (above * above - self._variance)
-        self._covariance += self._RATE * (above * late - self._covariance)
-        # Runs of one length say nothing about the slope; one position never costs more than its share of the whole.
-        if self._variance > 0.25:
-            self.position_s = min(max(self._covariance / self._variance, 0.0), self._time / (self._length + 1))
-
-    @property
-    def round_s(self) -> float:
-        """What a verdict costs however short its run is."""
-        return max(self._time - self._length * self.position_s, 1e-6)
-
-    @property
-    def threshold(self) -> float:
-        """Stop when P(some token is rejected) reaches this: c2 / (c1 + c2), SpecDec++ (arXiv 2405.19715, theorem 3.1),
-        with c1 what one more token costs on both tiers and c2 what another verdict costs."""
-        return self.round_s / (self.draft_s + self.position_s + self.round_s)
-
-
 class RejectionRisk:
-    """Ends a run when the probability that some token in it will be rejected passes a threshold (SpecDec++)."""
+    """Ends a run when the probability that some token in it will be rejected reaches a threshold.
 
-    def __init__(
-        self, estimate: AcceptanceEstimate, threshold: Callable[[], float], *, shortest: int, longest: int
-    ) -> None:
-        self._estimate = estimate
+    SpecDec++ (arXiv 2405.19715, section 3.2): the tokens' acceptance probabilities are multiplied.
+    """
+
+    def __init__(self, predictor: Predictor, threshold: Callable[[], float], *, shortest: int, longest: int) -> None:
+        self._predictor = predictor
         self._threshold = threshold
         self._shortest = shortest
         self._longest = longest
+        self._judged = 0  # tokens of the run that are in `_stands`
+        self._stands = 1.0
 
     def ends(self, run: Sequence[Sampled]) -> bool:
+        stands = self.stands(run)
         if len(run) < self._shortest or len(run) >= self._longest:
             return len(run) >= self._longest
-        all_stand = 1.0
-        for sampled in run:
-            all_stand *= self._estimate(sampled.distribution.top_probability)
-        return 1.0 - all_stand >= self._threshold()
+        return 1.0 - stands >= self._threshold()
+
+    def stands(self, run: Sequence[Sampled]) -> float:
+        """Probability that the whole run stands; a run is asked about as it grows, so only its new tokens are read."""
+        if len(run) <= self._judged:
+            self._judged, self._stands = 0, 1.0
+        for sampled in run[self._judged :]:
+            self._stands *= self._predictor(sampled)
+        self._judged = len(run)
+        return self._stands
 
     def learn(self, run: Sequence[Sampled], accepted: int) -> None:
-        """Tokens after the first rejected one were never judged and teach nothing."""
-        for index, sampled in enumerate(run[: accepted + 1]):
-            self._estimate.learn(sampled.distribution.top_probability, index < accepted)
+        self._judged, self._stands = 0, 1.0
+        self._predictor.learn(run, accepted)
+
+
+class RateStop:
+    """Ends a run where one more token no longer pays: the cost-aware form of SpecDec++'s rule, for a pipelined drafter.
+
+    A round drafts k tokens, asks, and commits E = 1 + sum_j P_j tokens, where P_j is the probability that the first j
+    stand. By renewal and reward the tokens a second are greatest where every round maximises
+    E - rate x time at the greatest rate itself (Dinkelbach's fixed point, 1967: `Costs.rate` is measured on the rounds
+    that this rule made, so it climbs to it). One more token brings P_k x a, with a the acceptance to expect of it, and
+    costs
+
+        wait + position_s + P_k x (1 - a) x a x saved_s
+
+    seconds: `wait` is draft_s, or 0 if the drafter has run ahead and the token is there; the last term is that a
+    longer run is rarer accepted as a whole, and only then what is drafted during the round trip can be used, which
+    saves `saved_s` of the next round. The gain falls with k, so stopping at the first token that does not pay is
+    optimal. Solved for P_k it is SpecDec++'s threshold (theorem 3.1) on 1 - P_k; without the pipeline (`saved_s` and
+    waits as for a drafter that stands still) the two are one.
+
+    Args:
+        ready: the next drafted token is there already.
+        clock: seconds.
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        costs: Costs,
+        *,
+        shortest: int,
+        longest: int,
+        ready: Callable[[], bool],
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._risk = RejectionRisk(predictor, lambda: 1.0 - self._least(), shortest=shortest, longest=longest)
+        self._predictor = predictor
+        self._costs = costs
+        self._longest = longest
+        self._ready = ready
+        self._clock = clock
+        self._begun: float | None = None  # when the last verdict was learned
+        self._drafted = 0.0  # when the run's last token came
+
+    def ends(self, run: Sequence[Sampled]) -> bool:
+        self._drafted = self._clock()
+        return self._risk.ends(run)
+
+    def learn(self, run: Sequence[Sampled], accepted: int) -> None:
+        if run and self._begun is not None:
+            self._costs.note_round(accepted + 1, len(run), self._drafted - self._begun)
+        self._begun = self._clock()
+        self._risk.learn(run, accepted)
+
+    def _least(self) -> float:
+        """The probability of standing as a whole that a run needs to go on."""
+        costs, rate, next_stands = self._costs, self._costs.rate, self._predictor.mean
+        wait_s = 0.0 if self._ready() else costs.draft_s
+        gain = next_stands - rate * (1.0 - next_stands) * next_stands * self._saved_s()
+        return rate * (wait_s + costs.position_s) / gain if gain > 0.0 else math.inf
+
+    def _saved_s(self) -> float:
+        """What the next round saves if this one's run stands and the drafter guessed the cloud's own token, too."""
+        costs = self._costs
+        ahead = math.ceil(costs.verdict_s(costs.run_length) / max(costs.draft_s, 1e-6)) - 1
+        return costs.draft_s * max(0.0, min(ahead, costs.run_length, 2.0 * self._longest - costs.run_length))
 
 
 def make_stop_rule(
-    settings: StopSettings, estimate: AcceptanceEstimate, costs: Costs
-) -> FixedLength | EntropyStop | RejectionRisk:
-    """The stop rule that the settings name; `estimate` and `costs` are shared by all requests of an agent."""
+    settings: StopSettings, predictor: Predictor, costs: Costs, ready: Callable[[], bool]
+) -> FixedLength | EntropyStop | RejectionRisk | RateStop:
+    """The stop rule that the settings name.
+
+    Args:
+        predictor, costs: shared by all requests of an agent.
+        ready: the drafter has its next token.
+    """
     match settings.rule:
         case "fixed":
             return FixedLength(settings.length)
         case "entropy":
             return EntropyStop(settings.entropy, settings.longest)
         case "risk":
-            fixed = settings.risk
-            threshold = (lambda: costs.threshold) if fixed is None else (lambda: fixed)
-            return RejectionRisk(estimate, threshold, shortest=settings.shortest, longest=settings.longest)
+            fixed, shortest, longest = settings.risk, settings.shortest, settings.longest
+            if fixed is not None:
+                return RejectionRisk(predictor, lambda: fixed, shortest=shortest, longest=longest)
+            return RateStop(predictor, costs, shortest=shortest, longest=longest, ready=ready)

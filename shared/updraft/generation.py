@@ -119,6 +119,7 @@ class Statistics:
     cloud_tokens: int = 0
     drafted: int = 0  # draft tokens sent for a verdict
     accepted: int = 0  # of these, how many stood
+    tolerated: int = 0  # of the accepted, how many the cloud would not have drawn itself (mode `cascade`)
     scored: int = 0  # tokens whose probabilities were asked of the cloud without writing them
     exit_tokens: dict[int, int] = field(default_factory=dict)  # edge tokens by the layer at which they left early
     cloud_passes: int = 0

@@ -27,8 +27,8 @@ class StopSettings(BaseModel):
     rule: Literal["fixed", "risk", "entropy"] = Field(
         default="risk",
         description="fixed: `length` tokens; risk: until the probability that some token is rejected passes the "
-        "threshold given by measured costs (SpecDec++, arXiv 2405.19715); entropy: until a token's entropy passes "
-        "`entropy`.",
+        "threshold given by measured costs (SpecDec++, arXiv 2405.19715) or `risk`; entropy: until a token's entropy "
+        "passes `entropy`.",
     )
     predictor: Literal["confidence", "head"] = Field(
         default="confidence",
@@ -37,8 +37,8 @@ class StopSettings(BaseModel):
         "acceptance`).",
     )
     length: int = Field(default=6, ge=1, le=48, description="Run length of the rule `fixed`, tokens.")
-    shortest: int = Field(default=6, ge=1, le=48, description="Shortest run of the rule `risk`, tokens.")
-    longest: int = Field(default=12, ge=1, le=48, description="Longest run of the other rules, tokens.")
+    shortest: int = Field(default=1, ge=1, le=48, description="Shortest run of the rule `risk`, tokens.")
+    longest: int = Field(default=16, ge=1, le=48, description="Longest run of the other rules, tokens.")
     entropy: float = Field(default=2.0, gt=0, le=20, description="Threshold of the rule `entropy`, nats.")
     risk: float | None = Field(
         default=None, gt=0, lt=1, description="Threshold of the rule `risk`; measured costs decide when left out."

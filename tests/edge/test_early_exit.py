@@ -21,7 +21,7 @@ from updraft.exits.criteria import ExitCriterion, ExitVerdict, NeverConfident, m
 from updraft.exits.scores import Trace
 from updraft.sampling import Sampler, SamplingParams
 from updraft_edge.early_exit import EarlyExitDrafter
-from updraft_edge.stop_rules import Costs
+from updraft_edge.costs import Costs
 
 PROMPT = [5, 6, 7]
 PARAMS = SamplingParams(temperature=0.8, seed=2, presence_penalty=0.4)

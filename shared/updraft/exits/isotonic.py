@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from updraft.errors import InvalidRequest
 
-__all__ = ["Coverage", "Curve", "coverage_table", "expected_error", "fit_curve"]
+__all__ = ["Coverage", "Curve", "coverage_table", "expected_error", "fit_curve", "pool_adjacent_violators"]
 
 _LEAST = 32  # fewer positions than this calibrate nothing
 
@@ -58,9 +58,9 @@ def fit_curve(scores: NDArray[Any], agreed: NDArray[Any]) -> Curve:
     values, starts = np.unique(scores[order], return_index=True)
     counts = np.diff([*starts, len(scores)]).astype(np.float64)
     hits = np.add.reduceat(agreed[order].astype(np.float64), starts)
-    blocks = _pool(hits, counts)
+    blocks = np.array(pool_adjacent_violators(hits.tolist(), counts.tolist()), np.intp)
     sums, sizes = np.add.reduceat(hits, blocks), np.add.reduceat(counts, blocks)
-    merged = _pool(sums + 1.0, sizes + 2.0)
+    merged = np.array(pool_adjacent_violators((sums + 1.0).tolist(), (sizes + 2.0).tolist()), np.intp)
     firsts = blocks[merged]
     lasts = np.append(firsts[1:], len(values)) - 1
     levels = np.add.reduceat(sums + 1.0, merged) / np.add.reduceat(sizes + 2.0, merged)
@@ -70,19 +70,19 @@ def fit_curve(scores: NDArray[Any], agreed: NDArray[Any]) -> Curve:
     return Curve(tuple(knots), tuple(knots.values()), len(scores))
 
 
-def _pool(sums: Values, weights: Values) -> NDArray[np.intp]:
+def pool_adjacent_violators(sums: Sequence[float], weights: Sequence[float]) -> list[int]:
     """Starts of the blocks of the isotonic fit of sums / weights: neighbours are pooled while a mean falls."""
     starts: list[int] = []
     totals: list[float] = []
     sizes: list[float] = []
-    for index, (total, size) in enumerate(zip(sums.tolist(), weights.tolist(), strict=True)):
+    for index, (total, size) in enumerate(zip(sums, weights, strict=True)):
         start = index
         while starts and totals[-1] * size >= total * sizes[-1]:
             start, total, size = starts.pop(), total + totals.pop(), size + sizes.pop()
         starts.append(start)
         totals.append(total)
         sizes.append(size)
-    return np.array(starts, np.intp)
+    return starts
 
 
 def expected_error(probabilities: NDArray[Any], agreed: NDArray[Any], bins: int = 15) -> float:

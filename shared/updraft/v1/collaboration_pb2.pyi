@@ -193,20 +193,22 @@ class Score(_message.Message):
     def __init__(self, position: _Optional[int] = ..., committed: _Optional[_Iterable[int]] = ..., log_hash: _Optional[int] = ..., tokens: _Optional[_Iterable[int]] = ..., each: _Optional[bool] = ..., top_logprobs: _Optional[int] = ..., choices: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class TakeOver(_message.Message):
-    __slots__ = ("position", "committed", "log_hash", "max_tokens", "hand_back", "step")
+    __slots__ = ("position", "committed", "log_hash", "max_tokens", "hand_back", "step", "written")
     POSITION_FIELD_NUMBER: _ClassVar[int]
     COMMITTED_FIELD_NUMBER: _ClassVar[int]
     LOG_HASH_FIELD_NUMBER: _ClassVar[int]
     MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
     HAND_BACK_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
+    WRITTEN_FIELD_NUMBER: _ClassVar[int]
     position: int
     committed: _containers.RepeatedScalarFieldContainer[int]
     log_hash: int
     max_tokens: int
     hand_back: HandBack
     step: bool
-    def __init__(self, position: _Optional[int] = ..., committed: _Optional[_Iterable[int]] = ..., log_hash: _Optional[int] = ..., max_tokens: _Optional[int] = ..., hand_back: _Optional[_Union[HandBack, _Mapping]] = ..., step: _Optional[bool] = ...) -> None: ...
+    written: int
+    def __init__(self, position: _Optional[int] = ..., committed: _Optional[_Iterable[int]] = ..., log_hash: _Optional[int] = ..., max_tokens: _Optional[int] = ..., hand_back: _Optional[_Union[HandBack, _Mapping]] = ..., step: _Optional[bool] = ..., written: _Optional[int] = ...) -> None: ...
 
 class HandBack(_message.Message):
     __slots__ = ("threshold", "window", "min_stay", "recent")
@@ -273,7 +275,7 @@ class TokenReport(_message.Message):
     def __init__(self, logprob: _Optional[float] = ..., entropy: _Optional[float] = ..., energy: _Optional[float] = ..., top_ids: _Optional[_Iterable[int]] = ..., top_logprobs: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Verdict(_message.Message):
-    __slots__ = ("position", "accepted", "token", "has_token", "log_hash", "end", "reports", "spent", "branch")
+    __slots__ = ("position", "accepted", "token", "has_token", "log_hash", "end", "reports", "spent", "branch", "tolerated")
     POSITION_FIELD_NUMBER: _ClassVar[int]
     ACCEPTED_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
@@ -283,6 +285,7 @@ class Verdict(_message.Message):
     REPORTS_FIELD_NUMBER: _ClassVar[int]
     SPENT_FIELD_NUMBER: _ClassVar[int]
     BRANCH_FIELD_NUMBER: _ClassVar[int]
+    TOLERATED_FIELD_NUMBER: _ClassVar[int]
     position: int
     accepted: int
     token: int
@@ -292,7 +295,8 @@ class Verdict(_message.Message):
     reports: _containers.RepeatedCompositeFieldContainer[TokenReport]
     spent: Spent
     branch: int
-    def __init__(self, position: _Optional[int] = ..., accepted: _Optional[int] = ..., token: _Optional[int] = ..., has_token: _Optional[bool] = ..., log_hash: _Optional[int] = ..., end: _Optional[_Union[End, str]] = ..., reports: _Optional[_Iterable[_Union[TokenReport, _Mapping]]] = ..., spent: _Optional[_Union[Spent, _Mapping]] = ..., branch: _Optional[int] = ...) -> None: ...
+    tolerated: int
+    def __init__(self, position: _Optional[int] = ..., accepted: _Optional[int] = ..., token: _Optional[int] = ..., has_token: _Optional[bool] = ..., log_hash: _Optional[int] = ..., end: _Optional[_Union[End, str]] = ..., reports: _Optional[_Iterable[_Union[TokenReport, _Mapping]]] = ..., spent: _Optional[_Union[Spent, _Mapping]] = ..., branch: _Optional[int] = ..., tolerated: _Optional[int] = ...) -> None: ...
 
 class Scored(_message.Message):
     __slots__ = ("choices", "reports", "spent")
