@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from updraft.errors import InvalidRequest
-from updraft.sampling import MAX_LOGIT_BIAS, MAX_SEED, Sampler, SamplingParams, measure
+from updraft.sampling import MAX_LOGIT_BIAS, MAX_SEED, SHAPE_TOKENS, Sampler, SamplingParams, measure
 
 MASK = 2**64 - 1
 
@@ -257,3 +257,13 @@ def test_a_seed_is_drawn_once_when_none_is_given() -> None:
     params = SamplingParams(temperature=1.0).with_seed()
     assert params.seed is not None
     assert params.with_seed() is params
+
+
+@given(st.integers(0, 1000), st.integers(2, 400))
+def test_margin_and_mass_are_those_of_the_softmax(seed: int, vocabulary: int) -> None:
+    logits = np.random.default_rng(seed).normal(size=vocabulary).astype(np.float32) * 4
+    distribution = Sampler(SamplingParams(seed=1), shape=True).draw(logits, 0).distribution
+    best = np.sort(softmax(logits))[::-1]
+    assert distribution.margin == pytest.approx(best[0] - best[1], abs=1e-5)
+    assert distribution.mass == pytest.approx(best[:SHAPE_TOKENS].sum(), abs=1e-5)
+    assert Sampler(SamplingParams(seed=1)).draw(logits, 0).distribution.margin is None
