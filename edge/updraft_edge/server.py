@@ -197,7 +197,11 @@ def _bind(listen: ListenSettings) -> socket.socket:
     check_port_free(listen.host, listen.port)
     host = listen.host.strip("[]")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, listen.port), family=family, backlog=128)
+    listener = socket.create_server((host, listen.port), family=family, backlog=128)
+    # Connections inherit it. asyncio would set it on sockets that name their protocol, which this one does not, and
+    # every answer on a kept connection would wait 40 ms for the client's delayed acknowledgement.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 async def serve(settings: EdgeSettings, *, ready: Callable[[], None] | None = None) -> None:
