@@ -106,6 +106,7 @@ class CloudSession:
         self._statistics.drafted += len(run)
         verdict = await self._retried(attempt)
         self._statistics.accepted += verdict.accepted
+        self._statistics.tolerated += verdict.tolerated
         return verdict
 
     async def score(
@@ -138,7 +139,7 @@ class CloudSession:
 
         async def begin() -> None:
             await self._ensure_open()
-            await self._write(wire.take_over_frame(self._log, self._synced, progress.hand_back(), progress.left()))
+            await self._write(progress.frame(self._log, self._synced))
 
         async def advance() -> wire.Span:
             if self._call is None:

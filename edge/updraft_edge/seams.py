@@ -124,7 +124,7 @@ class StepJudge(Protocol):
     """Who says how good a step of an answer is (mode `reason`; SpecReason, arXiv 2504.07891).
 
     `updraft_edge.rubric.SessionJudge` asks a session of our own protocol. An endpoint that writes text is one, too, if
-    it can give the top log-probabilities of one token: it sends the messages of the request, then the answer so far with
+    it can give the top log-probabilities of one token: it sends the messages of the request, then the answer so far and
     the step after it as the assistant, then `rubric.RUBRIC` as the user; it asks for one token, greedily, with ten or
     more `top_logprobs`, adds up the probabilities of those that are a digit once spaces are cut off, and gives them to
     `rubric.grade`.

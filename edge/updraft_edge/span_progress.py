@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
+from updraft.token_log import TokenLog
 from updraft.v1 import collaboration_pb2 as pb
 from updraft_edge import wire
 from updraft_edge.seams import HandOver
@@ -23,7 +24,12 @@ class SpanProgress:
         self._written += len(span.tokens)
         self._entropies.extend(sampled.distribution.entropy for sampled in span.tokens)
 
-    def hand_back(self) -> pb.HandBack | None:
+    def frame(self, log: TokenLog, synced: int) -> pb.EdgeFrame:
+        """The frame that begins the span, or takes it up again; the cloud has the log's first `synced` tokens."""
+        step_written = self._written if self._condition.step else None
+        return wire.take_over_frame(log, synced, self._hand_back(), self._left(), step_written=step_written)
+
+    def _hand_back(self) -> pb.HandBack | None:
         condition = self._condition
         if condition.threshold is None:
             return None
@@ -34,6 +40,6 @@ class SpanProgress:
             recent=self._entropies,
         )
 
-    def left(self) -> int:
+    def _left(self) -> int:
         """Tokens that the span may still get; 0 for no limit. A limit that is reached leaves 1: the span has ended."""
         return 0 if self._condition.most is None else max(1, self._condition.most - self._written)

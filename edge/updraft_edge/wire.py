@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from updraft.errors import LogMismatch, ProtocolViolation, UpdraftError, from_code
 from updraft.exits.carry import Carry, Packed
 from updraft.generation import FinishReason
+from updraft.mode_settings import AcceptanceSettings
 from updraft.sampling import Distribution, Sampled, SamplingParams
 from updraft.sampling_wire import sampling_to_proto
 from updraft.token_log import TokenLog
@@ -56,7 +57,8 @@ class HiddenCarry:
 class Opening:
     """What a session is opened with, and opened again with after a loss.
 
-    With `hidden` the cloud continues from hidden states, else it computes all its layers from the tokens.
+    With `hidden` the cloud continues from hidden states, else it computes all its layers from the tokens. `acceptance`
+    lets more of a draft stand than the cloud's own draws.
     """
 
     tokenizer_hash: str
@@ -67,13 +69,15 @@ class Opening:
     top_logprobs: int
     ignore_end: bool
     hidden: HiddenCarry | None = None
+    acceptance: AcceptanceSettings | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """How much of a run stands, and the cloud's own next token (None if the answer ended before it).
 
-    `reports` holds the cloud's view of the accepted tokens if it was asked for.
+    `reports` holds the cloud's view of the accepted tokens if it was asked for. `tolerated` of the accepted tokens are
+    not those that the cloud would have drawn.
     """
 
     accepted: int
@@ -81,6 +85,7 @@ class Verdict:
     finish: FinishReason | None
     reports: list[Sampled]
     spent: pb.Spent
+    tolerated: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +122,16 @@ def open_frame(opening: Opening, log: TokenLog) -> pb.EdgeFrame:
         top_logprobs=opening.top_logprobs,
         ignore_end=opening.ignore_end,
         entry=None if opening.hidden is None else _entry(opening.hidden),
+        acceptance=None if opening.acceptance is None else _acceptance(opening.acceptance),
     )
     return pb.EdgeFrame(open=message)
+
+
+def _acceptance(settings: AcceptanceSettings) -> pb.Acceptance:
+    if settings.rule == "tolerance":
+        return pb.Acceptance(tolerance=settings.alpha)
+    likelihood = pb.Likelihood(threshold=settings.threshold, temperature=settings.temperature)
+    return pb.Acceptance(likelihood=likelihood)
 
 
 def _entry(hidden: HiddenCarry) -> pb.HiddenEntry:
@@ -144,10 +157,17 @@ def draft_frame(log: TokenLog, synced: int, run: Sequence[int]) -> pb.EdgeFrame:
     return pb.EdgeFrame(draft=draft)
 
 
-def take_over_frame(log: TokenLog, synced: int, hand_back: pb.HandBack | None, most: int = 0) -> pb.EdgeFrame:
-    """The cloud writes on; `most` tokens at most, 0 for no limit but the session's."""
+def take_over_frame(
+    log: TokenLog, synced: int, hand_back: pb.HandBack | None, most: int = 0, *, step_written: int | None = None
+) -> pb.EdgeFrame:
+    """The cloud writes on; `most` tokens at most, 0 for no limit but the session's.
+
+    With `step_written` to the end of a step, of which the log's last so many tokens are a part.
+    """
     take = pb.TakeOver(position=synced, committed=log.tokens[synced:], log_hash=log.hash, hand_back=hand_back)
     take.max_tokens = most
+    if step_written is not None:
+        take.step, take.written = True, step_written
     return pb.EdgeFrame(take_over=take)
 
 
@@ -158,7 +178,9 @@ def read_verdict(message: pb.Verdict, log: TokenLog, run: Sequence[int]) -> Verd
         ProtocolViolation: it does not fit the run.
         LogMismatch: it leads to another log than the cloud's.
     """
-    if message.accepted > len(run) or message.position != len(log) + message.accepted + message.has_token:
+    if message.accepted > len(run) or message.tolerated > message.accepted:
+        raise ProtocolViolation("A verdict does not fit the draft that it judges.")
+    if message.position != len(log) + message.accepted + message.has_token:
         raise ProtocolViolation("A verdict does not fit the draft that it judges.")
     committed = [*run[: message.accepted], *([message.token] if message.has_token else [])]
     _agree(log, committed, message.log_hash)
@@ -167,7 +189,7 @@ def read_verdict(message: pb.Verdict, log: TokenLog, run: Sequence[int]) -> Verd
     reported = committed[len(committed) - len(message.reports) :]
     reports = [_read_report(token, report) for token, report in zip(reported, message.reports, strict=True)]
     own = reports.pop() if message.has_token else None
-    return Verdict(message.accepted, own, _FINISH.get(message.end), reports, message.spent)
+    return Verdict(message.accepted, own, _FINISH.get(message.end), reports, message.spent, message.tolerated)
 
 
 def read_span(message: pb.Span, log: TokenLog) -> Span:

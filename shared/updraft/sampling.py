@@ -187,6 +187,22 @@ class Sampler:
         logprob = float(logits[token]) - distribution.energy
         return Sampled(token, logprob, distribution, self._alternatives(logits, distribution.energy))
 
+    def adjusted(self, logits: Logits) -> Logits:
+        """Logits after bias and penalties; the row itself where there are none. Temperature is not applied."""
+        return self._adjust(logits, ()) if self._adjusts else logits
+
+    def likeness(self, logits: Logits, token: int) -> float:
+        """How probable a token is compared with the most probable one, 0 to 1, where tokens are drawn from: after bias
+        and penalties, at the temperature (1 where it is 0), and 0 for what top-k, top-p or min-p leave out."""
+        shifted = self.adjusted(logits)
+        shifted = shifted - shifted.max()
+        params = self.params
+        if params.temperature > 0.0 and (params.top_k or params.top_p < 1.0 or params.min_p > 0.0):
+            kept, _ = self._kept(shifted, np.float32(params.temperature))
+            if token not in kept:
+                return 0.0
+        return math.exp(float(shifted[token]) / (params.temperature or 1.0))
+
     def commit(self, tokens: Sequence[int]) -> None:
         """Count tokens that now stand in the answer."""
         if self.params.has_penalties:
