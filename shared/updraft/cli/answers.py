@@ -35,6 +35,7 @@ class Question:
     max_tokens: int | None = None
     stop: Sequence[str] = ()
     settings: dict[str, Any] = field(default_factory=dict)
+    trace: bool = False
 
 
 class Answerer(Protocol):
@@ -68,6 +69,7 @@ class RunningAgent:
             max_tokens=question.max_tokens,
             stop=question.stop,
             settings=question.settings,
+            trace=question.trace,
         )
         with stream:
             yield from stream
@@ -96,6 +98,7 @@ class OwnAgent:
             max_tokens=question.max_tokens,
             stop=question.stop,
             settings=parse_settings(question.settings, self._settings.mode),
+            trace=question.trace,
         )
         return self._loop.iterate(self._agent.generate(request))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -71,6 +72,10 @@ def run(
     color: ColourOption = None,
     config: ConfigOption = None,
     setting: SetOption = None,
+    trace: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Add what was decided on every token, and the texts; see `updraft trace`."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write one answer, token by token.
@@ -94,11 +99,16 @@ def run(
         max_tokens=max_tokens,
         stop=tuple(stop or ()),
         settings=mode_settings(mode, local_only),
+        trace=trace is not None,
     )
     own = overrides(setting, model=model, device=device, cloud__address=cloud)
     with open_answerer(agent=agent, config=config, overrides=own, in_process=in_process) as answerer:
         stderr().print(f"answered by {answerer.place}", style="dim", markup=False, soft_wrap=True)
         events = answerer.ask(question)
+        if trace is not None:
+            from updraft.cli.tracing import traced
+
+            events = traced(events, trace, "\n\n".join(filter(None, [system, text])))
         if as_json:
             print_json(completion_record(last_of(events)))
             return

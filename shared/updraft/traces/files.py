@@ -99,7 +99,7 @@ class AnswerTrace:
             version=FORMAT,
             updraft=__version__,
             written=datetime.now(UTC).isoformat(timespec="seconds"),
-            prompt=prompt,
+            prompt=prompt.encode(errors="replace").decode(),  # arguments may hold bytes that are no text
             mode=completion.mode,
             chosen=completion.chosen,
             edge=trace.edge,
