@@ -24,7 +24,9 @@ from updraft_edge.exit_plans import ExitModel
 from updraft_edge.link import CloudLink
 from updraft_edge.policies import Always, ConfidentOnly, EntropyWindow, HandOverAll, Never
 from updraft_edge.predictors import Predictors
-from updraft_edge.seams import Drafter, EscalationPolicy, StopRule
+from updraft_edge.reason import Reasoning
+from updraft_edge.rubric import Questions, SessionJudge
+from updraft_edge.seams import Drafter, EscalationPolicy, StepJudge, StopRule
 from updraft_edge.stop_rules import FixedLength, WhileReady, make_stop_rule
 
 __all__ = ["Composition", "Workshop"]
@@ -33,6 +35,7 @@ log = logging.getLogger(__name__)
 
 AHEAD_ALONE = 32  # keeps the engine busy while a slow reader takes events
 LINGER_ALONE_S = 0.045  # over 20 updates a second: text still flows
+AHEAD_STEP = 16  # of the next step while the last one is graded
 AHEAD_SPAN = 4  # whatever is drafted beyond a hand-over is lost
 
 
@@ -103,6 +106,7 @@ class Workshop:
         self._link = link
         self._predictors = Predictors(loop.engine.info, acceptance_head)
         self._costs = Costs()
+        self._questions = Questions(loop.engine.tokenizer, loop.engine.info.chat_template)
         self.exits = ExitModel.of(loop.engine)
 
     def compose(self, settings: ModeSettings, request: GenerationRequest, answer: Answer) -> Composition:
@@ -121,11 +125,12 @@ class Workshop:
             Mode.EDGE: self._edge,
             Mode.CLOUD: self._cloud,
             Mode.DRAFT: self._draft,
+            Mode.CASCADE: self._draft,
             Mode.SPAN: self._span,
+            Mode.REASON: self._reason,
             Mode.EXIT: self._exit,
         }
 
-            Mode.CASCADE: self._draft,
     def _edge(self, order: Order) -> Parts:
         drafter = self.drafter(order, AHEAD_ALONE, LINGER_ALONE_S)
         return drafter, WhileReady(drafter.available), Never()
@@ -141,6 +146,18 @@ class Workshop:
 
     def _span(self, order: Order) -> Parts:
         return self.drafter(order, AHEAD_SPAN), FixedLength(1), EntropyWindow(order.settings.span)
+
+    def _reason(self, order: Order) -> Parts:
+        settings = order.settings.reason
+        reasoning = Reasoning(settings, self._judge(order), order.answer, self._loop.engine.tokenizer)
+        return self.drafter(order, settings.step_tokens + AHEAD_STEP), reasoning, reasoning
+
+    def _judge(self, order: Order) -> StepJudge:
+        if order.session is None:
+            raise RuntimeError("the mode reason needs a session")
+        log = order.answer.log
+        asked = self._questions.after(log.tokens[: log.prompt_length], chat=order.request.messages is not None)
+        return SessionJudge(order.session, asked, order.settings.reason.scoring)
 
     def _exit(self, order: Order) -> Parts:
         drafter = self.drafter(order, AHEAD_ALONE, LINGER_ALONE_S, asks=order.session)
@@ -196,6 +213,7 @@ class Workshop:
             top_logprobs=request.top_logprobs if request.logprobs else 0,
             ignore_end=request.ignore_end,
             hidden=self._carry(settings.exit) if mode is Mode.EXIT else None,
+            acceptance=settings.acceptance if mode is Mode.CASCADE else None,
         )
         return CloudSession(self._link, opening, answer.log, answer.statistics)
 
@@ -203,7 +221,6 @@ class Workshop:
         """How hidden states go up in the mode `exit`, if they do."""
         if self.exits is None:
             raise InvalidRequest(
-            acceptance=settings.acceptance if mode is Mode.CASCADE else None,
                 f"The mode exit needs an edge model with early exits; {self._loop.engine.info.name} has none.",
                 remedy="Make one with `updraft train exits` and `updraft models export`, or choose another mode.",
                 param="updraft.mode",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from updraft.chat_template import ChatTemplate
@@ -14,7 +15,18 @@ from updraft.engine.base import Tokenizer
 from updraft.errors import InvalidRequest, ProtocolViolation
 from updraft_edge.cloud_session import CloudSession
 
-__all__ = ["DIGITS", "PREFILL", "RUBRIC", "Scoring", "SessionJudge", "digit_tokens", "grade", "question"]
+__all__ = [
+    "DIGITS",
+    "PREFILL",
+    "RUBRIC",
+    "Question",
+    "Questions",
+    "Scoring",
+    "SessionJudge",
+    "digit_tokens",
+    "grade",
+    "question",
+]
 
 Scoring = Literal["average", "greedy"]
 
@@ -64,7 +76,7 @@ def grade(logprobs: Mapping[int, float], scoring: Scoring) -> float:
 
     Digits that are missing count nothing. Raises ProtocolViolation where none is given or a number is NaN.
     """
-    known = {digit: value for digit, value in logprobs.items() if value > -math.inf}
+    known = {digit: value for digit, value in logprobs.items() if value != -math.inf}
     if not known or not all(math.isfinite(value) for value in known.values()):
         raise ProtocolViolation("The cloud's grades are unusable: no digit, or a number that is not finite.")
     best = max(known, key=lambda digit: (known[digit], -digit))
@@ -74,22 +86,50 @@ def grade(logprobs: Mapping[int, float], scoring: Scoring) -> float:
     return sum(digit * weight for digit, weight in weights.items()) / sum(weights.values())
 
 
-class SessionJudge:
-    """A `StepJudge` by way of a session's `score`: one question, which the cloud answers and forgets.
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked after a step: token ids up to where the grade follows, and those of the ten digits."""
+
+    tokens: list[int]
+    digits: list[int]
+
+
+class Questions:
+    """The questions of one model, made when they are first needed: inside a chat and after plain text.
 
     Args:
-        template: the model's chat template; None where the prompt was plain text.
-
-    Raises InvalidRequest where the model's tokenizer or template is of no use for it.
+        template: Jinja source of the model's chat template, if it has one.
     """
 
-    def __init__(
-        self, session: CloudSession, tokenizer: Tokenizer, template: ChatTemplate | None, scoring: Scoring
-    ) -> None:
+    def __init__(self, tokenizer: Tokenizer, template: str | None) -> None:
+        self._tokenizer = tokenizer
+        self._template = template
+        self._made: dict[bool, Question] = {}
+
+    def after(self, prompt: Sequence[int], *, chat: bool) -> Question:
+        """The question for an answer to `prompt`; `chat` if it is known to be one, else it shows by its end of a turn.
+
+        Raises InvalidRequest where the model's tokenizer or template is of no use for it.
+        """
+        if not chat and self._template is not None:
+            chat = self._get(chat=True).tokens[0] in prompt
+        return self._get(chat=chat)
+
+    def _get(self, *, chat: bool) -> Question:
+        if chat not in self._made:
+            text = question(ChatTemplate(self._template) if chat else None)
+            self._made[chat] = Question(*digit_tokens(self._tokenizer, text))
+        return self._made[chat]
+
+
+class SessionJudge:
+    """A `StepJudge` by way of a session's `score`: one question, which the cloud answers and forgets."""
+
+    def __init__(self, session: CloudSession, asked: Question, scoring: Scoring) -> None:
         self._session = session
+        self._asked = asked
         self._scoring: Scoring = scoring
-        self._question, self._digits = digit_tokens(tokenizer, question(template))
 
     async def score_step(self, step: Sequence[int]) -> float:
-        scored = await self._session.score([*step, *self._question], choices=self._digits)
+        scored = await self._session.score([*step, *self._asked.tokens], choices=self._asked.digits)
         return grade(dict(enumerate(scored.choices)), self._scoring)

@@ -120,6 +120,9 @@ class Statistics:
     drafted: int = 0  # draft tokens sent for a verdict
     accepted: int = 0  # of these, how many stood
     tolerated: int = 0  # of the accepted, how many the cloud would not have drawn itself (mode `cascade`)
+    steps: int = 0  # steps that the edge wrote or was to write (mode `reason`)
+    steps_rewritten: int = 0  # of these, how many the cloud wrote in the edge's place
+    step_scores: list[float] = field(default_factory=list)  # what the cloud gave, 0 to 9, in order
     scored: int = 0  # tokens whose probabilities were asked of the cloud without writing them
     exit_tokens: dict[int, int] = field(default_factory=dict)  # edge tokens by the layer at which they left early
     cloud_passes: int = 0
