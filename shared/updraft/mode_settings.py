@@ -66,7 +66,13 @@ class SpanSettings(BaseModel):
         "token; learned: the trained router's probability that the token would be rejected; random: the baseline.",
     )
     window: int = Field(default=5, ge=1, le=256, description="Tokens in the rolling mean of the score.")
-    escalate: float = Field(default=2.0, ge=-1000, le=1000, description="Hand over when the mean reaches this.")
+    escalate: float | None = Field(
+        default=None,
+        ge=-1000,
+        le=1000,
+        description="Hand over when the mean reaches this. Left out: 2 nats of entropy, 0.75 of margin, 0.5 of learned; "
+        "for energy and random so often that the budget's share (20 % without a budget) comes out.",
+    )
     hand_back: float = Field(
         default=1.2, ge=0, le=20, description="Take back when the cloud's mean entropy falls to this, nats."
     )
@@ -90,7 +96,7 @@ class SpanSettings(BaseModel):
 
     @model_validator(mode="after")
     def _ordered(self) -> SpanSettings:
-        if self.score == "entropy" and self.hand_back > self.escalate:
+        if self.score == "entropy" and self.escalate is not None and self.hand_back > self.escalate:
             raise ValueError(f"hand_back ({self.hand_back:g}) must not be above escalate ({self.escalate:g})")
         return self
 
@@ -191,7 +197,11 @@ class RouteSettings(BaseModel):
         "random: the baseline.",
     )
     threshold: float | None = Field(
-        default=None, ge=-1000, le=1000, description="The cloud answers from this score on; a profile's when left out."
+        default=None,
+        ge=-1000,
+        le=1000,
+        description="The cloud answers from this score on. Left out: a profile's, else what gives the budget's share "
+        "(20 % without a budget) of the scores seen lately, and the edge answers until enough are seen.",
     )
     window: int = Field(default=32, ge=1, le=512, description="Tokens of prompt or answer that the score looks at.")
     samples: int = Field(default=4, ge=2, le=8, description="Answers that `consistency` draws on the edge.")
@@ -220,7 +230,12 @@ class BudgetSettings(BaseModel):
         default=None, ge=0, description="Most money, in the price table's currency, per 1000 tokens."
     )
     token_ms: float | None = Field(default=None, gt=0, description="Most time per token, milliseconds.")
-    window: int = Field(default=256, ge=8, le=100_000, description="Tokens over which the budget is held.")
+    window: int = Field(
+        default=256,
+        ge=8,
+        le=100_000,
+        description="Tokens over which the budget is held; 64 times as many in mode `route`, which escalates answers.",
+    )
 
 
 class AutoSettings(BaseModel):
