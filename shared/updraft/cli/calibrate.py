@@ -1,4 +1,4 @@
-"""`updraft calibrate exits`."""
+"""`updraft calibrate` with `exits` below it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from updraft.cli.calibrate_modes import EPILOG
+from updraft.cli.calibrate_modes import calibrate as calibrate_modes
 from updraft.cli.options import JsonOption
 from updraft.cli.reporting import examples, print_json, reported, stderr
 from updraft.errors import ConfigError, MissingExtra, ModelNotFound, UnknownName
@@ -30,7 +32,8 @@ THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
 
 
 def register(app: typer.Typer) -> None:
-    group = typer.Typer(no_args_is_help=True, help="Learn from text what scores are worth.")
+    group = typer.Typer(no_args_is_help=True)
+    group.callback(invoke_without_command=True, epilog=EPILOG)(calibrate_modes)
     group.command(
         "exits",
         epilog=examples(
@@ -38,9 +41,7 @@ def register(app: typer.Typer) -> None:
             "updraft calibrate exits ./smollm2-staged --text notes.txt --criterion entropy --json",
         ),
     )(exits)
-    app.add_typer(
-        group, name="calibrate", epilog=examples("updraft calibrate exits ./smollm2-staged --text text.jsonl")
-    )
+    app.add_typer(group, name="calibrate")
 
 
 @reported

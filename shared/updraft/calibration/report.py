@@ -1,0 +1,248 @@
+"""The report of a calibration: quality against share and time, honest baselines, and what is certified."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from updraft.calibration.fit import certified
+from updraft.calibration.goals import Goal
+from updraft.calibration.grid import KNOBS
+from updraft.calibration.job import Calibration, Outcome
+from updraft.calibration.results import Floats
+from updraft.errors import MissingExtra
+from updraft.evaluation.charts import Point, Series, line_chart, number, percent
+from updraft.evaluation.curves import area, oracle_curve, random_line
+from updraft.evaluation.page import Markup, facts, figure, note, page, paragraph, section, table, tiles
+from updraft.profiles import CurvePoint, Profile
+
+__all__ = ["draw_png", "report_page"]
+
+_SHARES = np.linspace(0.0, 1.0, 41)
+
+
+def report_page(outcome: Outcome, task: Calibration) -> str:
+    """A whole HTML document."""
+    profile = outcome.profile
+    chosen = profile.curve[profile.chosen]
+    return page(
+        f"Calibration of {profile.mode} for {profile.edge.name} and {profile.cloud.name}",
+        [
+            tiles(
+                [
+                    (KNOBS[profile.mode].name, number(chosen.value), f"for {profile.goal}"),
+                    ("agreement with the cloud", percent(1 - chosen.disagreement), _interval(chosen)),
+                    ("share of the cloud", percent(chosen.share), "of an answer's tokens, on average"),
+                    ("time per token", f"{chosen.token_ms:.1f} ms", _link(profile)),
+                    ("cloud passes per token", number(chosen.passes_per_token), f"{profile.prompts} prompts"),
+                ]
+            ),
+            note(profile.guarantee, warning=profile.guarantee.startswith("None")),
+            section("What it costs, and what it brings", _trade_offs(outcome), paragraph(_verdict(outcome))),
+            *_certificates(outcome, task.goal),
+            section("Every setting", _settings_table(profile)),
+            section("What was measured", facts(_facts(profile))),
+        ],
+        subtitle=f"Goal {profile.goal}; {profile.prompts} prompts, greedy, up to {profile.max_tokens} tokens.",
+    )
+
+
+def draw_png(outcome: Outcome, path: Path) -> None:
+    """Both trade-offs as a picture. Raises MissingExtra without matplotlib."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtra(
+            "Pictures need matplotlib.", remedy='Install it with `pip install "updraft-llm[dev]"`.'
+        ) from error
+    picture = Figure(figsize=(11, 4.6), dpi=150, layout="constrained")
+    FigureCanvasAgg(picture)
+    for axes, series, label in zip(
+        picture.subplots(1, 2),
+        (_by_share(outcome), _by_time(outcome.profile)),
+        ("cloud share", "ms per token"),
+        strict=True,
+    ):
+        for one in series:
+            _plot(axes, one)
+        axes.set_xlabel(label)
+        axes.set_ylabel("agreement with the cloud's text")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    picture.suptitle(f"{outcome.profile.mode}: {outcome.profile.goal}", fontsize=11)
+    picture.savefig(path)
+
+
+def _plot(axes: Any, one: Series) -> None:
+    style = {"dashed": "--", "line": "-o", "band": "-o", "dots": "o", "star": "*"}[one.kind]
+    size = {"star": 15.0, "dashed": 0.0}.get(one.kind, 5.0)
+    axes.plot([p.x for p in one.points], [p.y for p in one.points], style, ms=size, label=one.name)
+
+
+def _trade_offs(outcome: Outcome) -> Markup:
+    shares = line_chart(
+        _by_share(outcome),
+        x_label="tokens written by the cloud",
+        y_label="agreement",
+        x_format=percent,
+        y_format=percent,
+        x_range=(0.0, 1.0),
+    )
+    times = line_chart(_by_time(outcome.profile), x_label="ms per token", y_label="agreement", y_format=percent)
+    return figure(
+        (
+            shares,
+            "Quality against the cloud's share",
+            "Bands are 95 % bootstrap intervals over prompts. Random escalation gives whole prompts away by lot; "
+            "the oracle gives it those that the edge answers worst.",
+        ),
+        (times, "Quality against time", f"Time per token from the request on; {_link(outcome.profile)}."),
+    )
+
+
+def _by_share(outcome: Outcome) -> list[Series]:
+    profile = outcome.profile
+    edge, cloud = _baselines(profile)
+    quality = _edge_quality(outcome)
+    ones = np.ones_like(quality)
+    random, oracle = random_line(quality.mean(), 1.0, _SHARES), oracle_curve(quality, ones, _SHARES)
+    return [
+        Series(f"mode {profile.mode}", [_point(profile, p, p.share) for p in profile.curve], "band", 1),
+        Series("random escalation", _points(random), "dashed", 8),
+        Series("oracle", _points(oracle), "dashed", 3),
+        Series("edge only", [_point(profile, edge, edge.share)], "dots", 2),
+        Series("cloud only", [_point(profile, cloud, 1.0)], "dots", 5),
+        _star(profile, profile.curve[profile.chosen].share),
+    ]
+
+
+def _by_time(profile: Profile) -> list[Series]:
+    edge, cloud = _baselines(profile)
+    ordered = sorted(profile.curve, key=lambda point: point.token_ms)
+    return [
+        Series(f"mode {profile.mode}", [_point(profile, p, p.token_ms) for p in ordered], "line", 1),
+        Series("edge only", [_point(profile, edge, edge.token_ms)], "dots", 2),
+        Series("cloud only", [_point(profile, cloud, cloud.token_ms)], "dots", 5),
+        _star(profile, profile.curve[profile.chosen].token_ms),
+    ]
+
+
+def _star(profile: Profile, x: float) -> Series:
+    chosen = profile.curve[profile.chosen]
+    label = f"{KNOBS[profile.mode].name} = {number(chosen.value)}, for {profile.goal}"
+    return Series("chosen", [Point(x, 1 - chosen.disagreement, label)], "star", 4)
+
+
+def _certificates(outcome: Outcome, goal: Goal) -> list[Markup]:
+    """What each setting alone would be certified for; nothing where nothing can be promised."""
+    if not goal.bounded:
+        return []
+    values = outcome.table.metric(goal.metric)
+    knobs = [point.value for point in outcome.profile.curve]
+    means = [Point(knob, float(mean)) for knob, mean in zip(knobs, values.mean(axis=0), strict=True)]
+    bounds = [Point(knob, certified(goal, values[:, place])) for place, knob in enumerate(knobs)]
+    ends = [Point(min(knobs), goal.level), Point(max(knobs), goal.level)]
+    chart = line_chart(
+        [
+            Series("measured mean", means, "line", 1),
+            Series("certified", bounds, "line", 4),
+            Series("goal", ends, "dashed", 8),
+            Series("chosen", [bounds[outcome.fit.chosen]], "star", 4),
+        ],
+        x_label=KNOBS[outcome.profile.mode].name,
+        y_label=goal.metric,
+        y_format=percent,
+        width=900,
+        height=330,
+    )
+    caption = (
+        "The certified level is the least goal that the setting would meet alone on these prompts; the gap to the mean "
+        "is the price of few prompts."
+    )
+    return [section("What the prompts can prove", figure((chart, f"{goal.metric} against the knob", caption)))]
+
+
+def _verdict(outcome: Outcome) -> str:
+    """Whether the mode beats random escalation over the shares that it covers, in words."""
+    profile = outcome.profile
+    curve = sorted({round(p.share, 9): p for p in profile.curve}.values(), key=lambda p: p.share)
+    shares = np.array([p.share for p in curve])
+    if len(curve) < 2:
+        return "One share was measured, which makes no curve to compare with random escalation."
+    quality = _edge_quality(outcome)
+    measured = area(shares, [1 - p.disagreement for p in curve])
+    random = area(shares, random_line(quality.mean(), 1.0, shares))
+    oracle = area(shares, oracle_curve(quality, np.ones_like(quality), shares))
+    better = "above" if measured > random else "not above"
+    return (
+        f"Over shares from {percent(shares[0])} to {percent(shares[-1])} the mode's mean agreement is "
+        f"{percent(measured)}, {better} random escalation of whole prompts at the same share ({percent(random)}); "
+        f"the prompt oracle reaches {percent(oracle)}."
+    )
+
+
+def _settings_table(profile: Profile) -> Markup:
+    edge, cloud = _baselines(profile)
+    rows = [_row(number(point.value), point) for point in profile.curve]
+    columns = [KNOBS[profile.mode].name, "agreement", "95 % interval", "same text", "cloud share", "ms/token"]
+    columns += ["passes/token", "bytes/token", "cost/1000"]
+    return table(columns, [*rows, _row("edge only", edge), _row("cloud only", cloud)], chosen=profile.chosen)
+
+
+def _row(name: str, point: CurvePoint) -> list[str]:
+    return [
+        name,
+        percent(1 - point.disagreement),
+        _interval(point),
+        percent(1 - point.mismatch),
+        percent(point.share),
+        f"{point.token_ms:.1f}",
+        f"{point.passes_per_token:.3f}",
+        f"{point.bytes_per_token:.1f}",
+        number(point.cost),
+    ]
+
+
+def _facts(profile: Profile) -> list[tuple[str, str]]:
+    return [
+        ("edge model", f"{profile.edge.name} [{profile.edge.fingerprint[:16]}]"),
+        ("cloud model", f"{profile.cloud.name} [{profile.cloud.fingerprint[:16]}]"),
+        ("settings", profile.model_dump_json(include={"mode", "settings"})),
+        ("link", _link(profile)),
+        ("made by", f"Updraft {profile.version}, {profile.created}"),
+        ("agreement", "1 less the token edit distance to the cloud's greedy text over the longer text's length"),
+    ]
+
+
+def _edge_quality(outcome: Outcome) -> Floats:
+    return 1.0 - np.array([cell.disagreement for cell in outcome.table.edge], np.float64)
+
+
+def _baselines(profile: Profile) -> tuple[CurvePoint, CurvePoint]:
+    if profile.edge_only is None or profile.cloud_only is None:
+        raise ValueError("the profile has no baselines")
+    return profile.edge_only, profile.cloud_only
+
+
+def _point(profile: Profile, point: CurvePoint, x: float) -> Point:
+    knob = KNOBS[profile.mode].name
+    label = f"{knob} = {number(point.value)}" if point in profile.curve else ""
+    return Point(x, 1 - point.disagreement, label, 1 - point.high, 1 - point.low)
+
+
+def _points(heights: Sequence[float] | Floats) -> list[Point]:
+    return [Point(float(x), float(y)) for x, y in zip(_SHARES, heights, strict=True)]
+
+
+def _interval(point: CurvePoint) -> str:
+    return f"{percent(1 - point.high)} to {percent(1 - point.low)}"
+
+
+def _link(profile: Profile) -> str:
+    if profile.round_trip_ms is None:
+        return "over the link as it is"
+    return f"over an emulated round trip of {profile.round_trip_ms:g} ms"
