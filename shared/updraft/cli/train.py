@@ -1,4 +1,4 @@
-"""`updraft train text|exits|student`."""
+"""`updraft train text|exits|student`, and the group of `updraft train`."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _MAX_LAYERS = 4096
 
 
 def register(app: typer.Typer) -> None:
-    group = typer.Typer(no_args_is_help=True, help="Make smaller models of a model: early exits and students.")
+    group = typer.Typer(no_args_is_help=True, help="Make smaller models of a model, and what decides between two.")
     group.command("text", epilog=examples("updraft train text smollm2 --prompts prompts.jsonl --out text.jsonl"))(text)
     group.command(
         "exits", epilog=examples("updraft train exits smollm2 --layers 8,16 --text text.jsonl --out runs/exits")
@@ -59,6 +59,9 @@ def register(app: typer.Typer) -> None:
             "updraft train student smollm2 --layers 0-8,27-29 --frozen 8 --prompts prompts.jsonl --out runs/student",
         ),
     )(student)
+    from updraft.cli import train_acceptance
+
+    train_acceptance.register(group)
     app.add_typer(
         group, name="train", epilog=examples("updraft train exits smollm2 --layers 8,16 --prompts prompts.jsonl")
     )

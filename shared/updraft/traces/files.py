@@ -151,7 +151,7 @@ class TraceWriter:
                 first = file.readline(_MAX_LINE)
         except OSError as error:
             raise _unwritable(path, error) from error
-        if first and not first.startswith(b'{"kind":"answer"'):
+        if first and not first.startswith(b'{"record":"answer"'):
             raise ConfigError(f"{path} exists and is no trace.", remedy="Name another file, or move this one away.")
 
     def add(self, answer: AnswerTrace) -> None:
@@ -170,7 +170,7 @@ class TraceWriter:
 
 
 def _line(kind: Kind, value: object) -> bytes:
-    record = {"kind": kind, **_ADAPTERS[kind].dump_python(value, mode="json")}
+    record = {"record": kind, **_ADAPTERS[kind].dump_python(value, mode="json")}
     return json.dumps(record, ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode() + b"\n"
 
 
@@ -224,7 +224,7 @@ def _parsed(path: Path, number: int, line: bytes) -> tuple[Kind, Any]:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise _bad(path, number, "not JSON") from error
-    kind = record.pop("kind", None) if isinstance(record, dict) else None
+    kind = record.pop("record", None) if isinstance(record, dict) else None
     if not isinstance(kind, str) or kind not in _ADAPTERS:
         raise _bad(path, number, "not a line of a trace")
     if kind == "answer" and record.get("version") != FORMAT:

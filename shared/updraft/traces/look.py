@@ -61,8 +61,8 @@ def facts(answer: AnswerTrace) -> list[tuple[str, str, str]]:
     found = [
         ("Tokens", f"{counts.tokens}", f"{counts.prompt_tokens} in the prompt"),
         ("Time", milliseconds(counts.seconds * 1e3), f"{counts.tokens_per_second:.1f} tokens/s"),
-        ("Written by the cloud", f"{counts.cloud_share:.0%}", f"{counts.cloud_tokens} tokens"),
-        ("Cloud passes a token", f"{counts.cloud_passes / tokens:.2f}", f"{counts.cloud_passes} passes"),
+        ("Cloud wrote", f"{counts.cloud_share:.0%}", f"{counts.cloud_tokens} tokens"),
+        ("Passes a token", f"{counts.cloud_passes / tokens:.2f}", f"{counts.cloud_passes} in the cloud"),
         ("Waited", milliseconds(counts.waited_seconds * 1e3), f"{waited:.0%} of the time"),
         ("Sent", size(counts.bytes_up), f"{size(counts.bytes_down)} received"),
     ]

@@ -19,7 +19,7 @@ STYLE: Final = """
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--ground); color: var(--ink);
   font: 15px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
-main { max-width: 1080px; margin: 0 auto; padding: 34px 24px 150px; }
+main { max-width: 1120px; margin: 0 auto; padding: 34px 24px 150px; }
 header.top { display: flex; flex-wrap: wrap; gap: 10px 24px; align-items: baseline; justify-content: space-between; }
 h1 { font-size: 25px; margin: 0; letter-spacing: -0.015em; }
 h2 { font-size: 19px; margin: 0; letter-spacing: -0.01em; }
@@ -38,8 +38,8 @@ a { color: var(--cloud); text-decoration: none; } a:hover { text-decoration: und
 .pick input { position: absolute; opacity: 0; pointer-events: none; }
 .pick label:has(input:checked) { background: var(--ink); color: var(--card); }
 .pick label:has(input:focus-visible) { outline: 2px solid var(--cloud); }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(142px, 1fr)); gap: 12px; margin: 14px 0; }
-.tile { background: var(--card); border: 1px solid var(--line); border-radius: 14px; padding: 12px 16px; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(126px, 1fr)); gap: 10px; margin: 14px 0; }
+.tile { background: var(--card); border: 1px solid var(--line); border-radius: 14px; padding: 11px 14px; }
 .tile b { display: block; font-size: 23px; line-height: 1.3; font-weight: 650; font-variant-numeric: tabular-nums;
   letter-spacing: -0.02em; }
 .tile span, .tile small { color: var(--soft); font-size: 12.5px; display: block; }
@@ -71,7 +71,7 @@ del .more { display: none; } del .count { opacity: .7; margin-left: 4px; text-de
   font-size: 13px; line-height: 1.6; white-space: normal; user-select: none; }
 .t:hover > .tip { display: block; }
 .tip b { font: 600 14px ui-monospace, SFMono-Regular, Menlo, "DejaVu Sans Mono", monospace; }
-.tip em { font-style: normal; color: var(--soft); }
+.tip del { font-size: 1em; margin: 0; } .tip em { font-style: normal; color: var(--soft); }
 .tip .row { display: flex; flex-wrap: wrap; gap: 0 20px; }
 .dot { display: inline-block; width: 9px; height: 9px; border-radius: 50%; background: var(--c); margin-right: 6px; }
 svg { display: block; width: 100%; height: auto; font: 11px system-ui, "DejaVu Sans", sans-serif; }
