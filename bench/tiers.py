@@ -7,7 +7,7 @@ from typing import Any
 
 from updraft.chat_template import ChatTemplate
 from updraft.cloud_process import CloudProcess
-from updraft.config import CloudLinkSettings, CloudSettings, EdgeSettings, ListenSettings
+from updraft.config import CloudLinkSettings, CloudSettings, EdgeSettings, ListenSettings, RulesSettings
 from updraft.engine.base import Engine
 from updraft.generation import ChatMessage, GenerationRequest
 from updraft.modes import ModeSettings
@@ -76,7 +76,11 @@ def relay_to(
 
 
 def edge_settings(model: str, *, address: str | None, context: int, sequences: int, **more: Any) -> EdgeSettings:
-    """An agent's settings; local only without an address."""
+    """An agent's settings; local only without an address.
+
+    Prompts are public: one that a rule kept here would be measured as the edge's.
+    """
+    more.setdefault("rules", RulesSettings(keep_local=()))
     return EdgeSettings(
         model=model,
         context=context,

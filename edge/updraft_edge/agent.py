@@ -14,22 +14,23 @@ from updraft.engine import Engine, open_engine
 from updraft.engine.loop import EngineLoop
 from updraft.errors import (
     Cancelled,
-    CloudUnavailable,
     LinkError,
     Overloaded,
     UpdraftError,
+    Withheld,
 )
 from updraft.generation import Completion, GenerationRequest, TokenEvent
 from updraft.modes import ModeSettings, Origin
 from updraft.sampling import Sampled
 from updraft_edge.answer import Answer
-from updraft_edge.composition import Composition, Workshop
+from updraft_edge.composition import Composition, Workshop, fails
 from updraft_edge.describe import MODEL, describe_agent, describe_tokenizer
 from updraft_edge.drafters import NoDrafter
 from updraft_edge.intake import Intake
 from updraft_edge.link import CloudLink
 from updraft_edge.metrics import EdgeMetrics
 from updraft_edge.profiles import Profiles
+from updraft_edge.rules import Rules
 from updraft_edge.scoring import Judge
 from updraft_edge.seams import Decision, HandOver
 from updraft_edge.trace_recorder import TraceRecorder
@@ -52,6 +53,7 @@ class Agent:
     def __init__(self, settings: EdgeSettings, *, engine: Engine | None = None) -> None:
         self.settings = settings
         self.metrics = EdgeMetrics()
+        self.rules = Rules(settings, self.piece)
         self._given_engine = engine
         self._ready = False
 
@@ -66,7 +68,9 @@ class Agent:
         self._intake = Intake(engine, most=self.settings.max_tokens)
         self._link: CloudLink | None = None
         if not self.settings.local_only:
-            self._link = CloudLink(self.settings.cloud, on_state=lambda state: self.metrics.link(state.value))
+            self._link = CloudLink(
+                self.settings.cloud, self.rules, on_state=lambda state: self.metrics.link(state.value)
+            )
             self._link.greet()
         self._workshop = Workshop(self._loop, self._link, acceptance_head=self.settings.acceptance_head)
         self._places = asyncio.Semaphore(engine.max_sequences)
@@ -113,6 +117,7 @@ class Agent:
 
         Raises:
             InvalidRequest: the request cannot be answered as it is.
+            Withheld: a rule keeps it here, and the configuration says that it fails then.
             TokenizerMismatch, TrunkMismatch, Unauthenticated: the cloud refuses to work with this edge.
             Overloaded, EngineFailure: the edge model cannot go on.
         """
@@ -179,8 +184,8 @@ class Agent:
                         async for event in _hand_over(answer, composition, decision):
                             yield event
                         continue
-            except (LinkError, Overloaded) as error:
-                if not error.retryable and not answer.log.generated_length:
+            except (LinkError, Overloaded, Withheld) as error:
+                if fails(error, answer):
                     raise
                 log.warning("the edge finishes alone: %s", error.message)
                 composition.degrade(answer, error)
@@ -198,11 +203,7 @@ class Agent:
         settings = await self._profiles.resolve(request.settings or self.settings.mode, self._link)
         composition = self._workshop.compose(settings, request, answer)
         try:
-            if composition.session is not None:
-                if self._link is not None and not self._link.breaker.closed:
-                    composition.degrade(answer, CloudUnavailable("The cloud has been away; the breaker is open."))
-                else:
-                    composition.session.prepare()
+            composition.begin(answer)
             yield composition
         finally:
             await composition.close()

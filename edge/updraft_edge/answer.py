@@ -76,6 +76,7 @@ class Answer:
         self.statistics = Statistics(prompt_tokens=log.prompt_length)
         self.finished: FinishReason | None = None
         self.degraded: str | None = None
+        self.withheld: str | None = None
         self._tokenizer = tokenizer
         self._decoder = StreamDecoder()
         self._stop_text = StopText(stop)
@@ -121,6 +122,7 @@ class Answer:
             degraded=self.degraded is not None,
             degraded_reason=self.degraded,
             statistics=self.statistics,
+            withheld=self.withheld,
         )
 
     def _finish_after(self, token: int, finish: FinishReason | None) -> None:

@@ -64,10 +64,20 @@ class CloudSession:
         self._settings = link.settings
         self._states = None if opening.hidden is None else HiddenUpload(opening.hidden)
         self._sending: asyncio.Task[None] | None = None
+        self._guard = link.rules.guard(token_log, statistics)
         self._writing = asyncio.Lock()  # frames keep their order, and gRPC takes one write at a time
 
+    @property
+    def away(self) -> bool:
+        """The cloud failed lately: nobody should wait for it."""
+        return not self._link.breaker.closed
+
     def prepare(self) -> None:
-        """Begin opening the session, so that the cloud computes the prompt while the edge drafts."""
+        """Begin opening the session, so that the cloud computes the prompt while the edge drafts.
+
+        Raises Withheld where the prompt may not leave the device.
+        """
+        self._guard.log()
         self._opening_now = asyncio.create_task(self._open_early())
 
     def upload(self, position: int, states: FloatRows) -> None:
@@ -86,17 +96,22 @@ class CloudSession:
         Raises:
             LinkError, Overloaded: the cloud is away or late, also after opening the session again.
             InvalidRequest: the hidden states are not finite.
+            Withheld: the log may not leave the device; what of the run may not is kept back and not judged.
             UpdraftError: the cloud refuses the session.
         """
+        self._guard.log()
+        run = self._guard.clip(run)
 
         async def attempt() -> wire.Verdict:
             await self._ensure_open()
             if self._states is not None:
-                await self._states.flush(self._write)
+                await self._states.flush(self._write, len(self._log) + len(run))
             await self._write(wire.draft_frame(self._log, self._synced, run))
             frame = await self._read_until("verdict")
             verdict = wire.read_verdict(frame.verdict, self._log, run)
             self._synced = frame.verdict.position
+            self._guard.knows(self._synced)
+            self._guard.received(tokens=verdict.own is not None)
             if self._states is not None:
                 self._states.rewind(len(self._log) + verdict.accepted)
             self._count(verdict.spent)
@@ -139,14 +154,17 @@ class CloudSession:
 
         async def begin() -> None:
             await self._ensure_open()
-            await self._write(progress.frame(self._log, self._synced))
+            await self._write(progress.frame(self._log, self._synced, self._guard.room()))
 
         async def advance() -> wire.Span:
             if self._call is None:
                 await begin()
+            self._guard.may_read()
             frame = await self._read_until("span")
             span = wire.read_span(frame.span, self._log)
             self._synced = len(self._log) + len(span.tokens)
+            self._guard.knows(self._synced)
+            self._guard.received(tokens=len(span.tokens))
             self._count(span.spent)
             return span
 
@@ -162,6 +180,7 @@ class CloudSession:
     async def close(self) -> None:
         """End the session politely if the stream is still there."""
         self._cancel_opening()
+        self._guard.close()
         if self._call is None:
             return
         self._states = None
@@ -199,7 +218,7 @@ class CloudSession:
     async def _send_states(self, states: HiddenUpload) -> None:
         # No timeout: whoever needs an answer has one, and meets the stream's error again.
         with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError, UpdraftError):
-            await states.flush(self._put)
+            await states.flush(self._put, len(self._log))
 
     async def _opening_done(self) -> None:
         if self._opening_now is not None:
@@ -253,10 +272,11 @@ class CloudSession:
         """Number a frame and write it after those that wait."""
         async with self._writing:
             call = self._open_call()
+            frame.sequence = self._sent + 1
+            size = frame.ByteSize() + wire.FRAME_OVERHEAD
+            self._guard.frame(frame, size)
             self._sent += 1
-            frame.sequence = self._sent
             await call.write(frame)
-        size = frame.ByteSize() + wire.FRAME_OVERHEAD
         self._statistics.bytes_up += size
         if frame.HasField("hidden"):
             self._statistics.hidden_bytes_up += size
@@ -299,7 +319,9 @@ class CloudSession:
         self._received += 1
         if frame.sequence != self._received:
             raise LogMismatch(f"Frame {frame.sequence} arrived where {self._received} was due.")
-        self._statistics.bytes_down += frame.ByteSize() + wire.FRAME_OVERHEAD
+        size = frame.ByteSize() + wire.FRAME_OVERHEAD
+        self._statistics.bytes_down += size
+        self._guard.received(size=size)
         return frame
 
     def _late(self, seconds: float) -> LinkError:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from updraft.engine.loop import EngineLoop
-from updraft.errors import InvalidRequest, UpdraftError
+from updraft.errors import CloudUnavailable, InvalidRequest, UpdraftError, Withheld
 from updraft.generation import GenerationRequest
 from updraft.mode_settings import ExitSettings
 from updraft.modes import Mode, ModeSettings
@@ -29,7 +29,7 @@ from updraft_edge.rubric import Questions, SessionJudge
 from updraft_edge.seams import Drafter, EscalationPolicy, StepJudge, StopRule
 from updraft_edge.stop_rules import FixedLength, WhileReady, make_stop_rule
 
-__all__ = ["Composition", "Workshop"]
+__all__ = ["Composition", "Workshop", "fails"]
 
 log = logging.getLogger(__name__)
 
@@ -62,9 +62,28 @@ class Composition:
             raise RuntimeError(f"mode {self.mode} escalates without a session")
         return self.session
 
+    def begin(self, answer: Answer) -> None:
+        """Begin the session, if the mode has one and the cloud is there.
+
+        Raises Withheld where the prompt must not leave the device and the request is to fail for it.
+        """
+        if self.session is None:
+            return
+        try:
+            if self.session.away:
+                raise CloudUnavailable("The cloud has been away; the breaker is open.")
+            self.session.prepare()
+        except (CloudUnavailable, Withheld) as error:
+            if fails(error, answer):
+                raise
+            self.degrade(answer, error)
+
     def degrade(self, answer: Answer, error: UpdraftError) -> None:
         """From here on the edge writes alone, and the answer says so."""
-        answer.degraded = error.code
+        if isinstance(error, Withheld):
+            answer.withheld = error.rule
+        else:
+            answer.degraded = error.code
         if self.session is not None:
             self.session.abandon()
         if isinstance(self.drafter, NoDrafter):
@@ -78,6 +97,13 @@ class Composition:
         self.drafter.close()
         if self.session is not None:
             await self.session.close()
+
+
+def fails(error: UpdraftError, answer: Answer) -> bool:
+    """Whether the request fails with what keeps the cloud from helping; otherwise the edge goes on alone."""
+    if isinstance(error, Withheld):
+        return error.final
+    return not error.retryable and not answer.log.generated_length
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,8 +61,10 @@ class HiddenUpload:
         """The cloud has forgotten the states from `position` on."""
         self._sent = min(self._sent, position)
 
-    async def flush(self, put: Callable[[pb.EdgeFrame], Awaitable[None]]) -> None:
-        """Hand everything that is left to `put`, frame by frame.
+    async def flush(self, put: Callable[[pb.EdgeFrame], Awaitable[None]], until: int | None = None) -> None:
+        """Hand what is left to `put`, frame by frame: states of the positions before `until`, all when left out.
+
+        A state tells its token, so those of tokens that nobody has allowed to leave yet must wait.
 
         Raises:
             InvalidRequest: states were not finite, or left a gap.
@@ -70,9 +72,9 @@ class HiddenUpload:
         """
         if self._fault is not None:
             raise self._fault
-        while self.behind:
+        while self._sent < (end := len(self._rows) if until is None else min(until, len(self._rows))):
             start = self._sent
-            self._sent = min(len(self._rows), start + self._most)  # before the write: `rewind` may come during it
+            self._sent = min(end, start + self._most)  # before the write: `rewind` may come during it
             await put(wire.hidden_frame(start, self._part(start, self._sent)))
 
     def _part(self, start: int, stop: int) -> Packed:

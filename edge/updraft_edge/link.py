@@ -15,6 +15,7 @@ from updraft.transport import bearer_metadata, error_from_rpc, open_channel
 from updraft.v1 import collaboration_pb2 as pb
 from updraft.v1.collaboration_pb2_grpc import CollaborationStub
 from updraft_edge.breaker import Breaker, BreakerState
+from updraft_edge.rules import Rules
 
 __all__ = ["CloudLink"]
 
@@ -25,11 +26,15 @@ class CloudLink:
     """The way to one cloud address. Nothing is opened before the first call.
 
     Args:
+        rules: what may leave the device; every session has its guard from them.
         on_state: told the breaker's state whenever it may have changed.
     """
 
-    def __init__(self, settings: CloudLinkSettings, *, on_state: Callable[[BreakerState], None] | None = None) -> None:
+    def __init__(
+        self, settings: CloudLinkSettings, rules: Rules, *, on_state: Callable[[BreakerState], None] | None = None
+    ) -> None:
         self.settings = settings
+        self.rules = rules
         self.breaker = Breaker(settings.breaker_failures, settings.probe_interval_s)
         self.cloud: pb.DescribeResponse | None = None
         self._on_state = on_state or (lambda state: None)

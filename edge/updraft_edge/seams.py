@@ -100,14 +100,19 @@ class EscalationPolicy(Protocol):
 class CloudSide(Protocol):
     """The cloud as one answer sees it: a session of our own protocol, or any endpoint that writes text."""
 
+    @property
+    def away(self) -> bool:
+        """The cloud failed lately: nobody should wait for it."""
+        ...
+
     def prepare(self) -> None:
-        """Begin what can be begun before the first question."""
+        """Begin what can be begun before the first question. Raises Withheld where the prompt must stay here."""
         ...
 
     def write(self, condition: HandOver) -> AsyncGenerator[wire.Span, None]:
         """Spans that the cloud writes until the condition holds; commit each to the log before asking for the next.
 
-        Raises LinkError or Overloaded where the cloud is away or late.
+        Raises LinkError or Overloaded where the cloud is away or late, Withheld where the log must stay here.
         """
         ...
 

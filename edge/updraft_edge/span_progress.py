@@ -24,10 +24,13 @@ class SpanProgress:
         self._written += len(span.tokens)
         self._entropies.extend(sampled.distribution.entropy for sampled in span.tokens)
 
-    def frame(self, log: TokenLog, synced: int) -> pb.EdgeFrame:
-        """The frame that begins the span, or takes it up again; the cloud has the log's first `synced` tokens."""
+    def frame(self, log: TokenLog, synced: int, room: int | None = None) -> pb.EdgeFrame:
+        """The frame that begins the span, or takes it up again; the cloud has the log's first `synced` tokens.
+
+        `room` is what may still be spent, tokens.
+        """
         step_written = self._written if self._condition.step else None
-        return wire.take_over_frame(log, synced, self._hand_back(), self._left(), step_written=step_written)
+        return wire.take_over_frame(log, synced, self._hand_back(), self._left(room), step_written=step_written)
 
     def _hand_back(self) -> pb.HandBack | None:
         condition = self._condition
@@ -40,6 +43,8 @@ class SpanProgress:
             recent=self._entropies,
         )
 
-    def _left(self) -> int:
+    def _left(self, room: int | None) -> int:
         """Tokens that the span may still get; 0 for no limit. A limit that is reached leaves 1: the span has ended."""
-        return 0 if self._condition.most is None else max(1, self._condition.most - self._written)
+        most = self._condition.most
+        limits = [left for left in (None if most is None else most - self._written, room) if left is not None]
+        return max(1, min(limits)) if limits else 0

@@ -17,10 +17,10 @@ from bench.relay import Relay
 from tests.cloud.test_pending_states import drawn, states_of
 from tests.cloud.test_session import PROMPT, TRUTH, opening
 from tests.edge.test_faults import relay_to
-from tests.fakes.engine import HashEngine
+from tests.fakes.engine import HashEngine, LetterTokenizer
 from tests.fakes.staged_engine import FakeStagedEngine
 from tests.fakes.tiers import running_cloud, until
-from updraft.config import CloudLinkSettings
+from updraft.config import CloudLinkSettings, EdgeSettings
 from updraft.errors import CloudUnavailable, InvalidRequest, ProtocolViolation, TrunkMismatch
 from updraft.exits.carry import CARRIES, Carry, FloatRows, Packed, rounded, unpack
 from updraft.generation import Statistics
@@ -30,6 +30,7 @@ from updraft_edge import hidden_upload, wire
 from updraft_edge.cloud_session import CloudSession
 from updraft_edge.hidden_upload import HiddenUpload
 from updraft_edge.link import CloudLink
+from updraft_edge.rules import Rules
 
 NAMES: dict[int, Carry] = {pb.CARRY_FLOAT32: "float32", pb.CARRY_FLOAT16: "float16", pb.CARRY_INT8: "int8"}
 
@@ -107,7 +108,7 @@ class Talk:
         self.log = TokenLog(PROMPT)
         self.statistics = Statistics()
         options = {"address": address, "reconnect_backoff_s": 0.01, **(link or {})}
-        self.link = CloudLink(CloudLinkSettings(**options))
+        self.link = CloudLink(CloudLinkSettings(**options), Rules(EdgeSettings(), LetterTokenizer(64).piece))
         start = wire.Opening(
             "letters", frame.sampling, frame.max_tokens, (), False, 0, True, hidden=wire.HiddenCarry(**fields)
         )

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from updraft.config import CloudLinkSettings, CloudSettings, EdgeSettings, ListenSettings
+from updraft.config import CloudLinkSettings, CloudSettings, EdgeSettings, ListenSettings, RulesSettings
 from updraft.engine.base import Engine
 from updraft.generation import Completion, GenerationRequest, TokenEvent
 from updraft_cloud.server import CloudServer
@@ -29,7 +29,11 @@ async def running_cloud(engine: Engine, **settings: Any) -> AsyncIterator[CloudS
 async def running_agent(
     engine: Engine, cloud: str | None, *, link: dict[str, Any] | None = None, **settings: Any
 ) -> AsyncIterator[Agent]:
-    """An agent with this engine, linked to a cloud address (None: local only)."""
+    """An agent with this engine, linked to a cloud address (None: local only).
+
+    Nothing is kept here unless `rules` are given: random letters look like e-mail addresses and keys now and then.
+    """
+    settings.setdefault("rules", RulesSettings(keep_local=()))
     link_settings = CloudLinkSettings(**{"address": cloud, "reconnect_backoff_s": 0.01, **(link or {})})
     edge = EdgeSettings(cloud=link_settings, local_only=cloud is None, **settings)
     async with Agent(edge, engine=engine) as agent:
