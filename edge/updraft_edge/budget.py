@@ -27,6 +27,7 @@ Meter = Callable[[Statistics], float]
 
 _RECENT: Final = 256  # scores that the quantile is taken of
 _FEW: Final = 16  # with fewer the policy's own threshold decides
+ANSWER_TOKENS: Final = 64  # about as many make an answer, where whole answers are handed over
 _SMOOTHING: Final = 0.2
 _GOAL: Final = 0.97  # part of the budget that is aimed for: at 1 the limit would decide, and not the score
 _PROPORTIONAL: Final = 4.0
@@ -196,7 +197,8 @@ class Budgeted:
         floor: the threshold that was asked for, None for none.
         fallback: the threshold until enough scores are known; None escalates nothing until then.
         least: shortest hand-over worth making, tokens.
-        cut: hand-overs are cut to what is left; without it one may overdraw the budget, but none begins then.
+        cut: hand-overs are cut to what is left; without it whole answers are handed over: one may overdraw the budget,
+            but none begins then.
     """
 
     def __init__(
@@ -220,9 +222,13 @@ class Budgeted:
         self._least = least
         self._cut = cut
         self._length = float(max(1, least))  # of a hand-over
+        self._answer = answer
         self._statistics = answer.statistics
         self._cloud_before: int | None = None
         self._account = ledger.open(self, answer.statistics)
+        if self._scored is not None:
+            ledger.sync()
+            self._scored.threshold = self._threshold(self._rate(), ledger.used)
 
     async def decide(self, run: Sequence[Sampled]) -> Decision | HandOver:
         ledger = self._ledger
@@ -235,7 +241,7 @@ class Budgeted:
         scored.threshold = self._threshold(rate, used)
         decision = await self._policy.decide(run)
         if scored.latest is not None and math.isfinite(scored.latest):
-            self._scores.note(scored.latest, used, ledger.window)
+            self._scores.note(scored.latest, used, ledger.window if self._cut else ledger.window // ANSWER_TOKENS)
         return self._within(decision)
 
     def returned(self) -> None:
@@ -247,6 +253,8 @@ class Budgeted:
     def _rate(self) -> float:
         """The part of comparisons that should escalate, for hand-overs of the length seen lately."""
         share = self._ledger.share
+        if not self._cut:
+            return share
         return 1.0 if share >= 1.0 else min(1.0, share / ((1.0 - share) * max(1.0, self._length)))
 
     def _threshold(self, rate: float, used: float) -> float | None:
@@ -267,8 +275,9 @@ class Budgeted:
         self._cloud_before = self._statistics.cloud_tokens
         if math.isinf(left):
             return decision
+        if not self._cut:
+            self._account.granted = float(self._answer.room)
+            return decision
         most = max(1, int(left))
         self._account.granted = float(most)
-        if not self._cut:
-            return decision
         return replace(decision, most=most if decision.most is None else min(most, decision.most))

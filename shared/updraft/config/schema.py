@@ -180,6 +180,18 @@ class EdgeSettings(TierSettings):
         default=None,
         description="File of the head that `stop.predictor = head` reads, written by `updraft train acceptance`.",
     )
+    router: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=4096,
+        description="Name or file of the router that the score `learned` reads, written by `updraft train router`; the "
+        "one shipped for the pair when left out.",
+    )
+    verdict_log: Path | None = Field(
+        default=None,
+        description="File to append the cloud's verdicts to, for `updraft train router`: features of each judged token "
+        "and whether it stood, never tokens or text. Nothing is logged when left out.",
+    )
     local_only: bool = Field(default=False, description="Never open a connection to the cloud.")
     cloud: CloudLinkSettings = Field(default=CloudLinkSettings(), description="How the cloud is reached.")
     endpoint: EndpointSettings = Field(

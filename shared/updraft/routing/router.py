@@ -20,7 +20,7 @@ from updraft.exits.files import replace_file
 from updraft.routing.features import PROMPT_FEATURES, TOKEN_FEATURES
 from updraft.routing.network import Network
 
-__all__ = ["AHEAD", "Router", "Verdicts", "find_router", "read_router", "write_router"]
+__all__ = ["AHEAD", "Router", "Verdicts", "find_router", "read_router", "shipped_routers", "write_router"]
 
 Floats = NDArray[np.float32]
 
@@ -154,6 +154,14 @@ def find_router(name: str) -> Path:
         return path
     known = ", ".join(sorted(path.stem for path in _SHIPPED.glob("*.safetensors"))) or "none"
     raise ModelNotFound(f"there is no router {name!r}; shipped are: {known}", remedy=_TRAIN)
+
+
+def shipped_routers() -> list[Router]:
+    """The routers that come with Updraft; none where safetensors is not installed."""
+    try:
+        return [read_router(path) for path in sorted(_SHIPPED.glob("*.safetensors"))]
+    except MissingExtra:
+        return []
 
 
 def _safetensors() -> Any:
