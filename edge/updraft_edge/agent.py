@@ -26,6 +26,7 @@ from updraft_edge.answer import Answer
 from updraft_edge.composition import Composition, Workshop, fails
 from updraft_edge.describe import MODEL, describe_agent, describe_tokenizer
 from updraft_edge.drafters import NoDrafter
+from updraft_edge.escalation import Escalation
 from updraft_edge.intake import Intake
 from updraft_edge.link import CloudLink
 from updraft_edge.metrics import EdgeMetrics
@@ -72,7 +73,8 @@ class Agent:
                 self.settings.cloud, self.rules, on_state=lambda state: self.metrics.link(state.value)
             )
             self._link.greet()
-        self._workshop = Workshop(self._loop, self._link, acceptance_head=self.settings.acceptance_head)
+        escalation = Escalation(self.settings, engine.info, self._link)
+        self._workshop = Workshop(self._loop, self._link, escalation, acceptance_head=self.settings.acceptance_head)
         self._places = asyncio.Semaphore(engine.max_sequences)
         self._ready = True
         return self
@@ -81,6 +83,7 @@ class Agent:
         self._ready = False
         if self._link is not None:
             await self._link.close()
+        self._workshop.escalation.close()
         await asyncio.to_thread(self._loop.stop)
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,16 @@ from updraft_edge.cloud_session import CloudSession
 from updraft_edge.costs import Costs
 from updraft_edge.drafters import ModelDrafter, NoDrafter
 from updraft_edge.early_exit import EarlyExitDrafter
+from updraft_edge.escalation import LOGGED_PROMPT_ROWS, Escalation
 from updraft_edge.exit_plans import ExitModel
 from updraft_edge.link import CloudLink
-from updraft_edge.policies import Always, ConfidentOnly, EntropyWindow, HandOverAll, Never
+from updraft_edge.policies import Always, ConfidentOnly, HandOverAll, Never
 from updraft_edge.predictors import Predictors
+from updraft_edge.prompt_rows import PromptReadingDrafter
 from updraft_edge.reason import Reasoning
+from updraft_edge.route_parts import route_parts
 from updraft_edge.rubric import Questions, SessionJudge
+from updraft_edge.scores import SHAPED
 from updraft_edge.seams import Drafter, EscalationPolicy, StepJudge, StopRule
 from updraft_edge.stop_rules import FixedLength, WhileReady, make_stop_rule
 
@@ -72,7 +77,8 @@ class Composition:
         try:
             if self.session.away:
                 raise CloudUnavailable("The cloud has been away; the breaker is open.")
-            self.session.prepare()
+            if self.mode is not Mode.ROUTE:  # its prompt stays here unless the score sends it
+                self.session.prepare()
         except (CloudUnavailable, Withheld) as error:
             if fails(error, answer):
                 raise
@@ -127,9 +133,17 @@ class Workshop:
     `read_acceptance_head` and `AcceptanceHead.check` do.
     """
 
-    def __init__(self, loop: EngineLoop, link: CloudLink | None, *, acceptance_head: Path | None = None) -> None:
+    def __init__(
+        self,
+        loop: EngineLoop,
+        link: CloudLink | None,
+        escalation: Escalation,
+        *,
+        acceptance_head: Path | None = None,
+    ) -> None:
         self._loop = loop
         self._link = link
+        self.escalation = escalation
         self._predictors = Predictors(loop.engine.info, acceptance_head)
         self._costs = Costs()
         self._questions = Questions(loop.engine.tokenizer, loop.engine.info.chat_template)
@@ -153,6 +167,7 @@ class Workshop:
             Mode.DRAFT: self._draft,
             Mode.CASCADE: self._draft,
             Mode.SPAN: self._span,
+            Mode.ROUTE: self._route,
             Mode.REASON: self._reason,
             Mode.EXIT: self._exit,
         }
@@ -167,11 +182,24 @@ class Workshop:
     def _draft(self, order: Order) -> Parts:
         stop = order.settings.stop
         predictor = self._predictors.of(stop)
-        drafter = self.drafter(order, 2 * stop.longest, hidden=self._predictors.reads_hidden(stop))
+        hidden, rows = self._predictors.reads_hidden(stop), self._logged_rows
+        drafter = self.drafter(order, 2 * stop.longest, hidden=hidden, shape=rows > 0, prompt_rows=rows)
         return drafter, make_stop_rule(stop, predictor, self._costs, drafter.available), Always()
 
     def _span(self, order: Order) -> Parts:
-        return self.drafter(order, AHEAD_SPAN), FixedLength(1), EntropyWindow(order.settings.span)
+        escalation, answer = self.escalation, order.answer
+        shape = order.settings.span.score in SHAPED or escalation.log is not None
+        drafter = self.drafter(order, AHEAD_SPAN, shape=shape, prompt_rows=self._logged_rows)
+        rule = escalation.logged(FixedLength(1), answer, Mode.SPAN, drafter)
+        return drafter, rule, escalation.span(order.settings, answer, order.sampling.seed or 0)
+
+    def _route(self, order: Order) -> Parts:
+        return route_parts(self, self.escalation, order, self._loop.engine.tokenizer)
+
+    @property
+    def _logged_rows(self) -> int:
+        """Rows of the prompt that the log of verdicts wants measured."""
+        return LOGGED_PROMPT_ROWS if self.escalation.log is not None else 0
 
     def _reason(self, order: Order) -> Parts:
         settings = order.settings.reason
@@ -197,18 +225,21 @@ class Workshop:
         *,
         asks: CloudSession | None = None,
         hidden: bool = False,
+        shape: bool = False,
+        prompt_rows: int = 0,
     ) -> ModelDrafter:
         """A drafter that continues the answer's log; it leaves unsure tokens to the session that it `asks`."""
         answer, settings = order.answer, order.settings
         log = answer.log
         prompt, top_logprobs = log.tokens[: log.prompt_length], order.request.top_logprobs
-        sampler = Sampler(order.sampling, prompt, top_logprobs=top_logprobs)
+        sampler = Sampler(order.sampling, prompt, top_logprobs=top_logprobs, shape=shape)
         sampler.commit(log.generated)
         most = log.prompt_length + answer.most
         options: dict[str, Any] = {"ahead": ahead, "most": most, "costs": self._costs, "linger_s": linger_s}
         options |= {"ends": answer.ends, "hidden": hidden}
         if self.exits is None:
-            return ModelDrafter(self._loop, log.tokens, sampler, **options)
+            make = partial(PromptReadingDrafter, window=prompt_rows) if prompt_rows else ModelDrafter
+            return make(self._loop, log.tokens, sampler, **options)
         uploads = asks is not None and settings.exit.carry == "hidden"
         return EarlyExitDrafter(
             self._loop,

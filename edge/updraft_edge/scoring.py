@@ -124,7 +124,7 @@ class _Scoring:
         self._base = len(prompt) - 1  # the place whose row judges a branch's first token
         self._branches = [list(branch) for branch in branches]
         self._scores: list[list[Sampled]] = []
-        self._measuring = Sampler(_SAMPLING, top_logprobs=top_logprobs)
+        self._measuring = Sampler(_SAMPLING, top_logprobs=top_logprobs, shape=True)
         self._sequence = -1
 
     def start(self) -> None:

@@ -12,6 +12,7 @@ from updraft.errors import InvalidRequest
 from updraft.generation import Completion, FinishReason, GenerationRequest, Statistics, TokenEvent
 from updraft.modes import Mode, ModeSettings, Origin
 from updraft.sampling import Distribution, Sampled
+from updraft.traces.steps import Trace, TraceStep
 
 __all__ = ["FakeAgent", "Script"]
 
@@ -24,7 +25,8 @@ class FakeAgent:
 
     Tokens of the script get ids from 256 on, in order of first appearance; ids below stand for single bytes, and
     `encode` uses these. Every other token is the cloud's. Stop strings and `max_tokens` are obeyed as the contract
-    says, `finish_reason` is "stop" at the end of the script, and seeds that are left out are 1.
+    says, `finish_reason` is "stop" at the end of the script, and seeds that are left out are 1. Traces have a decision for
+    each token.
 
     Args:
         script: pieces of the answer.
@@ -214,7 +216,14 @@ class _Answer:
             degraded=self._agent.degraded_reason is not None,
             degraded_reason=self._agent.degraded_reason,
             statistics=statistics,
+            trace=self._trace() if request.trace else None,
         )
+
+    def _trace(self) -> Trace:
+        """A decision a token."""
+        count = len(self._tokens)
+        steps = [TraceStep(place, "hand_over" if place % 2 else "commit", [], 0, 1, 0.0, 0.0) for place in range(count)]
+        return Trace(self._agent.model, None, {}, steps)
 
 
 def _overlap(text: str, stop: str) -> int:

@@ -104,6 +104,7 @@ def _plan(
             settings=settings,
             logprobs=logprobs,
             ignore_end=bool(body.ignore_eos),
+            trace=body.trace,
         )
         for given in inputs
         for params in sampling

@@ -94,7 +94,18 @@ class SamplingBody(_Strict):
         )
 
     def settings(self, defaults: ModeSettings | None) -> ModeSettings | None:
-        return None if self.updraft is None else parse_settings(self.updraft, defaults)
+        given = self.updraft
+        if isinstance(given, dict):
+            given = {key: value for key, value in given.items() if key != "trace"}
+        return None if given is None else parse_settings(given, defaults)
+
+    @property
+    def trace(self) -> bool:
+        """`updraft.trace`, which is no setting of the mode: record every decision."""
+        asked = self.updraft.get("trace", False) if isinstance(self.updraft, dict) else False
+        if not isinstance(asked, bool):
+            raise InvalidRequest("updraft.trace must be true or false.", param="updraft.trace")
+        return asked
 
     @property
     def include_usage(self) -> bool:
