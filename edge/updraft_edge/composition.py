@@ -156,8 +156,12 @@ class Workshop:
         sampling = request.sampling.with_seed()
         session = None if mode is Mode.EDGE else self._session(mode, settings, request, sampling, answer)
         order = Order(settings, request, sampling, answer, session)
-        parts = self._makers()[mode](order)
-        return Composition(mode, settings, sampling.seed or 0, *parts, self._costs, session, self, request, sampling)
+        drafter, stop, policy = self._makers()[mode](order)
+        stop = self.escalation.logged(stop, answer, mode, drafter)
+        seed = sampling.seed or 0
+        return Composition(
+            mode, settings, seed, drafter, stop, policy, self._costs, session, self, request, sampling
+        )
 
     def _makers(self) -> dict[Mode, Callable[[Order], Parts]]:
         """One method for each mode."""
@@ -190,8 +194,7 @@ class Workshop:
         escalation, answer = self.escalation, order.answer
         shape = order.settings.span.score in SHAPED or escalation.log is not None
         drafter = self.drafter(order, AHEAD_SPAN, shape=shape, prompt_rows=self._logged_rows)
-        rule = escalation.logged(FixedLength(1), answer, Mode.SPAN, drafter)
-        return drafter, rule, escalation.span(order.settings, answer, order.sampling.seed or 0)
+        return drafter, FixedLength(1), escalation.span(order.settings, answer, order.sampling.seed or 0)
 
     def _route(self, order: Order) -> Parts:
         return route_parts(self, self.escalation, order, self._loop.engine.tokenizer)

@@ -25,8 +25,8 @@ class FakeAgent:
 
     Tokens of the script get ids from 256 on, in order of first appearance; ids below stand for single bytes, and
     `encode` uses these. Every other token is the cloud's. Stop strings and `max_tokens` are obeyed as the contract
-    says, `finish_reason` is "stop" at the end of the script, and seeds that are left out are 1. Traces have a decision for
-    each token.
+    says, `finish_reason` is "stop" at the end of the script, and seeds that are left out are 1. Traces have a
+    decision for each token.
 
     Args:
         script: pieces of the answer.

@@ -63,11 +63,19 @@ def register(app: typer.Typer) -> None:
     )(modes)
     group.command("lossless", epilog=examples("updraft bench lossless", "updraft bench lossless --quick"))(lossless)
     group.command("concurrency", epilog=examples("updraft bench concurrency --clients 8 --agents 16"))(concurrency)
-    from updraft.cli import bench_exit, bench_models, bench_onnx  # they need the options of this module
+    from updraft.cli import (
+        bench_exit,
+        bench_harness,
+        bench_models,
+        bench_onnx,
+        bench_stopping,
+    )  # they need the options of this module
 
     bench_exit.register(group)
+    bench_harness.register(group)
     bench_models.register(group)
     bench_onnx.register(group)
+    bench_stopping.register(group)
     app.add_typer(group, name="bench", epilog=examples("updraft bench modes"))
 
 
