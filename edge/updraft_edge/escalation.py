@@ -14,7 +14,7 @@ from updraft.config import EdgeSettings
 from updraft.engine.base import ModelInfo
 from updraft.errors import ConfigError
 from updraft.mode_settings import BudgetSettings
-from updraft.modes import ModeSettings
+from updraft.modes import Mode, ModeSettings
 from updraft.routing.features import FeatureWindow, prompt_features
 from updraft.routing.router import Router, find_router, read_router, shipped_routers
 from updraft.routing.verdict_log import VerdictLog
@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 LOGGED_PROMPT_ROWS: Final = 32
 _DEFAULT_SHARE: Final = 0.2
+_JUDGED: Final = frozenset({Mode.DRAFT, Mode.CASCADE, Mode.SPAN})
 _MOST_LEDGERS: Final = 256
 ROUTE_WINDOW: Final = 64
 """So many times as many tokens as in mode `span`: an answer is as long as a window there."""
@@ -192,9 +193,11 @@ class Escalation:
             ledgers.append(Ledger(budget.token_ms / 1000, window, None, unit=2 * budget.token_ms / 1000))
         return ledgers
 
-    def logged(self, rule: StopRule, answer: Answer, mode: str, drafter: object) -> StopRule:
-        """The rule, whose verdicts go to the log if there is one."""
-        return rule if self.log is None else LoggedRule(rule, self, answer, mode, drafter)
+    def logged(self, rule: StopRule, answer: Answer, mode: Mode, drafter: object) -> StopRule:
+        """The rule, whose verdicts go to the log if there is one and the mode asks for verdicts on the edge's text."""
+        if self.log is None or mode not in _JUDGED:
+            return rule
+        return LoggedRule(rule, self, answer, mode, drafter)
 
 
 class LoggedRule:

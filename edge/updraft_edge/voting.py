@@ -32,14 +32,17 @@ class VotingDrafter:
         self._tokenizer = tokenizer
         self._voting: asyncio.Task[Ballot] | None = None
         self._chosen: list[Sampled] | None = None
-        self._place = 0  # committed of the chosen
+        self._settled = 0  # tokens of the chosen answer
         self._proposed = 0
+        self._overruled = False  # the cloud has written: the first sample's drafter goes on after it
 
     async def confidence(self) -> float:
         """The part of the vote that the winner got; NaN where fewer than two samples could be written."""
         return (await self._vote()).confidence
 
     async def propose(self) -> Sampled | None:
+        if self._overruled:
+            return await self._samples[0].propose()
         await self._vote()
         chosen = self._chosen or []
         if self._proposed >= len(chosen):
@@ -48,15 +51,24 @@ class VotingDrafter:
         return chosen[self._proposed - 1]
 
     def available(self) -> bool:
+        if self._overruled:
+            return self._samples[0].available()
         return self._chosen is not None and self._proposed < len(self._chosen)
 
     def settle(self, tokens: Sequence[int]) -> None:
-        self._place += len(tokens)
-        self._proposed = self._place
+        if self._overruled:
+            self._samples[0].settle(tokens)
+            return
+        self._settled += len(tokens)
+        self._proposed = self._settled
 
     def hold(self, held: bool) -> None:
-        for sample in self._samples:
-            sample.hold(held)
+        if held and not self._overruled:
+            self._overruled = True
+            self._samples[0].settle([sampled.token for sampled in (self._chosen or [])[: self._settled]])
+            for sample in self._samples[1:]:
+                sample.close()
+        self._samples[0].hold(held)
 
     def alone(self) -> None:
         pass
