@@ -53,7 +53,7 @@ class Line:
 
     def __init__(self, delay_s: float, rate: Rate | None = None) -> None:
         self.rate = rate
-        self._delay_s = delay_s
+        self.delay_s = delay_s
         self._free_s = 0.0
 
     def arrival(self, size: int, now_s: float) -> float:
@@ -61,7 +61,7 @@ class Line:
         self._free_s = max(now_s, self._free_s)
         if self.rate is not None:
             self._free_s = self.rate.finish(self._free_s, size * 8)
-        return self._free_s + self._delay_s
+        return self._free_s + self.delay_s
 
 
 class Relay:
@@ -123,6 +123,10 @@ class Relay:
     def active(self) -> int:
         """Connections that are open now."""
         return len(self._open)
+
+    def set_delay(self, delay_s: float) -> None:
+        """Another delay, one way, seconds, for what is handed in from now on."""
+        self.delay_s = self.up.delay_s = self.down.delay_s = delay_s
 
     def now_s(self) -> float:
         """Seconds since the relay's start."""

@@ -24,6 +24,7 @@ from updraft.modes import ModeSettings, Origin
 from updraft.sampling import Sampled
 from updraft_edge.answer import Answer
 from updraft_edge.composition import Composition, Workshop, fails
+from updraft_edge.costs import Costs
 from updraft_edge.describe import MODEL, describe_agent, describe_tokenizer
 from updraft_edge.drafters import NoDrafter
 from updraft_edge.escalation import Escalation
@@ -99,6 +100,11 @@ class Agent:
         return self._ready
 
     @property
+    @property
+    def costs(self) -> Costs:
+        """What drafting and asking cost, as measured while it answers."""
+        return self._workshop.costs
+
     def link(self) -> CloudLink | None:
         """The link to the cloud; None if the agent is local only."""
         return self._link

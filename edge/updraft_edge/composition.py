@@ -153,6 +153,11 @@ class Workshop:
         """Raises InvalidRequest or ConfigError where the edge model cannot do what the settings ask for."""
         local = settings.local_only or self._link is None
         mode = Mode.EDGE if local else settings.mode
+    @property
+    def costs(self) -> Costs:
+        """What drafting and asking cost, as this agent has measured it."""
+        return self._costs
+
         sampling = request.sampling.with_seed()
         session = None if mode is Mode.EDGE else self._session(mode, settings, request, sampling, answer)
         order = Order(settings, request, sampling, answer, session)

@@ -38,7 +38,8 @@ class Costs:
         self._variance, self._covariance = 4.0, 4.0 * position_s
         self._tokens, self._length = round_tokens, run_length
         self._unhidden_s = 2.0 * draft_s
-        self._rounds = self._verdicts = 0
+        self._rounds = 0
+        self.verdicts = 0
 
     @property
     def network_s(self) -> float:
@@ -54,6 +55,16 @@ class Costs:
     def round_s(self) -> float:
         """What a verdict costs however short its run is, link included."""
         return self.network_s + self.cloud_s
+
+    @property
+    def positions(self) -> float:
+        """Mean positions of the verdicts' passes."""
+        return self._positions
+
+    @property
+    def worked_s(self) -> float:
+        """Mean time that the cloud worked for a verdict."""
+        return self._time
 
     @property
     def run_length(self) -> float:
@@ -88,17 +99,17 @@ class Costs:
         if not math.isfinite(seconds + cloud_s) or seconds < 0.0 or positions < 1:
             return
         cloud_s = min(max(cloud_s, 0.0), seconds)
-        if not self._verdicts:  # nothing is measured yet: the first one replaces what was assumed
+        if not self.verdicts:  # nothing is measured yet: the first one replaces what was assumed
             self._network.clear()
             scale = max(cloud_s, 1e-6) / (self.cloud_s + positions * self.position_s)
             self.position_s *= scale
             self._time, self._covariance = self._time * scale, self._covariance * scale
-        self._verdicts += 1
+        self.verdicts += 1
         self._network.append(seconds - cloud_s)
         expected = self._time + (positions - self._positions) * self.position_s
         above, late = positions - self._positions, min(cloud_s, self._FAR * expected) - self._time
         # Gains fall as 1/n until the running mean takes over, so that a start is quick and an end is steady.
-        gain = max(self._RATE, 1.0 / (self._verdicts + 4))
+        gain = max(self._RATE, 1.0 / (self.verdicts + 4))
         self._positions += gain * above
         self._time += gain * late
         self._variance += gain * (above * above - self._variance)

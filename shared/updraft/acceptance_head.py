@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -76,19 +77,39 @@ class AcceptanceHead:
 
         nan where the state is not finite, which calibration refuses.
         """
-        features = np.array(features_of(top_probability, entropy, logprob), np.float32)
-        return float(self.probabilities(hidden[None], features[None])[0])
+        first, rest, bias = self._projection
+        values = first @ hidden + rest @ np.array(features_of(top_probability, entropy, logprob), np.float32) + bias
+        return float(self._judge(values))
 
     def probabilities(self, hidden: FloatArray, features: FloatArray) -> FloatArray:
         """For several tokens, shape (n,), from states (n, width) and features (n, 3)."""
-        tensors = self.tensors
-        inputs = np.concatenate([hidden * tensors["scale"], features], axis=1)
-        values = inputs @ tensors["project.weight"].T + tensors["project.bias"]
-        for number in range(self.blocks):
-            inner = values @ tensors[f"blocks.{number}.weight"].T + tensors[f"blocks.{number}.bias"]
+        first, rest, bias = self._projection
+        return self._judge(hidden @ first.T + features @ rest.T + bias)
+
+    @cached_property
+    def _projection(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """The first layer's weights on the state, with its scale in them, those on the features, and its bias."""
+        weight, width = self.tensors["project.weight"], self.width
+        return (
+            np.ascontiguousarray(weight[:, :width] * self.tensors["scale"]),
+            weight[:, width:],
+            self.tensors["project.bias"],
+        )
+
+    @cached_property
+    def _residuals(self) -> list[tuple[FloatArray, FloatArray]]:
+        names = [f"blocks.{number}" for number in range(self.blocks)]
+        return [
+            (np.ascontiguousarray(self.tensors[f"{name}.weight"].T), self.tensors[f"{name}.bias"]) for name in names
+        ]
+
+    def _judge(self, values: NDArray[Any]) -> FloatArray:
+        """Probabilities from projected states, shape (n, narrow) or (narrow,)."""
+        for weight, bias in self._residuals:
+            inner = values @ weight + bias
             values = values + inner * _logistic(inner)  # SiLU
-        logits = values @ tensors["out.weight"] + tensors["out.bias"] + math.log(self.rejected_weight)
-        return np.asarray(_logistic(logits), np.float32)
+        logits = values @ self.tensors["out.weight"] + (self.tensors["out.bias"][0] + math.log(self.rejected_weight))
+        return _logistic(logits)
 
     def check(self, *, width: int, fingerprint: str) -> None:
         """Raises WrongTrunk if it was trained for another edge model, BadModelFile if it reads another width."""
