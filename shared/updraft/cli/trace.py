@@ -53,7 +53,8 @@ def show(
 
         from updraft.traces.files import AnswerTrace
 
-        print_json(TypeAdapter(list[AnswerTrace]).dump_python(answers, mode="json"))
+        whole = TypeAdapter(AnswerTrace)
+        print_json([{"text": one.text, **whole.dump_python(one, mode="json")} for one in answers])
     elif out is None:
         from rich.console import Console
 

@@ -11,7 +11,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -82,10 +82,10 @@ class AnswerTrace:
     steps: list[TraceStep]
     tokens: list[TraceToken]
     end: TraceEnd
-    text: str = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.text = "".join(token.text for token in self.tokens)
+    @property
+    def text(self) -> str:
+        return "".join(token.text for token in self.tokens)
 
     @classmethod
     def of(cls, prompt: str, events: Sequence[TokenEvent], completion: Completion) -> AnswerTrace:
