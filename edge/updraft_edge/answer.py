@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from updraft.detokenize import StreamDecoder
 from updraft.engine.base import Tokenizer
 from updraft.generation import Completion, FinishReason, Statistics, TokenEvent
-from updraft.modes import Origin
+from updraft.modes import Mode, Origin
 from updraft.sampling import Sampled
 from updraft.token_log import TokenLog
 
@@ -123,7 +123,11 @@ class Answer:
             degraded_reason=self.degraded,
             statistics=self.statistics,
             withheld=self.withheld,
+            routed=self._tier() if mode == Mode.ROUTE else None,
         )
+
+    def _tier(self) -> str:
+        return (Origin.CLOUD if self.statistics.cloud_tokens else Origin.EDGE).value
 
     def _finish_after(self, token: int, finish: FinishReason | None) -> None:
         if token in self.ends:

@@ -163,6 +163,7 @@ class Completion:
         degraded_reason: the error code that made it so.
         chosen: the mode that `auto` chose; None in other modes.
         trace: the decisions, where the request asked for them.
+        routed: the tier that answered in mode `route`, edge or cloud; None in other modes.
         withheld: the rule or the limit that kept the answer, or the rest of it, on the device; never what it found.
     """
 
@@ -178,6 +179,7 @@ class Completion:
     chosen: str | None = None
     trace: Trace | None = None
     withheld: str | None = None
+    routed: str | None = None
 
 
 class Generator(Protocol):

@@ -36,10 +36,14 @@ def chunk_label(event: TokenEvent) -> dict[str, Any]:
 def answer_label(completion: Completion) -> dict[str, Any]:
     """The key's value in the last chunk of a choice."""
     statistics = completion.statistics
-    asked = {"chosen": completion.chosen, "trace": completion.trace and asdict(completion.trace)}
+    if_any = {
+        "chosen": completion.chosen,
+        "routed": completion.routed,
+        "trace": completion.trace and asdict(completion.trace),
+    }
     return {
         "mode": completion.mode,
-        **{key: value for key, value in asked.items() if value is not None},
+        **{key: value for key, value in if_any.items() if value is not None},
         "degraded": completion.degraded,
         "degraded_reason": completion.degraded_reason,
         "seed": completion.seed,
