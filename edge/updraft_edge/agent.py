@@ -20,7 +20,7 @@ from updraft.errors import (
     Withheld,
 )
 from updraft.generation import Completion, GenerationRequest, TokenEvent
-from updraft.modes import ModeSettings, Origin
+from updraft.modes import Mode, ModeSettings, Origin
 from updraft.sampling import Sampled
 from updraft_edge.answer import Answer
 from updraft_edge.composition import Composition, Workshop, fails
@@ -30,6 +30,7 @@ from updraft_edge.drafters import NoDrafter
 from updraft_edge.escalation import Escalation
 from updraft_edge.intake import Intake
 from updraft_edge.link import CloudLink
+from updraft_edge.lookup.drafter import own_tokens
 from updraft_edge.metrics import EdgeMetrics
 from updraft_edge.profiles import Profiles
 from updraft_edge.rules import Rules
@@ -100,11 +101,11 @@ class Agent:
         return self._ready
 
     @property
-    @property
     def costs(self) -> Costs:
         """What drafting and asking cost, as measured while it answers."""
         return self._workshop.costs
 
+    @property
     def link(self) -> CloudLink | None:
         """The link to the cloud; None if the agent is local only."""
         return self._link
@@ -198,7 +199,7 @@ class Agent:
                     raise
                 log.warning("the edge finishes alone: %s", error.message)
                 composition.degrade(answer, error)
-                events = _commit(answer, composition, run)
+                events = _commit(answer, composition, own_tokens(run))
             for event in events:
                 yield event
 
@@ -244,7 +245,8 @@ async def _verify(answer: Answer, composition: Composition, run: list[Sampled]) 
     asked = time.perf_counter()
     verdict = await composition.cloud.verify([sampled.token for sampled in run])
     spent = verdict.spent
-    if run and not spent.prefilled:  # the answer's first verdict has waited for the prompt and the session, too
+    # The answer's first verdict has waited for the prompt and the session, too.
+    if (run or composition.mode is Mode.LOOKUP) and not spent.prefilled:
         composition.costs.note_verdict(spent.positions, time.perf_counter() - asked, spent.micros * 1e-6)
     composition.stop.learn(run, verdict.accepted)
     own = [] if verdict.own is None else [verdict.own]

@@ -24,6 +24,8 @@ from updraft_edge.early_exit import EarlyExitDrafter
 from updraft_edge.escalation import LOGGED_PROMPT_ROWS, Escalation
 from updraft_edge.exit_plans import ExitModel
 from updraft_edge.link import CloudLink
+from updraft_edge.lookup.drafter import LookupDrafter
+from updraft_edge.lookup.kit import LookupKit, looks_up
 from updraft_edge.policies import Always, ConfidentOnly, HandOverAll, Never
 from updraft_edge.predictors import Predictors
 from updraft_edge.prompt_rows import PromptReadingDrafter
@@ -92,7 +94,8 @@ class Composition:
             answer.degraded = error.code
         if self.session is not None:
             self.session.abandon()
-        if isinstance(self.drafter, NoDrafter):
+        if isinstance(self.drafter, NoDrafter | LookupDrafter):
+            self.drafter.close()
             order = Order(self.settings, self.request, self.sampling, answer, None)
             self.drafter = self.workshop.drafter(order, AHEAD_ALONE, LINGER_ALONE_S)
         self.drafter.alone()
@@ -146,27 +149,26 @@ class Workshop:
         self.escalation = escalation
         self._predictors = Predictors(loop.engine.info, acceptance_head)
         self._costs = Costs()
+        self.lookups = LookupKit(self._costs)
         self._questions = Questions(loop.engine.tokenizer, loop.engine.info.chat_template)
         self.exits = ExitModel.of(loop.engine)
 
-    def compose(self, settings: ModeSettings, request: GenerationRequest, answer: Answer) -> Composition:
-        """Raises InvalidRequest or ConfigError where the edge model cannot do what the settings ask for."""
-        local = settings.local_only or self._link is None
-        mode = Mode.EDGE if local else settings.mode
     @property
     def costs(self) -> Costs:
         """What drafting and asking cost, as this agent has measured it."""
         return self._costs
 
+    def compose(self, settings: ModeSettings, request: GenerationRequest, answer: Answer) -> Composition:
+        """Raises InvalidRequest or ConfigError where the edge model cannot do what the settings ask for."""
+        local = settings.local_only or self._link is None
+        mode = Mode.EDGE if local else settings.mode
         sampling = request.sampling.with_seed()
         session = None if mode is Mode.EDGE else self._session(mode, settings, request, sampling, answer)
         order = Order(settings, request, sampling, answer, session)
         drafter, stop, policy = self._makers()[mode](order)
         stop = self.escalation.logged(stop, answer, mode, drafter)
         seed = sampling.seed or 0
-        return Composition(
-            mode, settings, seed, drafter, stop, policy, self._costs, session, self, request, sampling
-        )
+        return Composition(mode, settings, seed, drafter, stop, policy, self._costs, session, self, request, sampling)
 
     def _makers(self) -> dict[Mode, Callable[[Order], Parts]]:
         """One method for each mode."""
@@ -174,6 +176,7 @@ class Workshop:
             Mode.EDGE: self._edge,
             Mode.CLOUD: self._cloud,
             Mode.DRAFT: self._draft,
+            Mode.LOOKUP: self._lookup,
             Mode.CASCADE: self._draft,
             Mode.SPAN: self._span,
             Mode.ROUTE: self._route,
@@ -193,7 +196,13 @@ class Workshop:
         predictor = self._predictors.of(stop)
         hidden, rows = self._predictors.reads_hidden(stop), self._logged_rows
         drafter = self.drafter(order, 2 * stop.longest, hidden=hidden, shape=rows > 0, prompt_rows=rows)
-        return drafter, make_stop_rule(stop, predictor, self._costs, drafter.available), Always()
+        rule = make_stop_rule(stop, predictor, self._costs, drafter.available)
+        if order.settings.lookup.before_model:
+            return *self.lookups.before(order.settings.lookup, order.answer, drafter, rule), Always()
+        return drafter, rule, Always()
+
+    def _lookup(self, order: Order) -> Parts:
+        return self.lookups.alone(order.settings.lookup, order.answer)
 
     def _span(self, order: Order) -> Parts:
         escalation, answer = self.escalation, order.answer
@@ -274,7 +283,7 @@ class Workshop:
             sampling=sampling,
             max_tokens=answer.most,
             stop_tokens=sorted(answer.ends),
-            report=request.logprobs,
+            report=request.logprobs or looks_up(mode, settings),
             top_logprobs=request.top_logprobs if request.logprobs else 0,
             ignore_end=request.ignore_end,
             hidden=self._carry(settings.exit) if mode is Mode.EXIT else None,

@@ -5,12 +5,22 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from updraft.sampling import Sampled
 from updraft_edge import wire
 
-__all__ = ["CloudSide", "Decision", "Drafter", "EscalationPolicy", "HandOver", "StepJudge", "StopRule"]
+__all__ = [
+    "Branch",
+    "Branching",
+    "CloudSide",
+    "Decision",
+    "Drafter",
+    "EscalationPolicy",
+    "HandOver",
+    "StepJudge",
+    "StopRule",
+]
 
 
 class Drafter(Protocol):
@@ -42,6 +52,23 @@ class Drafter(Protocol):
 
     def close(self) -> None:
         """Free what it holds. Safe to call twice."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """Another way a run may go: `tokens` after its first `shared` ones."""
+
+    shared: int
+    tokens: list[Sampled]
+
+
+@runtime_checkable
+class Branching(Protocol):
+    """A drafter that knows other ways than its run: together they are a tree, judged in one pass."""
+
+    def branches(self, run: Sequence[Sampled]) -> Sequence[Branch]:
+        """Other ways than this run of proposed tokens; none where they do not pay."""
         ...
 
 

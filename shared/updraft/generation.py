@@ -119,6 +119,8 @@ class Statistics:
     cloud_tokens: int = 0
     drafted: int = 0  # draft tokens sent for a verdict
     accepted: int = 0  # of these, how many stood
+    lookup_drafted: int = 0  # draft tokens that were looked up, branches included
+    lookup_accepted: int = 0  # of these, how many stood
     tolerated: int = 0  # of the accepted, how many the cloud would not have drawn itself (mode `cascade`)
     steps: int = 0  # steps that the edge wrote or was to write (mode `reason`)
     steps_rewritten: int = 0  # of these, how many the cloud wrote in the edge's place
@@ -139,6 +141,7 @@ class Statistics:
     endpoint_prompt_tokens: int = 0  # as the endpoint counts them
     endpoint_answer_tokens: int = 0
     endpoint_estimated: bool = False  # it did not say, and the edge's tokenizer counted
+    grades_without_logprobs: int = 0  # steps that it graded with a digit alone
     waited_seconds: float = 0.0  # time in which the answer waited for the cloud
     first_token_seconds: float = 0.0
     seconds: float = 0.0

@@ -1,0 +1,1 @@
+"""Drafts without a model: what the text itself, and earlier answers, suggest comes next."""
