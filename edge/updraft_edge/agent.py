@@ -25,8 +25,9 @@ from updraft.sampling import Sampled
 from updraft_edge.answer import Answer
 from updraft_edge.composition import Composition, Workshop, fails
 from updraft_edge.costs import Costs
-from updraft_edge.describe import MODEL, describe_agent, describe_tokenizer
+from updraft_edge.describe import MODEL, describe_agent, describe_outside, describe_tokenizer
 from updraft_edge.drafters import NoDrafter
+from updraft_edge.endpoint_link import open_endpoint
 from updraft_edge.escalation import Escalation
 from updraft_edge.intake import Intake
 from updraft_edge.link import CloudLink
@@ -57,6 +58,7 @@ class Agent:
         self.settings = settings
         self.metrics = EdgeMetrics()
         self.rules = Rules(settings, self.piece)
+        self.endpoint = open_endpoint(settings, self.rules)
         self._given_engine = engine
         self._ready = False
 
@@ -70,21 +72,24 @@ class Agent:
         self._loop.start()
         self._intake = Intake(engine, most=self.settings.max_tokens)
         self._link: CloudLink | None = None
-        if not self.settings.local_only:
+        if self.settings.has_cloud and not self.settings.local_only:
             self._link = CloudLink(
                 self.settings.cloud, self.rules, on_state=lambda state: self.metrics.link(state.value)
             )
             self._link.greet()
         escalation = Escalation(self.settings, engine.info, self._link)
-        self._workshop = Workshop(self._loop, self._link, escalation, acceptance_head=self.settings.acceptance_head)
+        self._workshop = Workshop(
+            self._loop, self._link, escalation, endpoint=self.endpoint, acceptance_head=self.settings.acceptance_head
+        )
         self._places = asyncio.Semaphore(engine.max_sequences)
         self._ready = True
         return self
 
     async def __aexit__(self, *exception: object) -> None:
         self._ready = False
-        if self._link is not None:
-            await self._link.close()
+        for link in (self._link, self.endpoint):
+            if link is not None:
+                await link.close()
         self._workshop.escalation.close()
         await asyncio.to_thread(self._loop.stop)
 
@@ -120,7 +125,8 @@ class Agent:
         return self._engine.tokenizer.piece(token)
 
     def info(self) -> dict[str, object]:
-        return describe_agent(self.settings, self._engine, self._link, self._workshop.exits)
+        described = describe_agent(self.settings, self._engine, self._link, self._workshop.exits)
+        return described | describe_outside(self._link, self.endpoint, self.rules)
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[TokenEvent | Completion, None]:
         """Token events, then one Completion.
@@ -261,7 +267,7 @@ async def _hand_over(answer: Answer, composition: Composition, condition: HandOv
     if answer.done():
         return
     composition.drafter.hold(True)
-    async with contextlib.aclosing(composition.cloud.write(condition)) as spans:
+    async with contextlib.aclosing(composition.writer.write(condition)) as spans:
         async for span in spans:
             events = answer.commit(span.tokens, Origin.CLOUD, verified=True, finish=span.finish)
             composition.drafter.settle([sampled.token for sampled in span.tokens])

@@ -13,7 +13,7 @@ from updraft.engine.loop import EngineLoop
 from updraft.errors import CloudUnavailable, InvalidRequest, UpdraftError, Withheld
 from updraft.generation import GenerationRequest
 from updraft.mode_settings import ExitSettings
-from updraft.modes import Mode, ModeSettings
+from updraft.modes import TEXT_MODES, Mode, ModeSettings
 from updraft.sampling import Sampler, SamplingParams
 from updraft_edge import wire
 from updraft_edge.answer import Answer
@@ -21,6 +21,8 @@ from updraft_edge.cloud_session import CloudSession
 from updraft_edge.costs import Costs
 from updraft_edge.drafters import ModelDrafter, NoDrafter
 from updraft_edge.early_exit import EarlyExitDrafter
+from updraft_edge.endpoint import EndpointJudge, EndpointSession, only_text
+from updraft_edge.endpoint_link import EndpointLink
 from updraft_edge.escalation import LOGGED_PROMPT_ROWS, Escalation
 from updraft_edge.exit_plans import ExitModel
 from updraft_edge.link import CloudLink
@@ -33,7 +35,7 @@ from updraft_edge.reason import Reasoning
 from updraft_edge.route_parts import route_parts
 from updraft_edge.rubric import Questions, SessionJudge
 from updraft_edge.scores import SHAPED
-from updraft_edge.seams import Drafter, EscalationPolicy, StepJudge, StopRule
+from updraft_edge.seams import CloudSide, Drafter, EscalationPolicy, StepJudge, StopRule
 from updraft_edge.stop_rules import FixedLength, WhileReady, make_stop_rule
 
 __all__ = ["Composition", "Workshop", "fails"]
@@ -57,16 +59,23 @@ class Composition:
     stop: StopRule
     policy: EscalationPolicy
     costs: Costs
-    session: CloudSession | None
+    session: CloudSession | EndpointSession | None
     workshop: Workshop
     request: GenerationRequest
     sampling: SamplingParams
 
     @property
     def cloud(self) -> CloudSession:
-        """The session that a decision to escalate needs."""
+        """The session that a decision to ask for a verdict needs."""
+        if not isinstance(self.session, CloudSession):
+            raise RuntimeError(f"mode {self.mode} asks for a verdict without a session of our own protocol")
+        return self.session
+
+    @property
+    def writer(self) -> CloudSide:
+        """Who writes on when the edge hands over."""
         if self.session is None:
-            raise RuntimeError(f"mode {self.mode} escalates without a session")
+            raise RuntimeError(f"mode {self.mode} hands over without a session")
         return self.session
 
     def begin(self, answer: Answer) -> None:
@@ -123,7 +132,7 @@ class Order:
     request: GenerationRequest
     sampling: SamplingParams
     answer: Answer
-    session: CloudSession | None
+    session: CloudSession | EndpointSession | None
 
 
 Parts = tuple[Drafter, StopRule, EscalationPolicy]
@@ -142,10 +151,12 @@ class Workshop:
         link: CloudLink | None,
         escalation: Escalation,
         *,
+        endpoint: EndpointLink | None = None,
         acceptance_head: Path | None = None,
     ) -> None:
         self._loop = loop
         self._link = link
+        self._endpoint = endpoint
         self.escalation = escalation
         self._predictors = Predictors(loop.engine.info, acceptance_head)
         self._costs = Costs()
@@ -160,7 +171,7 @@ class Workshop:
 
     def compose(self, settings: ModeSettings, request: GenerationRequest, answer: Answer) -> Composition:
         """Raises InvalidRequest or ConfigError where the edge model cannot do what the settings ask for."""
-        local = settings.local_only or self._link is None
+        local = settings.local_only or (self._link is None and self._endpoint is None)
         mode = Mode.EDGE if local else settings.mode
         sampling = request.sampling.with_seed()
         session = None if mode is Mode.EDGE else self._session(mode, settings, request, sampling, answer)
@@ -224,6 +235,8 @@ class Workshop:
         return self.drafter(order, settings.step_tokens + AHEAD_STEP), reasoning, reasoning
 
     def _judge(self, order: Order) -> StepJudge:
+        if isinstance(order.session, EndpointSession):
+            return EndpointJudge(order.session, order.settings.reason.scoring)
         if order.session is None:
             raise RuntimeError("the mode reason needs a session")
         log = order.answer.log
@@ -231,7 +244,8 @@ class Workshop:
         return SessionJudge(order.session, asked, order.settings.reason.scoring)
 
     def _exit(self, order: Order) -> Parts:
-        drafter = self.drafter(order, AHEAD_ALONE, LINGER_ALONE_S, asks=order.session)
+        asks = order.session if isinstance(order.session, CloudSession) else None
+        drafter = self.drafter(order, AHEAD_ALONE, LINGER_ALONE_S, asks=asks)
         return drafter, WhileReady(drafter.available), ConfidentOnly()
 
     def drafter(
@@ -275,9 +289,11 @@ class Workshop:
         request: GenerationRequest,
         sampling: SamplingParams,
         answer: Answer,
-    ) -> CloudSession:
+    ) -> CloudSession | EndpointSession:
+        if self._endpoint is not None and mode in TEXT_MODES:
+            return EndpointSession(self._endpoint, request, sampling, answer, self._loop.engine.tokenizer)
         if self._link is None:
-            raise RuntimeError("a session needs a link")
+            raise only_text(mode)
         opening = wire.Opening(
             tokenizer_hash=self._loop.engine.info.tokenizer_hash,
             sampling=sampling,

@@ -5,11 +5,13 @@ from __future__ import annotations
 from updraft import __version__
 from updraft.config import EdgeSettings
 from updraft.engine import Engine
-from updraft.modes import Mode
+from updraft.modes import TEXT_MODES, Mode
+from updraft_edge.endpoint_link import EndpointLink
 from updraft_edge.exit_plans import ExitModel
 from updraft_edge.link import CloudLink
+from updraft_edge.rules import Rules
 
-__all__ = ["MODEL", "describe_agent", "describe_tokenizer"]
+__all__ = ["MODEL", "describe_agent", "describe_outside", "describe_tokenizer"]
 
 MODEL = "updraft"
 """Name under which answers of the pair are labelled."""
@@ -46,6 +48,14 @@ def describe_agent(
         "default_mode": settings.mode.mode.value,
         "local_only": settings.local_only,
     }
+
+
+def describe_outside(link: CloudLink | None, endpoint: EndpointLink | None, rules: Rules) -> dict[str, object]:
+    """Of the same object: the endpoint, if there is one, the rules, and which modes are left where it is alone."""
+    described: dict[str, object] = {"endpoint": endpoint and endpoint.describe(), "rules": rules.describe()}
+    if endpoint is not None and link is None:
+        described["modes"] = [mode.value for mode in Mode if mode is Mode.EDGE or mode in TEXT_MODES]
+    return described
 
 
 def describe_tokenizer(engine: Engine) -> dict[str, object]:

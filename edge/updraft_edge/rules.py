@@ -147,7 +147,7 @@ class Guard:
         """Raises Withheld where what the cloud writes may not be paid for any more."""
         if self.room() == 0:
             self._rules.ledger.check()
-            raise Withheld("What may be spent today is used up.", rule="limit_tokens_down")
+            raise Withheld("What is left of today's money pays for no further token.", rule="limit_money")
 
     def room(self) -> int | None:
         """Tokens that the cloud may still write; None for no limit."""

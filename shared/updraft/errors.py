@@ -57,8 +57,8 @@ __all__ = [
     "ModelError",
     "ModelNotFound",
     "Overloaded",
-    "PromptTooLong",
     "ProfileMismatch",
+    "PromptTooLong",
     "ProtocolViolation",
     "RequestTooLarge",
     "TokenizerMismatch",
@@ -271,6 +271,7 @@ class Overloaded(UpdraftError):
     http_status = 429
     retryable = True
     default_remedy = "Wait a moment and send the request again."
+    retry_after_s = 0.0  # what the other side asks to wait, where it says so
 
 
 class Cancelled(UpdraftError):

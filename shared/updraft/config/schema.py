@@ -229,9 +229,9 @@ class EdgeSettings(TierSettings):
 
     @property
     def has_cloud(self) -> bool:
-        """Whether there is a cloud service to speak our own protocol with."""
+        """Whether a cloud service of our own is to be asked, be there one or not."""
         address, usual = self.cloud.address, CloudLinkSettings.model_fields["address"].default
-        return address is not None and (self.endpoint.url is None or address != usual)
+        return self.endpoint.url is None or (address is not None and address != usual)
 
     @model_validator(mode="after")
     def _prompts_stay_private(self) -> EdgeSettings:
