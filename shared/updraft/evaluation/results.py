@@ -58,10 +58,14 @@ class Results:
             self._file = self._path.open("a+b")
             whole = self._read(self._file)
             self._file.truncate(whole)
+            if not whole:
+                self._write(self._header)
         except OSError as error:
+            self.__exit__(None, None, None)
             raise bad_data(self._path, f"it cannot be used for results ({error.strerror})") from error
-        if not whole:
-            self._write({"format": _FORMAT, "pair": self._pair})
+        except InvalidRequest:
+            self.__exit__(None, None, None)
+            raise
         self.resumed = len(self._known)
         return self
 
@@ -99,7 +103,7 @@ class Results:
 
     def _write(self, record: dict[str, Any]) -> None:
         if self._file is not None:
-            self._file.write(json.dumps(record, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+            self._file.write(_encoded(record))
             self._file.flush()
 
     def _read(self, file: IO[bytes]) -> int:
@@ -108,6 +112,8 @@ class Results:
         whole = 0
         for number, line in enumerate(file, start=1):
             if not line.endswith(b"\n"):
+                if number == 1 and not _encoded(self._header).startswith(line):
+                    raise self._foreign()
                 break
             record = self._parsed(number, line)
             if number == 1:
@@ -128,7 +134,7 @@ class Results:
 
     def _check_header(self, record: Mapping[str, Any]) -> None:
         if record.get("format") != _FORMAT or not isinstance(record.get("pair"), dict):
-            raise bad_data(self._path or Path(), "it is no file of results, and is left as it is", 1)
+            raise self._foreign()
         if record["pair"] != self._pair:
             theirs = {name: value for name, value in record["pair"].items() if self._pair.get(name) != value}
             what = ", ".join(f"{name} {value}" for name, value in theirs.items()) or "another pair"
@@ -149,8 +155,19 @@ class Results:
             raise self._damaged(number)
         self._known[key] = outcome
 
+    @property
+    def _header(self) -> dict[str, Any]:
+        return {"format": _FORMAT, "pair": self._pair}
+
+    def _foreign(self) -> InvalidRequest:
+        return bad_data(self._path or Path(), "it is no file of results, and is left as it is", 1)
+
     def _damaged(self, number: int) -> InvalidRequest:
         return bad_data(self._path or Path(), "it is no result", number)
+
+
+def _encoded(record: Mapping[str, Any]) -> bytes:
+    return json.dumps(record, ensure_ascii=False, allow_nan=False).encode() + b"\n"
 
 
 def _rounded(value: Any) -> Any:
