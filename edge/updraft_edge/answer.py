@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from math import exp
 
 from updraft.detokenize import StreamDecoder
 from updraft.engine.base import Tokenizer
@@ -149,6 +150,9 @@ class Answer:
         statistics.tokens += 1
         if origin is Origin.EDGE:
             statistics.edge_tokens += 1
+            if not verified:
+                statistics.unverified += 1
+                statistics.unverified_probability += exp(sampled.logprob) if sampled.logprob <= 0.0 else 0.0  # or NaN
             if sampled.layer is not None:
                 statistics.exit_tokens[sampled.layer] = statistics.exit_tokens.get(sampled.layer, 0) + 1
         else:

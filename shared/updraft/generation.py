@@ -126,6 +126,8 @@ class Statistics:
     steps_rewritten: int = 0  # of these, how many the cloud wrote in the edge's place
     step_scores: list[float] = field(default_factory=list)  # what the cloud gave, 0 to 9, in order
     scored: int = 0  # tokens whose probabilities were asked of the cloud without writing them
+    unverified: int = 0  # edge tokens that the cloud never saw
+    unverified_probability: float = 0.0  # sum of what the edge gave them, each from 0 to 1
     exit_tokens: dict[int, int] = field(default_factory=dict)  # edge tokens by the layer at which they left early
     cloud_passes: int = 0
     cloud_positions: int = 0

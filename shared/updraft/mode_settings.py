@@ -246,5 +246,18 @@ class AutoSettings(BaseModel):
     goal: Literal["balanced", "quality", "latency", "cost"] = Field(
         default="balanced", description="What the reward weighs most."
     )
-    modes: tuple[str, ...] = Field(default=("edge", "cloud", "draft", "span"), description="What it may choose from.")
-    explore: float = Field(default=0.5, ge=0, le=10, description="Width of the confidence bound; 0 never explores.")
+    modes: tuple[
+        Literal["edge", "cloud", "draft", "lookup", "cascade", "span", "route", "reason", "exit"], ...
+    ] = Field(
+        default=("edge", "cloud", "draft", "lookup", "cascade", "span"),
+        min_length=1,
+        description="What it may choose from.",
+    )
+    explore: float = Field(default=1.0, ge=0, le=10, description="Width of the confidence bound; 0 never explores.")
+    random_share: float = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        description="Share of answers whose arm is drawn, so that `updraft auto show` can judge the others without a "
+        "model.",
+    )
