@@ -18,7 +18,7 @@ from updraft.calibration.measure import Progress, collect
 from updraft.calibration.prompts import CalibrationPrompt
 from updraft.calibration.results import Measured, Results, Table, value_of
 from updraft.cloud_process import CloudProcess
-from updraft.config import CloudSettings, EdgeSettings, ListenSettings
+from updraft.config import CloudLinkSettings, CloudSettings, EdgeSettings, ListenSettings
 from updraft.demo.cores import CoreSplit, pinned, split_cores, usable_cores
 from updraft.errors import ConfigError, TokenizerMismatch
 from updraft.evaluation.curves import bootstrap
@@ -120,7 +120,8 @@ async def running_pair(
     split = split_cores(usable_cores())
     async with contextlib.AsyncExitStack() as stack:
         address = settings.cloud.address
-        if address is None or cloud_model is not None:
+        # The address that nobody configured is no reason to expect a cloud there.
+        if cloud_model is not None or address is None or address == CloudLinkSettings().address:
             stack.enter_context(pinned(split.edge))  # before the engine's threads start
             settings = settings.model_copy(update={"threads": settings.threads or split.threads})
             cloud = CloudProcess(_cloud_settings(settings, cloud_model or "smollm2", split))
