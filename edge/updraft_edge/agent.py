@@ -23,6 +23,7 @@ from updraft.generation import Completion, GenerationRequest, TokenEvent
 from updraft.modes import Mode, ModeSettings, Origin
 from updraft.sampling import Sampled
 from updraft_edge.answer import Answer
+from updraft_edge.chooser import Chooser
 from updraft_edge.composition import Composition, Workshop, fails
 from updraft_edge.costs import Costs
 from updraft_edge.describe import MODEL, describe_agent, describe_outside, describe_tokenizer
@@ -81,12 +82,16 @@ class Agent:
         self._workshop = Workshop(
             self._loop, self._link, escalation, endpoint=self.endpoint, acceptance_head=self.settings.acceptance_head
         )
+        self._chooser = Chooser.of(
+            self.settings, self._workshop, edge=engine.info.name, link=self._link, endpoint=self.endpoint
+        )
         self._places = asyncio.Semaphore(engine.max_sequences)
         self._ready = True
         return self
 
     async def __aexit__(self, *exception: object) -> None:
         self._ready = False
+        await self._chooser.close()
         for link in (self._link, self.endpoint):
             if link is not None:
                 await link.close()
@@ -153,6 +158,7 @@ class Agent:
                     completion = answer.completion(mode=composition.mode, model=self.model, seed=composition.seed)
                     if recorder is not None:
                         completion.trace = recorder.finish()
+                    self._chooser.learn(answer, completion)
         except UpdraftError as error:
             self.metrics.failed(error.code)
             raise
@@ -217,6 +223,7 @@ class Agent:
     async def _composed(self, request: GenerationRequest, answer: Answer) -> AsyncIterator[Composition]:
         """What the request's mode is made of; freed whatever happens."""
         settings = await self._profiles.resolve(request.settings or self.settings.mode, self._link)
+        settings = self._chooser.resolve(settings, request, answer)
         composition = self._workshop.compose(settings, request, answer)
         try:
             composition.begin(answer)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Sequence
 from math import exp
 
+from updraft.auto.learner import Ticket
 from updraft.detokenize import StreamDecoder
 from updraft.engine.base import Tokenizer
 from updraft.generation import Completion, FinishReason, Statistics, TokenEvent
@@ -78,6 +79,7 @@ class Answer:
         self.finished: FinishReason | None = None
         self.degraded: str | None = None
         self.withheld: str | None = None
+        self.ticket: Ticket | None = None  # what `auto` chose for it
         self._tokenizer = tokenizer
         self._decoder = StreamDecoder()
         self._stop_text = StopText(stop)

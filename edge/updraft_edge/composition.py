@@ -181,6 +181,10 @@ class Workshop:
         seed = sampling.seed or 0
         return Composition(mode, settings, seed, drafter, stop, policy, self._costs, session, self, request, sampling)
 
+    def works(self, mode: Mode) -> bool:
+        """Whether answers can be written in this mode; `auto` resolves to one of the others."""
+        return mode in self._makers() and (mode is not Mode.EXIT or self.exits is not None)
+
     def _makers(self) -> dict[Mode, Callable[[Order], Parts]]:
         """One method for each mode."""
         return {

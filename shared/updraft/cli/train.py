@@ -59,9 +59,10 @@ def register(app: typer.Typer) -> None:
             "updraft train student smollm2 --layers 0-8,27-29 --frozen 8 --prompts prompts.jsonl --out runs/student",
         ),
     )(student)
-    from updraft.cli import train_acceptance
+    from updraft.cli import train_acceptance, train_router
 
     train_acceptance.register(group)
+    train_router.register(group)
     app.add_typer(
         group, name="train", epilog=examples("updraft train exits smollm2 --layers 8,16 --prompts prompts.jsonl")
     )

@@ -192,6 +192,13 @@ class EdgeSettings(TierSettings):
         description="File to append the cloud's verdicts to, for `updraft train router`: features of each judged token "
         "and whether it stood, never tokens or text. Nothing is logged when left out.",
     )
+    auto_history: str = Field(
+        default="default",
+        min_length=1,
+        max_length=4096,
+        description="File in which the mode `auto` keeps what it learned, numbers only; default: in the user's state "
+        "folder; off: nowhere.",
+    )
     local_only: bool = Field(default=False, description="Never open a connection to the cloud.")
     cloud: CloudLinkSettings = Field(default=CloudLinkSettings(), description="How the cloud is reached.")
     endpoint: EndpointSettings = Field(
