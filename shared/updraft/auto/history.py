@@ -37,7 +37,7 @@ class Record:
     """One choice and what came of it.
 
     Attributes:
-        pair: hash of the two models' names; a history is learned from by its own pair alone.
+        pair: hash of the edge model's name and the cloud's address; choices for another pair teach nothing.
         propensity: probability with which this arm was chosen.
         random: it was drawn, not reckoned.
         expected: of every arm that could be chosen: the estimate and the bonus, in the order of preference.

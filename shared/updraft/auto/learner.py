@@ -33,7 +33,7 @@ class Ticket:
 
 
 def pair_key(edge: str, cloud: str | None) -> str:
-    """Names a pair of models without saying their names."""
+    """Names an edge model and a cloud without saying their names."""
     return hashlib.sha256(f"{edge}\0{cloud or ''}".encode()).hexdigest()[:16]
 
 
