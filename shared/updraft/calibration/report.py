@@ -22,6 +22,7 @@ from updraft.profiles import CurvePoint, Profile
 __all__ = ["draw_png", "report_page"]
 
 _SHARES = np.linspace(0.0, 1.0, 41)
+_PNG_COLOURS = ("#2563eb", "#d97706", "#16a34a", "#db2777", "#7c3aed", "#0891b2", "#b91c1c", "#6b7280")  # the page's
 
 
 def report_page(outcome: Outcome, task: Calibration) -> str:
@@ -80,7 +81,8 @@ def draw_png(outcome: Outcome, path: Path) -> None:
 def _plot(axes: Any, one: Series) -> None:
     style = {"dashed": "--", "line": "-o", "band": "-o", "dots": "o", "star": "*"}[one.kind]
     size = {"star": 15.0, "dashed": 0.0}.get(one.kind, 5.0)
-    axes.plot([p.x for p in one.points], [p.y for p in one.points], style, ms=size, label=one.name)
+    colour = _PNG_COLOURS[(one.colour or 1) - 1]
+    axes.plot([p.x for p in one.points], [p.y for p in one.points], style, ms=size, label=one.name, color=colour)
 
 
 def _trade_offs(outcome: Outcome) -> Markup:
