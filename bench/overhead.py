@@ -86,7 +86,7 @@ def _head(width: int) -> AcceptanceHead:
         "scale": (width,),
         "project.weight": (narrow, width + FEATURES),
         "project.bias": (narrow,),
-        "out.weight": (narrow,),
+        "out.weight": (narrow + FEATURES,),
         "out.bias": (1,),
     }
     for number in range(2):

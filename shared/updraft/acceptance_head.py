@@ -46,7 +46,7 @@ class AcceptanceHead:
 
     Attributes:
         tensors: `scale` (width,), `project.weight` (narrow, width + 3), `project.bias`, `blocks.N.weight`
-            (narrow, narrow), `blocks.N.bias`, `out.weight` (narrow,), `out.bias` (1,), all float32.
+            (narrow, narrow), `blocks.N.bias`, `out.weight` (narrow + 3,), `out.bias` (1,), all float32.
         edge, cloud: fingerprints of the models that it was trained for.
         rejected_weight: how much more a rejected token weighed in training; taken out of the odds again.
         facts: what the training run says of it.
@@ -78,13 +78,13 @@ class AcceptanceHead:
         nan where the state is not finite, which calibration refuses.
         """
         first, rest, bias = self._projection
-        values = first @ hidden + rest @ np.array(features_of(top_probability, entropy, logprob), np.float32) + bias
-        return float(self._judge(values))
+        features = np.array(features_of(top_probability, entropy, logprob), np.float32)
+        return float(self._judge(first @ hidden + rest @ features + bias, features))
 
     def probabilities(self, hidden: FloatArray, features: FloatArray) -> FloatArray:
         """For several tokens, shape (n,), from states (n, width) and features (n, 3)."""
         first, rest, bias = self._projection
-        return self._judge(hidden @ first.T + features @ rest.T + bias)
+        return self._judge(hidden @ first.T + features @ rest.T + bias, features)
 
     @cached_property
     def _projection(self) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -103,13 +103,14 @@ class AcceptanceHead:
             (np.ascontiguousarray(self.tensors[f"{name}.weight"].T), self.tensors[f"{name}.bias"]) for name in names
         ]
 
-    def _judge(self, values: NDArray[Any]) -> FloatArray:
-        """Probabilities from projected states, shape (n, narrow) or (narrow,)."""
+    def _judge(self, values: NDArray[Any], features: FloatArray) -> FloatArray:
+        """Probabilities from projected states and features, shapes (n, narrow) and (n, 3) or without n."""
         for weight, bias in self._residuals:
             inner = values @ weight + bias
             values = values + inner * _logistic(inner)  # SiLU
-        logits = values @ self.tensors["out.weight"] + (self.tensors["out.bias"][0] + math.log(self.rejected_weight))
-        return _logistic(logits)
+        weight, narrow = self.tensors["out.weight"], values.shape[-1]
+        logits = values @ weight[:narrow] + features @ weight[narrow:]
+        return _logistic(logits + (self.tensors["out.bias"][0] + math.log(self.rejected_weight)))
 
     def check(self, *, width: int, fingerprint: str) -> None:
         """Raises WrongTrunk if it was trained for another edge model, BadModelFile if it reads another width."""
@@ -194,7 +195,7 @@ def _fault(tensors: Mapping[str, FloatArray]) -> str | None:
         "scale": (width,),
         "project.weight": (narrow, width + FEATURES),
         "project.bias": (narrow,),
-        "out.weight": (narrow,),
+        "out.weight": (narrow + FEATURES,),
         "out.bias": (1,),
     }
     for number in range(blocks):

@@ -35,7 +35,7 @@ def head(fingerprint: str, width: int = 4, narrow: int = 3) -> AcceptanceHead:
         "project.bias": (narrow,),
         "blocks.0.weight": (narrow, narrow),
         "blocks.0.bias": (narrow,),
-        "out.weight": (narrow,),
+        "out.weight": (narrow + FEATURES,),
         "out.bias": (1,),
     }
     tensors = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
