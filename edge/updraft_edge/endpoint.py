@@ -7,7 +7,7 @@ import json
 import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any
 
 import httpx
@@ -96,32 +96,37 @@ class EndpointSession:
         """
         self.prepare()
         self._guard.may_read()
-        room = min(self._answer.room, *_given(condition.most, self._guard.room()))
+        room = min([self._answer.room, *_given(condition.most, self._guard.room())])
         final = room == self._answer.room
         spans = Spans(self._tokenizer, self._text_so_far(), self._answer.ends, step=condition.step)
         usage: Usage | None = None
         failure: LinkError | Overloaded | Withheld | None = None
-        asked = self._prompt_tokens()
+        asked, counted, cut = self._prompt_tokens(), 0, False
         try:
             async with aclosing(self._pieces(room)) as pieces:
                 async for piece in pieces:
                     usage = piece.usage or usage
                     for span in spans.feed(piece):
-                        yield self._counted(span)
-                    if spans.ended:
+                        counted += len(span.tokens)
+                        self._guard.received(tokens=len(span.tokens))
+                        yield self._known(span)
+                    if cut := spans.ended:
                         break
                     self._guard.may_read()
+            spans.flush()
         except (LinkError, Overloaded, Withheld) as error:
             failure = error
+            with suppress(CloudUnavailable):
+                spans.flush()
         finally:
-            self._settle(usage, asked, spans.written)
+            self._settle(usage, asked, spans.written, counted)
         if failure is not None:
             for span in spans.rest():
-                yield self._counted(span)
+                yield self._known(span)
             raise failure
         self.link.succeeded()
-        if not spans.ended:
-            yield self._counted(spans.last(final=final))
+        if not cut:
+            yield self._known(spans.last(final=final))
 
     async def grade(self, step: Sequence[int], scoring: Scoring) -> float:
         """The grade, 0 to 9, of a step that would follow the log. Raises as `StepJudge.score_step` does."""
@@ -279,13 +284,14 @@ class EndpointSession:
         self._guard.texts([*given, *([self._request.prompt] if self._request.prompt else []), *self._request.stop])
         self._checked = True
 
-    def _counted(self, span: wire.Span) -> wire.Span:
+    def _known(self, span: wire.Span) -> wire.Span:
+        """What the endpoint wrote is no secret from it."""
         self._guard.knows(len(self._log) + len(span.tokens))
-        self._guard.received(tokens=len(span.tokens))
         return span
 
-    def _settle(self, usage: Usage | None, asked: int, written: int) -> None:
-        """Put what the endpoint counts in the place of what was counted here."""
+    def _settle(self, usage: Usage | None, asked: int, written: int, counted: int = 0) -> None:
+        """Count what was not counted yet, and put the endpoint's own counts in the place of ours."""
+        self._guard.received(tokens=written - counted)
         statistics = self._statistics
         statistics.endpoint_prompt_tokens += asked if usage is None else usage.prompt
         statistics.endpoint_answer_tokens += written if usage is None else usage.answer

@@ -41,16 +41,22 @@ class Spans:
         self._finish = piece.finish or self._finish
         return self._spans(self._encoder.feed(self._new.feed(piece.text)), keep=1)
 
+    def flush(self) -> None:
+        """Nothing more comes: what was held back may be taken by `rest` or `last`. Raises as `TextEncoder` does."""
+        if not self.ended:
+            self._spans(self._encoder.feed(self._new.flush()), keep=1 << 30)
+        if not self.ended:
+            self._spans(self._encoder.flush(), keep=1 << 30)
+
     def rest(self) -> list[wire.Span]:
-        """What is held back, where the endpoint broke off."""
-        return self._spans(self._flushed(), keep=0)
+        """What is left, where the endpoint broke off."""
+        return self._spans([], keep=0)
 
     def last(self, *, final: bool) -> wire.Span:
         """The last span; a limit that is `final` is the answer's own.
 
         Raises CloudUnavailable where the endpoint wrote nothing and the answer has no end token to say so.
         """
-        self._spans(self._flushed(), keep=1 << 30)
         finish = _FINISH.get(self._finish or "", "stop")
         if not self._waiting:
             if not self._ends:
@@ -58,11 +64,7 @@ class Spans:
             self._take([min(self._ends)])
         last = self._step is not None and self._step.ended
         reason: FinishReason | None = None if last or (finish == "length" and not final) else finish
-        self.ended = True
         return _span(self._waiting, last=True, finish=reason)
-
-    def _flushed(self) -> list[int]:
-        return self._encoder.feed(self._new.flush()) + self._encoder.flush()
 
     def _take(self, tokens: Sequence[int]) -> None:
         self._waiting.extend(tokens)

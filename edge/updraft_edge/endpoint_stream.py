@@ -57,7 +57,7 @@ async def event_data(chunks: AsyncIterator[bytes]) -> AsyncIterator[str]:
 
 
 async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[str]:
-    """Lines that end with CR LF or LF; what follows the last of them counts as one too."""
+    """Lines that end with CR LF or LF, what follows the last of them, and an empty one, which ends an event."""
     buffer = bytearray()
     async for chunk in chunks:
         searched = len(buffer)
@@ -71,7 +71,7 @@ async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[str]:
             raise _too_long()
     if buffer:
         yield _decoded(bytes(buffer))
-        yield ""
+    yield ""
 
 
 def _decoded(line: bytes) -> str:
