@@ -12,6 +12,7 @@ from updraft.sampling import SamplingParams
 from updraft_cloud.acceptance import AcceptanceRule, Lossless
 
 __all__ = [
+    "Branch",
     "Cancel",
     "Close",
     "Draft",
@@ -96,11 +97,20 @@ def _check_entry(entry: HiddenEntry, info: ModelInfo, boundaries: Collection[int
 
 
 @dataclass(frozen=True, slots=True)
+class Branch:
+    """Another way than the run: `tokens` after its first `shared` ones."""
+
+    shared: int
+    tokens: list[int]
+
+
+@dataclass(frozen=True, slots=True)
 class Draft:
     position: int
     committed: list[int]
     log_hash: int
     run: list[int]
+    branches: list[Branch] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from updraft.v1 import collaboration_pb2_grpc
 from updraft_cloud import wire
 from updraft_cloud.pending_states import entry_stages
 from updraft_cloud.session import Session as OpenSession
+from updraft_cloud.tree import Copies
 
 __all__ = ["CollaborationService", "ServiceLimits"]
 
@@ -48,6 +49,7 @@ class CollaborationService(collaboration_pb2_grpc.CollaborationServicer):
         self._boundaries = tuple(entry_stages(engine))
         width = engine.info.width if self._boundaries else 0
         self._wire_limits = wire.Limits(engine.info.vocabulary, engine.context, engine.max_run - 1, width)
+        self._copies = Copies(loop)
         self._places = asyncio.Semaphore(engine.max_sequences)
         self._streams: set[_Stream] = set()
         self._draining = False
@@ -123,7 +125,9 @@ class CollaborationService(collaboration_pb2_grpc.CollaborationServicer):
         created: list[OpenSession] = []
 
         def create() -> OpenSession:
-            session = OpenSession(self._loop.engine, opening, stream.emit, chunk=self._limits.prefill_chunk)
+            self._copies.make_room()
+            chunk, copies = self._limits.prefill_chunk, self._copies
+            session = OpenSession(self._loop.engine, opening, stream.emit, chunk=chunk, copies=copies)
             created.append(session)
             self._loop.add(session)
             return session

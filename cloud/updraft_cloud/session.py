@@ -17,6 +17,7 @@ from updraft_cloud import wire
 from updraft_cloud.acceptance import AcceptanceRule
 from updraft_cloud.pending_states import PendingStates, entry_stages
 from updraft_cloud.scoring import Scoring
+from updraft_cloud.tree import Copies, Verification
 from updraft_cloud.writing import Writing
 
 __all__ = ["Session"]
@@ -33,14 +34,23 @@ class Session:
         emit: takes frames for the edge; called from the loop's thread.
         chunk: longest prefill run, tokens.
         rule: an acceptance rule in place of the one that was opened with.
+        copies: sequences for the branches of trees; without them only the run of a tree is judged.
     """
 
     def __init__(
-        self, engine: Engine, opening: wire.Open, emit: Emit, *, chunk: int, rule: AcceptanceRule | None = None
+        self,
+        engine: Engine,
+        opening: wire.Open,
+        emit: Emit,
+        *,
+        chunk: int,
+        rule: AcceptanceRule | None = None,
+        copies: Copies | None = None,
     ) -> None:
         self._engine = engine
         self._emit = emit
         self._chunk = chunk
+        self._copies = copies
         self._rule = rule or opening.acceptance
         self._report = opening.report
         self.log = TokenLog(opening.prompt, opening.generated)
@@ -49,7 +59,7 @@ class Session:
         self._ends = frozenset() if opening.ignore_end else ends
         self._sampler = Sampler(opening.sampling, opening.prompt, top_logprobs=opening.top_logprobs)
         self._sampler.commit(opening.generated)
-        self._job: _Verification | Writing | Scoring | None = None
+        self._job: Verification | Writing | Scoring | None = None
         self._spent = pb.Spent()
         self._job_started = 0.0
         entry = opening.entry
@@ -65,13 +75,17 @@ class Session:
     def take_draft(self, draft: wire.Draft) -> None:
         """Start judging a draft. Raises LogMismatch or ProtocolViolation if it does not fit the log."""
         self._agree(draft)
-        room = self._most - self.log.generated_length
-        run = draft.run[: max(0, room - 1)]
+        most = max(0, self._most - self.log.generated_length - 1)
+        run = draft.run[:most]
         if self._states is not None and self._states.end < len(self.log) + len(run):
             raise ProtocolViolation(
                 f"Hidden states have arrived for {self._states.end} positions of {len(self.log) + len(run)}."
             )
-        self._start(_Verification(run))
+        if draft.branches and self._copies is not None and self._states is None:
+            done = self._branch_done
+            self._start(self._copies.plant(self, self.sequence, self.log.tokens, draft, most=most, done=done))
+        else:
+            self._start(Verification(run))
 
     def take_over(self, frame: wire.TakeOver) -> None:
         """Start writing a span. Raises LogMismatch or ProtocolViolation if the frame does not fit the log."""
@@ -91,7 +105,7 @@ class Session:
         """Keep hidden states for later. Raises ProtocolViolation if they do not follow those before."""
         if self._states is None:
             raise ProtocolViolation("Hidden states arrived in a session that was not opened for them.")
-        if isinstance(self._job, _Verification) and frame.position < len(self.log) + len(self._job.run):
+        if isinstance(self._job, Verification) and frame.position < len(self.log) + len(self._job.run):
             raise ProtocolViolation("Hidden states arrived for positions of a draft that is being judged.")
         self._states.take(frame)
         if frame.position < self._engine.length(self.sequence):
@@ -105,6 +119,9 @@ class Session:
 
     def close(self) -> None:
         """Free the sequence. Safe to call twice."""
+        if self._copies is not None:
+            self._job = None
+            self._copies.drop(self)
         if self.sequence >= 0:
             self._engine.close(self.sequence)
             self.sequence = -1
@@ -117,7 +134,9 @@ class Session:
             if self._engine.length(self.sequence) >= ready:
                 return None
             return Priority.PREFILL, self._next_run(log[:ready], 0)
-        if isinstance(job, _Verification):
+        if isinstance(job, Verification):
+            if job.waiting:
+                return None
             run = self._next_run(log + job.run, len(job.run) + 1)
             return (Priority.VERIFY if run.rows else Priority.PREFILL), run
         if isinstance(job, Scoring) and self._engine.length(self.sequence) >= len(log) - 1:
@@ -137,8 +156,9 @@ class Session:
             return
         self._spent.passes += 1
         self._spent.positions += len(run.tokens) - prompt_part
-        if isinstance(self._job, _Verification):
-            self._judge(self._job, output)
+        if isinstance(self._job, Verification):
+            self._job.take(output.logits)
+            self._branch_done()
         elif isinstance(self._job, Writing):
             self._write(self._job, output)
         elif isinstance(self._job, Scoring) and self._job.take(run, output.logits):
@@ -152,12 +172,12 @@ class Session:
         run = next_run(self._engine, self.sequence, tokens, rows, self._chunk)
         return run if self._states is None else self._states.enter(run)
 
-    def _start(self, job: _Verification | Writing) -> None:
+    def _start(self, job: Verification | Writing) -> None:
         if self.log.generated_length >= self._most:
             raise ProtocolViolation(f"The answer has reached its {self._most} tokens.")
         self._begin(job)
 
-    def _begin(self, job: _Verification | Writing | Scoring) -> None:
+    def _begin(self, job: Verification | Writing | Scoring) -> None:
         self._job = job
         self._job_started = time.monotonic()
 
@@ -186,16 +206,25 @@ class Session:
         self.log.extend(tokens)
         self._sampler.commit(tokens)
 
-    def _judge(self, job: _Verification, output: Output) -> None:
+    def _branch_done(self) -> None:
+        if isinstance(self._job, Verification) and self._job.computed:
+            self._judge(self._job)
+
+    def _judge(self, job: Verification) -> None:
         """The verdict: walk the rows, keep drafted tokens while the rule accepts them, then add the cloud's own."""
         start = len(self.log)
         drawn: list[Sampled] = []
         accepted, tolerated, own, end = 0, 0, False, pb.END_UNSPECIFIED
-        for row, drafted in zip(output.logits, [*job.run, None], strict=True):
+        walk = job.walk()
+        while True:
+            row = walk.row
             sampled = self._sampler.draw(row, len(self.log))
+            drafted = walk.drafted(sampled.token)
             own = drafted is None or not self._rule.accepts(drafted, sampled, row, self._sampler)
             token = sampled.token if own or drafted is None else drafted
-            accepted += not own
+            if not own:
+                accepted += 1
+                walk.follow(token)
             if token != sampled.token:
                 tolerated += 1
                 sampled = replace(sampled, token=token, logprob=float(row[token]) - sampled.distribution.energy)
@@ -204,6 +233,10 @@ class Session:
             end = self._end_after(token)
             if own or end:
                 break
+        if job.branches and self._copies is not None:
+            stood = self.log.tokens[start : start + accepted]
+            self.sequence = self._copies.settle(self, self.sequence, job.run, way=walk.way, start=start, stood=stood)
+            job.count_branches(self._spent, self._layers)
         self._engine.truncate(self.sequence, min(self._engine.length(self.sequence), start + accepted))
         if self._states is not None:
             self._states.forget(start + accepted)
@@ -217,6 +250,7 @@ class Session:
             end=end,
             reports=[wire.report(sampled) for sampled in (drawn if self._report else drawn[accepted:])],
             spent=self._take_spent(),
+            branch=walk.way,
         )
         self._job = None
         self._emit(pb.CloudFrame(verdict=verdict))
@@ -259,8 +293,3 @@ class Session:
         spent.micros = int((now - self._job_started) * 1e6)
         self._job_started = now
         return spent
-
-
-class _Verification:
-    def __init__(self, run: list[int]) -> None:
-        self.run = run

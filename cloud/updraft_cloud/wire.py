@@ -19,6 +19,7 @@ from updraft.sampling_wire import sampling_from_proto
 from updraft.v1 import collaboration_pb2 as pb
 from updraft_cloud.acceptance import AcceptanceRule, Likelihood, Lossless, Tolerance
 from updraft_cloud.frames import (
+    Branch,
     Cancel,
     Close,
     Draft,
@@ -33,7 +34,9 @@ from updraft_cloud.frames import (
 )
 
 __all__ = [
+    "MAX_BRANCHES",
     "MAX_WINDOW",
+    "Branch",
     "Cancel",
     "Close",
     "Draft",
@@ -53,6 +56,7 @@ __all__ = [
 ]
 
 MAX_WINDOW = 256
+MAX_BRANCHES = 16
 MAX_STOP_TOKENS = 64
 MAX_CHOICES = 1024
 
@@ -71,9 +75,7 @@ def read_frame(message: pb.EdgeFrame, limits: Limits) -> Frame:
         case "open":
             return _read_open(message.open, limits)
         case "draft":
-            draft = message.draft
-            run = _tokens("run", draft.run, limits.max_draft, limits)
-            return Draft(draft.position, _committed(draft, limits), draft.log_hash, run)
+            return _read_draft(message.draft, limits)
         case "take_over":
             return _read_take_over(message.take_over, limits)
         case "score":
@@ -127,6 +129,22 @@ def _read_acceptance(message: pb.Acceptance) -> AcceptanceRule:
             return Likelihood(message.likelihood.threshold, message.likelihood.temperature)
         case _:
             return Lossless()
+
+
+def _read_draft(message: pb.Draft, limits: Limits) -> Draft:
+    run = _tokens("run", message.run, limits.max_draft, limits)
+    if len(message.branches) > MAX_BRANCHES:
+        raise ProtocolViolation(f"A draft has {len(message.branches)} branches; at most {MAX_BRANCHES} are allowed.")
+    room, branches = limits.max_draft - len(run), []
+    for branch in message.branches:
+        tokens = _tokens("branches", branch.tokens, room, limits)
+        if not tokens or branch.shared > len(run):
+            raise ProtocolViolation(
+                f"A branch of {len(tokens)} tokens leaves a run of {len(run)} after {branch.shared}."
+            )
+        room -= len(tokens)
+        branches.append(Branch(branch.shared, tokens))
+    return Draft(message.position, _committed(message, limits), message.log_hash, run, branches)
 
 
 def _read_entry(message: pb.HiddenEntry) -> HiddenEntry:
