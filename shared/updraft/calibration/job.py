@@ -137,7 +137,7 @@ async def running_pair(
             raise TokenizerMismatch(f"{edge.name} and {described.model} have different tokenizers.")
         yield Pair(
             agent,
-            ModelIdentity(name=edge.name, fingerprint=edge.fingerprint),
+            ModelIdentity(name=Path(settings.model).name, fingerprint=edge.fingerprint),
             ModelIdentity(name=described.model, fingerprint=described.fingerprint),
             edge.tokenizer_hash,
             round_trip_ms,

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from updraft.calibration.fit import certified
-from updraft.calibration.goals import Goal
 from updraft.calibration.grid import KNOBS
 from updraft.calibration.job import Calibration, Outcome
 from updraft.calibration.results import Floats
@@ -43,7 +42,7 @@ def report_page(outcome: Outcome, task: Calibration) -> str:
             ),
             note(profile.guarantee, warning=profile.guarantee.startswith("None")),
             section("What it costs, and what it brings", _trade_offs(outcome), paragraph(_verdict(outcome))),
-            *_certificates(outcome, task.goal),
+            *_certificates(outcome, task),
             section("Every setting", _settings_table(profile)),
             section("What was measured", facts(_facts(profile))),
         ],
@@ -110,8 +109,7 @@ def _by_share(outcome: Outcome) -> list[Series]:
     profile = outcome.profile
     edge, cloud = _baselines(profile)
     quality = _edge_quality(outcome)
-    ones = np.ones_like(quality)
-    random, oracle = random_line(quality.mean(), 1.0, _SHARES), oracle_curve(quality, ones, _SHARES)
+    random, oracle = _alternatives(quality, _SHARES)
     return [
         Series(f"mode {profile.mode}", [_point(profile, p, p.share) for p in profile.curve], "band", 1),
         Series("random escalation", _points(random), "dashed", 8),
@@ -139,14 +137,18 @@ def _star(profile: Profile, x: float) -> Series:
     return Series("chosen", [Point(x, 1 - chosen.disagreement, label)], "star", 4)
 
 
-def _certificates(outcome: Outcome, goal: Goal) -> list[Markup]:
+def _certificates(outcome: Outcome, task: Calibration) -> list[Markup]:
     """What each setting alone would be certified for; nothing where nothing can be promised."""
+    goal = task.goal
     if not goal.bounded:
         return []
     values = outcome.table.metric(goal.metric)
     knobs = [point.value for point in outcome.profile.curve]
     means = [Point(knob, float(mean)) for knob, mean in zip(knobs, values.mean(axis=0), strict=True)]
-    bounds = [Point(knob, certified(goal, values[:, place])) for place, knob in enumerate(knobs)]
+    exact = [goal.on_quality and point.exact for point in task.points]
+    bounds = [
+        Point(knob, 0.0 if exact[place] else certified(goal, values[:, place])) for place, knob in enumerate(knobs)
+    ]
     ends = [Point(min(knobs), goal.level), Point(max(knobs), goal.level)]
     chart = line_chart(
         [
@@ -169,33 +171,44 @@ def _certificates(outcome: Outcome, goal: Goal) -> list[Markup]:
 
 
 def _verdict(outcome: Outcome) -> str:
-    """Whether the mode beats random escalation over the shares that it covers, in words."""
+    """The chosen setting, and the whole curve, against random escalation, in words."""
     profile = outcome.profile
-    curve = sorted({round(p.share, 9): p for p in profile.curve}.values(), key=lambda p: p.share)
-    shares = np.array([p.share for p in curve])
-    if len(curve) < 2:
-        return "One share was measured, which makes no curve to compare with random escalation."
     quality = _edge_quality(outcome)
-    measured = area(shares, [1 - p.disagreement for p in curve])
-    random = area(shares, random_line(quality.mean(), 1.0, shares))
-    oracle = area(shares, oracle_curve(quality, np.ones_like(quality), shares))
-    better = "above" if measured > random else "not above"
-    return (
-        f"Over shares from {percent(shares[0])} to {percent(shares[-1])} the mode's mean agreement is "
-        f"{percent(measured)}, {better} random escalation of whole prompts at the same share ({percent(random)}); "
-        f"the prompt oracle reaches {percent(oracle)}."
+    chosen = profile.curve[profile.chosen]
+    lot, best = _alternatives(quality, np.array([chosen.share]))
+    words = (
+        f"At its share of {percent(chosen.share)} the chosen setting agrees to {percent(1 - chosen.disagreement)}; "
+        f"whole prompts given away by lot would to {percent(float(lot[0]))}, by the oracle to {percent(float(best[0]))}."
     )
+    curve = sorted({round(p.share, 9): p for p in profile.curve}.values(), key=lambda p: p.share)
+    if len(curve) < 2:
+        return words
+    shares = np.array([p.share for p in curve])
+    lots, bests = (area(shares, heights) for heights in _alternatives(quality, shares))
+    measured = area(shares, [1 - p.disagreement for p in curve])
+    return (
+        f"{words} Over all measured shares, {percent(shares[0])} to {percent(shares[-1])}, the mode's mean agreement "
+        f"is {percent(measured)}, {'above' if measured > lots else 'not above'} the lot's {percent(lots)}; the oracle's "
+        f"is {percent(bests)}."
+    )
+
+
+def _alternatives(quality: Floats, shares: Floats) -> tuple[Floats, Floats]:
+    """Agreement of random escalation of whole prompts, and of the oracle's, at these shares."""
+    return random_line(quality.mean(), 1.0, shares), oracle_curve(quality, np.ones_like(quality), shares)
 
 
 def _settings_table(profile: Profile) -> Markup:
     edge, cloud = _baselines(profile)
-    rows = [_row(number(point.value), point) for point in profile.curve]
+    priced = any(point.cost for point in (*profile.curve, edge, cloud))
+    named = [(number(point.value), point) for point in profile.curve]
+    rows = [_row(name, point, priced) for name, point in [*named, ("edge only", edge), ("cloud only", cloud)]]
     columns = [KNOBS[profile.mode].name, "agreement", "95 % interval", "same text", "cloud share", "ms/token"]
-    columns += ["passes/token", "bytes/token", "cost/1000"]
-    return table(columns, [*rows, _row("edge only", edge), _row("cloud only", cloud)], chosen=profile.chosen)
+    columns += ["passes/token", "bytes/token", *(["cost/1000"] if priced else [])]
+    return table(columns, rows, chosen=profile.chosen)
 
 
-def _row(name: str, point: CurvePoint) -> list[str]:
+def _row(name: str, point: CurvePoint, priced: bool) -> list[str]:
     return [
         name,
         percent(1 - point.disagreement),
@@ -205,7 +218,7 @@ def _row(name: str, point: CurvePoint) -> list[str]:
         f"{point.token_ms:.1f}",
         f"{point.passes_per_token:.3f}",
         f"{point.bytes_per_token:.1f}",
-        number(point.cost),
+        *([number(point.cost)] if priced else []),
     ]
 
 

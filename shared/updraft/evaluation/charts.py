@@ -14,7 +14,7 @@ __all__ = ["Bar", "Point", "Series", "bar_chart", "line_chart", "nice_ticks", "n
 _COLOURS: Final = 8
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58.0, 16.0, 14.0, 46.0
 _LEGEND_ROW: Final = 18.0
-_LETTER: Final = 6.4  # mean width of a letter of the legend, in the units of the picture
+_LETTER: Final = 7.0  # mean width of a letter of the legend, in the units of the picture
 
 Format = Callable[[float], str]
 
@@ -187,6 +187,7 @@ def _drawn(
 ) -> list[str]:
     paint = f"var(--s{colour})"
     places = [(frame.x(point.x), frame.y(point.y)) for point in one.points]
+    seen = ' opacity="0"' if one.kind == "dashed" and len(places) > 1 else ""  # its tips are there all the same
     parts = []
     bounds = [(frame.x(p.x), p.low, p.high) for p in one.points if p.low is not None and p.high is not None]
     if one.kind == "band" and len(bounds) > 1:
@@ -204,7 +205,7 @@ def _drawn(
         shape = (
             f'<polygon points="{_star(x, y)}" fill="{paint}" stroke="var(--card)" stroke-width="1.5"'
             if one.kind == "star"
-            else f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{paint}" stroke="var(--card)" stroke-width="1.5"'
+            else f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{paint}" stroke="var(--card)" stroke-width="1.5"{seen}'
         )
         parts.append(f'{shape} data-tip="{_tip(tip)}"/>')
     return parts
