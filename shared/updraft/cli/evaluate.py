@@ -221,7 +221,7 @@ def _show(found: Findings) -> None:
     for report in found.reports:
         console.print(_rows(report, found.pair))
         if report.skipped:
-            console.print(f"{report.skipped} items did not fit the context and are left out.", highlight=False)
+            console.print(f"Left out, because they did not fit the context: {report.skipped} items.", highlight=False)
         for curve in report.curves:
             gain = "" if curve.gain is None else f"; {curve.gain:.0%} of the oracle's gain"
             line = f"{verdict(curve)} Area above random {curve.area_above_random:.3g}{gain}."
@@ -234,8 +234,10 @@ def _rows(report: TaskReport, pair: str) -> Table:
     from updraft.evaluation.report import figures_of
 
     names = list(report.rows[0].measures)[1:]
-    columns = ["variant", report.metric, *names, "cloud share", "s/item"]
-    table = Table(*columns, title=f"{report.task}, {report.items} items, {pair}")
+    table = Table(title=f"{report.task}, {report.items} items, {pair}")
+    table.add_column("variant", min_width=32)
+    for name in (report.metric, *names, "cloud share", "s/item"):
+        table.add_column(name)
     for row in report.rows:
         others = [f"{row.measures[name]:.3g}" if name in row.measures else "" for name in names]
         table.add_row(row.variant, figures_of(row), *others, f"{row.share:.1%}", f"{row.seconds_per_item:.3g}")

@@ -54,7 +54,7 @@ def _summary(found: Findings) -> Markup:
 def _task_section(report: TaskReport) -> Markup:
     parts: list[Markup] = [paragraph(report.summary)]
     if report.skipped:
-        parts.append(note(f"{report.skipped} items did not fit the context and are left out.", warning=True))
+        parts.append(note(f"Left out, because they did not fit the context: {report.skipped} items.", warning=True))
     if report.gap_interval[0] <= 0 <= report.gap_interval[1]:
         text = "The tiers do not differ by more than chance on these items: no policy can be told from another here."
         parts.append(note(text, warning=True))
@@ -190,7 +190,8 @@ def _about(found: Findings) -> Markup:
         ),
         paragraph(
             "Times are of this machine, with both tiers on it, and no link between them but loopback. Measured shares "
-            "count tokens that the cloud wrote or judged; drafts that it only verified count as the edge's."
+            "count tokens that the cloud wrote or judged; drafts that it only verified count as the edge's. "
+            "On given text a policy is followed through the scores that both tiers gave once, and its time is that of deciding alone."
         ),
         facts([*found.identity.items(), ("seconds", f"{found.seconds:.0f}"), ("results reused", str(found.resumed))]),
     )

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from updraft.chat_template import ChatTemplate
-from updraft.errors import InvalidRequest
+from updraft.errors import InvalidRequest, UpdraftError
 from updraft.evaluation.signals import Signals
 from updraft.generation import ChatMessage, Completion, GenerationRequest, TokenEvent
 from updraft.modes import Mode, ModeSettings
 from updraft.sampling import Sampled, SamplingParams
 
-__all__ = ["AgentSubject", "Ask", "Judged", "Replay", "ScoringAgent", "Subject", "Written", "gather"]
+__all__ = ["AgentSubject", "Ask", "Judged", "Replay", "ScoreMemory", "ScoringAgent", "Subject", "Written", "gather"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,18 +104,55 @@ Replay = Callable[[ModeSettings, Sequence[int], Sequence[Sampled], Sequence[Samp
 """Follows a policy through text after a prompt, from the scores of edge and cloud: which tokens are the cloud's."""
 
 
+class ScoreMemory:
+    """Scores of given text that several variants ask for, while they are at the same item; the oldest go first.
+
+    Args:
+        most: texts that are remembered.
+    """
+
+    def __init__(self, agent: ScoringAgent, *, most: int = 64) -> None:
+        self._agent = agent
+        self._most = most
+        self._known: dict[object, asyncio.Task[list[list[Sampled]]]] = {}
+
+    async def scores(
+        self, mode: Mode, prompt: Sequence[int], branches: Sequence[Sequence[int]], top_logprobs: int
+    ) -> list[list[Sampled]]:
+        """What a tier says of the branches; raises what the agent raises."""
+        key = (mode, tuple(prompt), tuple(map(tuple, branches)), top_logprobs)
+        if key not in self._known:
+            settings = ModeSettings(mode=mode)
+            asked = self._agent.score_branches(prompt, branches, settings=settings, top_logprobs=top_logprobs)
+            self._known[key] = asyncio.ensure_future(asked)
+            while len(self._known) > self._most:
+                del self._known[next(iter(self._known))]
+        try:
+            return await asyncio.shield(self._known[key])
+        except UpdraftError:
+            self._known.pop(key, None)
+            raise
+
+
 class AgentSubject:
     """An agent in this process under a variant's settings.
 
     Args:
+        memory: shared by the variants of one agent.
         sampling: how answers are drawn; the seed makes them repeatable.
         replay: how a policy that looks at tokens is followed through given text; without it `span` is refused there.
     """
 
     def __init__(
-        self, agent: ScoringAgent, settings: ModeSettings, sampling: SamplingParams, replay: Replay | None = None
+        self,
+        agent: ScoringAgent,
+        settings: ModeSettings,
+        sampling: SamplingParams,
+        memory: ScoreMemory,
+        replay: Replay | None = None,
     ) -> None:
         self._agent = agent
+        self._memory = memory
         self._settings = settings
         self._sampling = sampling
         self._replay = replay
@@ -150,7 +188,7 @@ class AgentSubject:
     async def cloud_scores(
         self, prompt: Sequence[int], branch: Sequence[int], *, top_logprobs: int = 0
     ) -> list[Sampled]:
-        return (await self._by(Mode.CLOUD, prompt, [branch], top_logprobs))[0]
+        return (await self._memory.scores(Mode.CLOUD, prompt, [branch], top_logprobs))[0]
 
     def prompt_tokens(self, ask: Ask) -> list[int]:
         if ask.messages is None:
@@ -164,7 +202,7 @@ class AgentSubject:
         started = time.perf_counter()
         mode = self._settings.mode
         if mode is Mode.EDGE or mode is Mode.CLOUD:
-            options = await self._by(mode, prompt, branches, top_logprobs)
+            options = await self._memory.scores(mode, prompt, branches, top_logprobs)
             flags = [[mode is Mode.CLOUD] * len(option) for option in options]
             return Judged(options, flags, time.perf_counter() - started)
         if self._replay is None or mode is not Mode.SPAN:
@@ -173,8 +211,8 @@ class AgentSubject:
                 remedy="Take the modes edge, cloud and span, or a task that writes.",
                 param="mode",
             )
-        edge = await self._by(Mode.EDGE, prompt, branches, top_logprobs)
-        cloud = await self._by(Mode.CLOUD, prompt, branches, top_logprobs)
+        edge = await self._memory.scores(Mode.EDGE, prompt, branches, top_logprobs)
+        cloud = await self._memory.scores(Mode.CLOUD, prompt, branches, top_logprobs)
         pairs = zip(edge, cloud, strict=True)
         flags = [await self._replay(self._settings, prompt, ours, theirs) for ours, theirs in pairs]
         options = [
@@ -182,12 +220,6 @@ class AgentSubject:
             for ours, theirs, marks in zip(edge, cloud, flags, strict=True)
         ]
         return Judged(options, flags, time.perf_counter() - started)
-
-    async def _by(
-        self, mode: Mode, prompt: Sequence[int], branches: Sequence[Sequence[int]], top_logprobs: int
-    ) -> list[list[Sampled]]:
-        settings = self._settings.model_copy(update={"mode": mode})
-        return await self._agent.score_branches(prompt, branches, settings=settings, top_logprobs=top_logprobs)
 
 
 async def gather(items: AsyncIterator[TokenEvent | Completion]) -> Written:

@@ -6,18 +6,22 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from updraft.cloud_process import CloudProcess
 from updraft.config import CloudLinkSettings, CloudSettings, EdgeSettings, ListenSettings
 from updraft.demo.cores import pinned, split_cores, usable_cores
 from updraft.errors import CloudUnavailable, InvalidRequest
-from updraft.evaluation.subject import AgentSubject, Ask, Judged, Subject, Written, gather
+from updraft.evaluation.subject import AgentSubject, Ask, Judged, ScoreMemory, Subject, Written, gather
 from updraft.evaluation.variants import Variant
 from updraft.models import model_info, resolve
 from updraft.modes import ModeSettings
 from updraft.sampling import Sampled, SamplingParams
 
 __all__ = ["Pair", "PairOptions", "open_pair", "running_pair"]
+
+
+_PATIENCE_S: Final = 300.0  # nobody waits for an answer here, and a late one would be judged as the edge's
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +87,11 @@ async def open_pair(options: PairOptions, sampling: SamplingParams, say: Callabl
             "edge_model": Path(options.model).name,
             "cloud_model": cloud.model,
         }
+        memory = ScoreMemory(agent)
         yield Pair(
             identity,
             f"{identity['edge_model']} and {identity['cloud_model']}",
-            lambda variant: AgentSubject(agent, variant.settings, sampling, replay_span),
+            lambda variant: AgentSubject(agent, variant.settings, sampling, memory, replay_span),
         )
 
 
@@ -190,5 +195,5 @@ def _edge_settings(
         sequences=options.together,
         threads=threads,
         cores=cores,
-        cloud=CloudLinkSettings(address=address),
+        cloud=CloudLinkSettings(address=address, reply_timeout_s=_PATIENCE_S),
     )
