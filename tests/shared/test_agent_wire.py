@@ -22,6 +22,7 @@ from updraft.errors import InvalidRequest, ProtocolViolation, UnknownName
 from updraft.generation import ChatMessage, Completion, GenerationRequest, Statistics, TokenEvent
 from updraft.modes import ExitSettings, Mode, ModeSettings, Origin, SpanSettings, StopSettings
 from updraft.sampling import MAX_TOP_LOGPROBS, SamplingParams
+from updraft.traces.steps import STEP_KINDS, DraftedToken, Trace, TraceStep
 from updraft.v1 import agent_pb2 as pb
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
@@ -69,6 +70,7 @@ REQUESTS = st.builds(
             "logprobs": st.booleans(),
             "top_logprobs": st.integers(0, MAX_TOP_LOGPROBS),
             "ignore_end": st.booleans(),
+            "trace": st.booleans(),
         }
     ),
 )
@@ -94,12 +96,26 @@ BY_TYPE = {
     "int": COUNT,
     "float": st.floats(0, 1e9),
     "bool": st.booleans(),
+    "list[float]": st.lists(st.floats(0, 9), max_size=4),
     "dict[int, int]": st.dictionaries(st.integers(0, 4096), COUNT),
 }
 STATISTICS = st.builds(
     Statistics,
     **{entry.name: BY_TYPE[str(entry.type)] for entry in fields(Statistics)},
 )
+FIGURE = st.none() | st.floats(-1e9, 1e9)
+DRAFTED = st.builds(DraftedToken, COUNT, TEXT, FIGURE, FIGURE, FIGURE)
+STEPS = st.builds(
+    TraceStep,
+    position=COUNT,
+    kind=st.sampled_from(list(STEP_KINDS)),
+    drafted=st.lists(DRAFTED, max_size=3),
+    stood=COUNT,
+    committed=COUNT,
+    asked_s=st.floats(0, 1e9),
+    took_s=st.floats(0, 1e9),
+)
+TRACES = st.builds(Trace, st.none() | TEXT, st.none() | TEXT, st.just({"mode": "edge"}), st.lists(STEPS, max_size=3))
 COMPLETIONS = st.builds(
     Completion,
     text=TEXT,
@@ -112,6 +128,8 @@ COMPLETIONS = st.builds(
     degraded_reason=st.none() | TEXT,
     statistics=STATISTICS,
     withheld=st.none() | TEXT,
+    chosen=st.none() | TEXT,
+    trace=st.none() | TRACES,
 )
 
 

@@ -184,7 +184,7 @@ def test_no_unknown_key_gets_through(name: str, value: Any) -> None:
 def test_numbers_have_sensible_ranges(leaf: Any, bad: str, monkeypatch: pytest.MonkeyPatch) -> None:
     zero_is_fine = {"gpu_layers", "port", "escalate", "hand_back", "cores"}
     zero_is_fine |= {"threshold", "q", "hand_over", "split", "deepest", "last_stage"}
-    zero_is_fine |= {"alpha", "floor", "ask", "give_up", "first_steps", "share", "cost", "explore"}
+    zero_is_fine |= {"alpha", "floor", "ask", "give_up", "first_steps", "share", "cost", "explore", "random_share"}
     if bad == "0" and (leaf.key[-1] in zero_is_fine or leaf.key[1] in {"limits", "prices"}):
         return
     if bad == "-1" and leaf.key[-2:] in {("span", "escalate"), ("route", "threshold")}:  # an energy may be negative
