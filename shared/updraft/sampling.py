@@ -30,6 +30,7 @@ __all__ = [
     "Sampler",
     "SamplingParams",
     "measure",
+    "shaped",
 ]
 
 MAX_SEED = 2**64 - 1
@@ -134,8 +135,8 @@ def _measure(peak: float, shifted: Logits, weights: Logits) -> Distribution:
     return Distribution(peak + log_total, max(0.0, log_total - spread / total), 1.0 / total)
 
 
-def _shaped(distribution: Distribution, shifted: Logits) -> Distribution:
-    """With margin and mass, from the logits less their peak."""
+def shaped(distribution: Distribution, shifted: Logits) -> Distribution:
+    """The same with margin and mass, from the row's logits less their peak."""
     best = np.exp(shifted[_largest(shifted, min(SHAPE_TOKENS, len(shifted)))]) * distribution.top_probability
     second = float(best[1]) if len(best) > 1 else 0.0
     return replace(distribution, margin=float(best[0]) - second, mass=min(1.0, float(best.sum())))
@@ -178,7 +179,7 @@ class Sampler:
         np.subtract(logits, peak, out=shifted)
         distribution = _measure(float(peak), shifted, weights)
         if self._shape:
-            distribution = _shaped(distribution, shifted)
+            distribution = shaped(distribution, shifted)
         if self._adjusts:
             adjusted = self._adjust(logits, pending)
             best = int(adjusted.argmax())

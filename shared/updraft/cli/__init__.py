@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 
 from updraft import __version__
-from updraft.cli import bench, calibrate, chat, configure, demo, doctor, evaluate, models, run, serve, trace, train
+from updraft.cli import auto, bench, calibrate, chat, configure, demo, doctor, evaluate, models, run, serve, trace, train
 from updraft.cli.reporting import DEBUG_VARIABLE, examples
 
 __all__ = ["app", "main"]
 
-VERBS = (demo, run, chat, trace, serve, models, train, calibrate, evaluate, doctor, bench, configure)
+VERBS = (demo, run, chat, trace, auto, serve, models, train, calibrate, evaluate, doctor, bench, configure)
 
 app = typer.Typer(
     name="updraft",
