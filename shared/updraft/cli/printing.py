@@ -66,8 +66,8 @@ def completion_record(completion: Completion) -> dict[str, Any]:
 
 
 def summary(completion: Completion, *, colour: bool) -> None:
-    """One line on standard error: rate, cloud share, cloud passes a token, early exits, and whether the cloud was
-    missed."""
+    """One line on standard error: rate, cloud share, cloud passes a token, early exits, what was tolerated or rewritten,
+    and whether the cloud was missed."""
     counts = completion.statistics
     passes = counts.cloud_passes / counts.tokens if counts.tokens else 0.0
     parts = [
@@ -77,6 +77,8 @@ def summary(completion: Completion, *, colour: bool) -> None:
         f"cloud share {counts.cloud_share:.0%}",
         f"{passes:.2f} cloud passes/token",
         *(f"{count} left at layer {layer}" for layer, count in sorted(counts.exit_tokens.items())),
+        *([f"{counts.tolerated} of {counts.accepted} accepted tolerated"] if counts.tolerated else []),
+        *([f"{counts.steps_rewritten} of {counts.steps} steps rewritten"] if counts.steps else []),
         completion.mode,
         f"seed {completion.seed}",
     ]

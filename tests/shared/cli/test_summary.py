@@ -23,3 +23,11 @@ def test_tokens_that_left_early_are_counted_by_layer(capsys: pytest.CaptureFixtu
     counts = Statistics(tokens=9, exit_tokens={16: 2, 8: 5})
     summary(Completion("text", [1], "length", "exit", "m", 1, statistics=counts), colour=False)
     assert "5 left at layer 8 · 2 left at layer 16" in capsys.readouterr().err
+
+
+def test_steps_and_tolerated_tokens_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    counts = Statistics(tokens=9, accepted=6, tolerated=2, steps=3, steps_rewritten=1)
+    summary(Completion("text", [1], "length", "reason", "m", 1, statistics=counts), colour=False)
+    line = capsys.readouterr().err
+    assert "2 of 6 accepted tolerated" in line
+    assert "1 of 3 steps rewritten" in line
