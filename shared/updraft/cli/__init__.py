@@ -8,7 +8,21 @@ from typing import Annotated
 import typer
 
 from updraft import __version__
-from updraft.cli import auto, bench, calibrate, chat, configure, demo, doctor, evaluate, models, run, serve, trace, train
+from updraft.cli import (
+    auto,
+    bench,
+    calibrate,
+    chat,
+    configure,
+    demo,
+    doctor,
+    evaluate,
+    models,
+    run,
+    serve,
+    trace,
+    train,
+)
 from updraft.cli.reporting import DEBUG_VARIABLE, examples
 
 __all__ = ["app", "main"]

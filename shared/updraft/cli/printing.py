@@ -79,7 +79,7 @@ def summary(completion: Completion, *, colour: bool) -> None:
         *(f"{count} left at layer {layer}" for layer, count in sorted(counts.exit_tokens.items())),
         *([f"{counts.tolerated} of {counts.accepted} accepted tolerated"] if counts.tolerated else []),
         *([f"{counts.steps_rewritten} of {counts.steps} steps rewritten"] if counts.steps else []),
-        completion.mode,
+        completion.mode if completion.chosen is None else f"{completion.mode}: {completion.chosen}",
         f"seed {completion.seed}",
     ]
     console = stderr()
