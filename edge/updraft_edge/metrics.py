@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from prometheus_client import CollectorRegistry, Counter, Enum, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
@@ -49,6 +51,10 @@ class EdgeMetrics:
         self._degraded = Counter(
             "updraft_degraded", "Answers that the edge finished alone, by error code.", ["reason"], registry=registry
         )
+        self._withheld = Counter(
+            "updraft_withheld", "Answers that a rule or a limit kept on the device.", ["rule"], registry=registry
+        )
+        self._cost = Counter("updraft_cost", "Money, in the price table's currency.", registry=registry)
         self._errors = Counter("updraft_errors", "Requests that failed, by error code.", ["code"], registry=registry)
         self._running = Gauge("updraft_requests_running", "Answers being written now.", registry=registry)
 
@@ -106,7 +112,8 @@ class EdgeMetrics:
     def token(self, event: TokenEvent, gap_seconds: float) -> None:
         """A token was committed, `gap_seconds` after the one before it; the first counts as time to first token."""
         self._tokens[event.origin].inc()
-        self._entropy.observe(event.entropy)
+        if not math.isnan(event.entropy):  # an endpoint does not tell
+            self._entropy.observe(event.entropy)
         if event.layer is not None:
             self._exits.labels(str(event.layer)).inc()
         if event.index == 0:
@@ -119,6 +126,9 @@ class EdgeMetrics:
         statistics = completion.statistics
         self._running.dec()
         self._requests.labels(completion.mode, completion.finish_reason).inc()
+        if completion.withheld is not None:
+            self._withheld.labels(completion.withheld).inc()
+        self._cost.inc(statistics.cost)
         if completion.degraded:
             self._degraded.labels(completion.degraded_reason or "unknown").inc()
         self._whole.observe(statistics.seconds)

@@ -174,7 +174,7 @@ def _read(file: Path, day: str) -> Spending:
         data: Any = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return Spending()
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _damaged(file) from error
     if not isinstance(data, dict) or not isinstance(data.get("day"), str):
         raise _damaged(file)

@@ -46,6 +46,7 @@ def answer_label(completion: Completion) -> dict[str, Any]:
         **{key: value for key, value in if_any.items() if value is not None},
         "degraded": completion.degraded,
         "degraded_reason": completion.degraded_reason,
+        "withheld": completion.withheld,
         "seed": completion.seed,
         "cloud_share": statistics.cloud_share,
         "statistics": asdict(statistics) | {"tokens_per_second": statistics.tokens_per_second},

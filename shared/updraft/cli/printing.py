@@ -85,6 +85,8 @@ def summary(completion: Completion, *, colour: bool) -> None:
     console = stderr()
     legend = "[green]edge[/] [cyan]cloud[/] · " if colour else ""
     console.print(f"{legend}[dim]{' · '.join(parts)}[/]", soft_wrap=True)
+    if completion.withheld is not None:
+        console.print(f"kept on this device by {completion.withheld}", style="yellow", soft_wrap=True)
     if completion.degraded:
         console.print(
             f"degraded: the edge finished alone ({completion.degraded_reason})", style="yellow", soft_wrap=True
