@@ -66,8 +66,8 @@ def completion_record(completion: Completion) -> dict[str, Any]:
 
 
 def summary(completion: Completion, *, colour: bool) -> None:
-    """One line on standard error: rate, cloud share, cloud passes a token, early exits, what was tolerated or rewritten,
-    and whether the cloud was missed."""
+    """One line on standard error: rate, cloud share, cloud passes a token, early exits, what was tolerated or rewritten
+    by the cloud, and whether the cloud was missed."""
     counts = completion.statistics
     passes = counts.cloud_passes / counts.tokens if counts.tokens else 0.0
     parts = [
