@@ -178,7 +178,7 @@ def _verdict(outcome: Outcome) -> str:
     lot, best = _alternatives(quality, np.array([chosen.share]))
     words = (
         f"At its share of {percent(chosen.share)} the chosen setting agrees to {percent(1 - chosen.disagreement)}; "
-        f"whole prompts given away by lot would to {percent(float(lot[0]))}, by the oracle to {percent(float(best[0]))}."
+        f"whole prompts given away by lot would to {percent(lot[0])}, by the oracle to {percent(best[0])}."
     )
     curve = sorted({round(p.share, 9): p for p in profile.curve}.values(), key=lambda p: p.share)
     if len(curve) < 2:
@@ -188,8 +188,8 @@ def _verdict(outcome: Outcome) -> str:
     measured = area(shares, [1 - p.disagreement for p in curve])
     return (
         f"{words} Over all measured shares, {percent(shares[0])} to {percent(shares[-1])}, the mode's mean agreement "
-        f"is {percent(measured)}, {'above' if measured > lots else 'not above'} the lot's {percent(lots)}; the oracle's "
-        f"is {percent(bests)}."
+        f"is {percent(measured)}, {'above' if measured > lots else 'not above'} the lot's {percent(lots)}; the "
+        f"oracle's is {percent(bests)}."
     )
 
 

@@ -72,6 +72,21 @@ class Results:
         if not whole:
             self._write({"calibration": 1, **about})
 
+    @classmethod
+    def read(cls, path: Path) -> list[Measured]:
+        """What a file holds, whatever it is about.
+
+        Raises:
+            InvalidRequest: it cannot be read, or a line is damaged.
+        """
+        reader = cls.__new__(cls)
+        reader.path, reader._about, reader._known = path, {}, {}
+        try:
+            reader._read()
+        except OSError as error:
+            raise InvalidRequest(f"{path} cannot be read: {error.strerror}.") from error
+        return list(reader._known.values())
+
     def get(self, prompt: str, setting: str) -> Measured | None:
         return self._known.get((prompt, setting))
 
