@@ -116,6 +116,11 @@ class Agent:
         return self._workshop.costs
 
     @property
+    def escalation(self) -> Escalation:
+        """Budgets, router and log of verdicts, shared by its answers."""
+        return self._workshop.escalation
+
+    @property
     def link(self) -> CloudLink | None:
         """The link to the cloud; None if the agent is local only."""
         return self._link
@@ -184,7 +189,7 @@ class Agent:
     ) -> list[list[Sampled]]:
         """Scores of several texts after one prompt, which is computed once. See `Judge.score`."""
         async with self._places:
-            judge = Judge(self._loop, self._link)
+            judge = Judge(self._loop, self._link, endpoint=self.endpoint is not None)
             return await judge.score(prompt, branches, settings or self.settings.mode, top_logprobs=top_logprobs)
 
     async def _write(self, answer: Answer, composition: Composition) -> AsyncIterator[TokenEvent]:
@@ -256,7 +261,7 @@ def _commit(
 async def _verify(answer: Answer, composition: Composition, run: list[Sampled]) -> list[TokenEvent]:
     """Ask the cloud for a verdict on the run and commit what it says. The drafter goes on meanwhile."""
     asked = time.perf_counter()
-    verdict = await composition.cloud.verify([sampled.token for sampled in run])
+    verdict = await composition.cloud.verify([sampled.token for sampled in run], composition.branches(run))
     spent = verdict.spent
     # The answer's first verdict has waited for the prompt and the session, too.
     if (run or composition.mode is Mode.LOOKUP) and not spent.prefilled:
@@ -264,7 +269,7 @@ async def _verify(answer: Answer, composition: Composition, run: list[Sampled]) 
     composition.stop.learn(run, verdict.accepted)
     own = [] if verdict.own is None else [verdict.own]
     accepted = verdict.reports or run[: verdict.accepted]
-    composition.drafter.settle([sampled.token for sampled in [*run[: verdict.accepted], *own]])
+    composition.drafter.settle([*verdict.followed, *(sampled.token for sampled in own)])
     events = answer.commit(accepted, Origin.EDGE, verified=True, finish=None if own else verdict.finish)
     return events + answer.commit(own, Origin.CLOUD, verified=True, finish=verdict.finish)
 

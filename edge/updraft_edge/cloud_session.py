@@ -31,6 +31,7 @@ from updraft_edge.hidden_upload import HiddenUpload
 from updraft_edge.link import CloudLink
 from updraft_edge.seams import HandOver
 from updraft_edge.span_progress import SpanProgress
+from updraft_edge.tree import Branches, clipped
 
 __all__ = ["CloudSession"]
 
@@ -77,7 +78,7 @@ class CloudSession:
 
         Raises Withheld where the prompt may not leave the device.
         """
-        self._guard.log()
+        self._guard.open()
         self._opening_now = asyncio.create_task(self._open_early())
 
     def upload(self, position: int, states: FloatRows) -> None:
@@ -90,8 +91,8 @@ class CloudSession:
             self._states.add(position, states)
             self._send_ahead()
 
-    async def verify(self, run: Sequence[int]) -> wire.Verdict:
-        """A verdict on `run` after the log, once all hidden states before it are sent, if any are.
+    async def verify(self, run: Sequence[int], branches: Branches = ()) -> wire.Verdict:
+        """A verdict on `run` or a branch of it after the log, once all hidden states before it are sent, if any are.
 
         Raises:
             LinkError, Overloaded: the cloud is away or late, also after opening the session again.
@@ -100,15 +101,15 @@ class CloudSession:
             UpdraftError: the cloud refuses the session.
         """
         self._guard.log()
-        run = self._guard.clip(run)
+        run, branches = clipped(run, branches, self._guard.clip)
 
         async def attempt() -> wire.Verdict:
             await self._ensure_open()
             if self._states is not None:
                 await self._states.flush(self._write, len(self._log) + len(run))
-            await self._write(wire.draft_frame(self._log, self._synced, run))
+            await self._write(wire.draft_frame(self._log, self._synced, run, branches))
             frame = await self._read_until("verdict")
-            verdict = wire.read_verdict(frame.verdict, self._log, run)
+            verdict = wire.read_verdict(frame.verdict, self._log, run, branches)
             self._synced = frame.verdict.position
             self._guard.knows(self._synced)
             self._guard.received(tokens=verdict.own is not None)
@@ -118,7 +119,7 @@ class CloudSession:
             return verdict
 
         self._statistics.round_trips += 1
-        self._statistics.drafted += len(run)
+        self._statistics.drafted += len(run) + sum(len(tokens) for _, tokens in branches)
         verdict = await self._retried(attempt)
         self._statistics.accepted += verdict.accepted
         self._statistics.tolerated += verdict.tolerated
@@ -258,6 +259,7 @@ class CloudSession:
         """Open the stream and send Open; the cloud's answer is read with the first reply, to save a round trip."""
         if self._call is not None:
             return
+        self._guard.open()
         if self._sent:
             self._statistics.reopened += 1
         if self._states is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from updraft.errors import CloudUnavailable, InvalidRequest, UpdraftError, Withh
 from updraft.generation import GenerationRequest
 from updraft.mode_settings import ExitSettings
 from updraft.modes import TEXT_MODES, Mode, ModeSettings
-from updraft.sampling import Sampler, SamplingParams
+from updraft.sampling import Sampled, Sampler, SamplingParams
 from updraft_edge import wire
 from updraft_edge.answer import Answer
 from updraft_edge.cloud_session import CloudSession
@@ -35,8 +35,9 @@ from updraft_edge.reason import Reasoning
 from updraft_edge.route_parts import route_parts
 from updraft_edge.rubric import Questions, SessionJudge
 from updraft_edge.scores import SHAPED
-from updraft_edge.seams import CloudSide, Drafter, EscalationPolicy, StepJudge, StopRule
+from updraft_edge.seams import Branching, CloudSide, Drafter, EscalationPolicy, StepJudge, StopRule
 from updraft_edge.stop_rules import FixedLength, WhileReady, make_stop_rule
+from updraft_edge.tree import Branches
 
 __all__ = ["Composition", "Workshop", "fails"]
 
@@ -94,6 +95,11 @@ class Composition:
             if fails(error, answer):
                 raise
             self.degrade(answer, error)
+
+    def branches(self, run: Sequence[Sampled]) -> Branches:
+        """Other ways than a run that is put to the cloud, where the drafter knows any that pay."""
+        found = self.drafter.branches(run) if isinstance(self.drafter, Branching) else ()
+        return [(branch.shared, [sampled.token for sampled in branch.tokens]) for branch in found]
 
     def degrade(self, answer: Answer, error: UpdraftError) -> None:
         """From here on the edge writes alone, and the answer says so."""

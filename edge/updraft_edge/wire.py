@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from updraft.errors import LogMismatch, ProtocolViolation, UpdraftError, from_code
 from updraft.exits.carry import Carry, Packed
@@ -14,6 +14,7 @@ from updraft.sampling import Distribution, Sampled, SamplingParams
 from updraft.sampling_wire import sampling_to_proto
 from updraft.token_log import TokenLog
 from updraft.v1 import collaboration_pb2 as pb
+from updraft_edge.tree import Branches, ways
 
 __all__ = [
     "FRAME_OVERHEAD",
@@ -77,7 +78,8 @@ class Verdict:
     """How much of a run stands, and the cloud's own next token (None if the answer ended before it).
 
     `reports` holds the cloud's view of the accepted tokens if it was asked for. `tolerated` of the accepted tokens are
-    not those that the cloud would have drawn.
+    not those that the cloud would have drawn. `followed` are the accepted tokens, of the run or of a branch; those of a
+    branch are always reported on.
     """
 
     accepted: int
@@ -86,6 +88,7 @@ class Verdict:
     reports: list[Sampled]
     spent: pb.Spent
     tolerated: int = 0
+    followed: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,9 +154,10 @@ def hidden_frame(position: int, packed: Packed) -> pb.EdgeFrame:
     return pb.EdgeFrame(hidden=hidden)
 
 
-def draft_frame(log: TokenLog, synced: int, run: Sequence[int]) -> pb.EdgeFrame:
+def draft_frame(log: TokenLog, synced: int, run: Sequence[int], branches: Branches = ()) -> pb.EdgeFrame:
     """A draft after the log, whose first `synced` tokens the cloud already has."""
-    draft = pb.Draft(position=synced, committed=log.tokens[synced:], log_hash=log.hash, run=run)
+    tree = [pb.Branch(shared=shared, tokens=tokens) for shared, tokens in branches]
+    draft = pb.Draft(position=synced, committed=log.tokens[synced:], log_hash=log.hash, run=run, branches=tree)
     return pb.EdgeFrame(draft=draft)
 
 
@@ -171,13 +175,16 @@ def take_over_frame(
     return pb.EdgeFrame(take_over=take)
 
 
-def read_verdict(message: pb.Verdict, log: TokenLog, run: Sequence[int]) -> Verdict:
-    """Check a verdict against the log and the run that it judges.
+def read_verdict(message: pb.Verdict, log: TokenLog, run: Sequence[int], branches: Branches = ()) -> Verdict:
+    """Check a verdict against the log and the tree that it judges.
 
     Raises:
-        ProtocolViolation: it does not fit the run.
+        ProtocolViolation: it does not fit the tree.
         LogMismatch: it leads to another log than the cloud's.
     """
+    if message.branch > len(branches):
+        raise ProtocolViolation(f"A verdict follows branch {message.branch} of {len(branches)}.")
+    run = ways(run, branches)[message.branch]
     if message.accepted > len(run) or message.tolerated > message.accepted:
         raise ProtocolViolation("A verdict does not fit the draft that it judges.")
     if message.position != len(log) + message.accepted + message.has_token:
@@ -186,10 +193,20 @@ def read_verdict(message: pb.Verdict, log: TokenLog, run: Sequence[int]) -> Verd
     _agree(log, committed, message.log_hash)
     if len(message.reports) not in (int(message.has_token), len(committed)):
         raise ProtocolViolation("A verdict's reports do not fit its tokens.")
+    if message.branch and len(message.reports) != len(committed):
+        raise ProtocolViolation("A verdict follows a branch and does not report on its tokens.")
     reported = committed[len(committed) - len(message.reports) :]
     reports = [_read_report(token, report) for token, report in zip(reported, message.reports, strict=True)]
     own = reports.pop() if message.has_token else None
-    return Verdict(message.accepted, own, _FINISH.get(message.end), reports, message.spent, message.tolerated)
+    return Verdict(
+        message.accepted,
+        own,
+        _FINISH.get(message.end),
+        reports,
+        message.spent,
+        message.tolerated,
+        followed=committed[: message.accepted],
+    )
 
 
 def read_span(message: pb.Span, log: TokenLog) -> Span:
