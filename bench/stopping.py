@@ -54,6 +54,7 @@ class StoppingBench:
         drafters: edge models.
         heads: acceptance heads, as MODEL=FILE.
         modes: other modes that answer the real prompts, too, such as `lookup`.
+        lengths: fixed lengths; those of `real_lengths` among them (all, if none is) are answered with, too.
         each: prompts of every task that are replayed; `real` of them are answered.
         longest_prompt, longest_real: tokens of a prompt, at most.
     """
@@ -63,14 +64,15 @@ class StoppingBench:
     cloud_model: str = "smollm2"
     heads: tuple[str, ...] = ()
     round_trips_ms: tuple[float, ...] = (0.0, 20.0, 40.0, 80.0)
-    lengths: tuple[int, ...] = (2, 3, 4, 6, 8, 10, 12, 16)
+    lengths: tuple[int, ...] = (1, 2, 3, 4, 6, 8, 10, 12, 16)
+    real_lengths: tuple[int, ...] = (2, 4, 8, 16)
     entropy: float = 2.0
     modes: tuple[str, ...] = ()
     each: int = 4
     real: int = 1
-    tokens: int = 64
+    tokens: int = 48
     longest_prompt: int = 640
-    longest_real: int = 200
+    longest_real: int = 120
     context: int = 1024
     pin: bool = True
     name = "stopping"
@@ -92,14 +94,19 @@ class StoppingBench:
 
     @property
     def steps(self) -> int:
+        """At most: prompts that are too long are left out."""
         tasks = len({asked.task for asked in self._questions})
         replayed = tasks * self.each * (1 + len(self.drafters))
-        lanes = sum(len(self._rules(model)) + len(self.modes) for model in self.drafters)
-        return replayed + lanes * tasks * self.real * len(self.round_trips_ms) + 1
+        lanes = sum(len(self._real_rules(model)) + len(self.modes) for model in self.drafters)
+        return replayed + lanes * tasks * self.real * len(self._trips) + 1
 
     def _rules(self, model: str) -> list[Rule]:
         heads = dict(head.split("=", 1) for head in self.heads)
         return rules_of(self.lengths, self.entropy, Path(heads[model]) if model in heads else None)
+
+    def _real_rules(self, model: str) -> list[Rule]:
+        wanted = set(self.real_lengths) & set(self.lengths) or set(self.lengths)
+        return [rule for rule in self._rules(model) if rule.length is None or rule.length in wanted]
 
     async def measure(self, step: Step) -> dict[str, Any]:
         edge_cores, cloud_cores = pin_apart(self.pin)
@@ -158,7 +165,7 @@ class StoppingBench:
     async def _answer_all(self, drafter: _Drafter, real: Sequence[Asked], address: str, step: Step) -> None:
         async with AsyncExitStack() as stack:
             relay = await stack.enter_async_context(relay_to(address, round_trip_s=0.0))
-            for rule in self._rules(drafter.model):
+            for rule in self._real_rules(drafter.model):
                 drafter.lanes.append(await self._lane(stack, drafter.model, rule.name, rule.settings, relay, rule.head))
             for mode in self.modes:
                 settings = parse_settings({"mode": mode})

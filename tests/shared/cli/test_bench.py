@@ -34,7 +34,20 @@ def test_the_benches_are_found_in_the_source_tree() -> None:
 
 
 @pytest.mark.parametrize(
-    "verb", ["edge", "modes", "pairs", "ladder", "lossless", "concurrency", "exit", "onnx", "agreement"]
+    "verb",
+    [
+        "edge",
+        "modes",
+        "pairs",
+        "ladder",
+        "lossless",
+        "concurrency",
+        "exit",
+        "onnx",
+        "agreement",
+        "stopping",
+        "overhead",
+    ],
 )
 def test_every_bench_has_help_with_an_example(verb: str) -> None:
     done = invoke(verb, "--help")

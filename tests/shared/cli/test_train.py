@@ -42,7 +42,7 @@ def test_layers_that_are_refused(value: str) -> None:
     assert caught.value.param == "layers"
 
 
-@pytest.mark.parametrize("verb", ["", "text", "exits", "student"])
+@pytest.mark.parametrize("verb", ["", "text", "exits", "student", "acceptance"])
 def test_help_has_an_example(updraft: Updraft, verb: str) -> None:
     result = updraft("train", *verb.split(), "--help")
     assert result.exit_code == 0
@@ -107,3 +107,23 @@ def test_without_torch_the_extra_is_named(
     result = updraft("train", verb, trunk, "--layers", "1", "--text", text)
     assert result.exit_code == 2
     assert "training needs torch" in result.stderr and "updraft-llm[train]" in result.stderr
+
+
+def test_train_acceptance_prints_its_figures_and_writes_a_head(
+    updraft: Updraft, tiny_pair: tuple[Path, Path], text: str, tmp_path: Path
+) -> None:
+    edge, cloud = map(str, tiny_pair)
+    out = tmp_path / "head.safetensors"
+    quick = ("--epochs", "1", "--narrow", "8", "--threads", "1", "--held-out", "0.2")
+    result = updraft("train", "acceptance", edge, cloud, "--text", text, "--out", str(out), *quick, "--json")
+    assert result.exit_code == 0, result.output
+    figures = json.loads(result.stdout)
+    assert figures["path"] == str(out) and out.is_file()
+    assert set(figures["qualities"]) == {"always", "confidence", "head"}
+    shown = updraft("train", "acceptance", edge, cloud, "--text", text, "--out", str(out), *quick)
+    assert shown.exit_code == 0 and "log loss" in shown.stdout and "confidence" in shown.stdout
+
+
+def test_train_acceptance_without_text_says_what_to_give(updraft: Updraft, tiny_pair: tuple[Path, Path]) -> None:
+    result = updraft("train", "acceptance", *map(str, tiny_pair))
+    assert result.exit_code == 2 and "--prompts" in result.output
