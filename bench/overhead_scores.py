@@ -46,6 +46,9 @@ class _Wordless:
     def piece(self, token: int) -> bytes:
         return b""
 
+    def written(self, token: int) -> str:
+        return ""
+
 
 def score_pieces() -> list[Piece]:
     """Each score's policy, one of them within a budget, and what measuring margin and mass adds to a draw."""

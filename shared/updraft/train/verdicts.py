@@ -116,9 +116,13 @@ async def _answer_all(agent: Agent, job: VerdictJob, progress: Progress | None) 
             if progress is not None:
                 progress(done, len(job.prompts))
 
-    async with asyncio.TaskGroup() as group:
-        for _ in range(job.at_once):
-            group.create_task(work())
+    workers = [asyncio.create_task(work()) for _ in range(job.at_once)]
+    try:
+        await asyncio.gather(*workers)
+    finally:  # the first error is the one to see
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
     return answered
 
 
