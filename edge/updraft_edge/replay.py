@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import cast
 
+from updraft.errors import ConfigError
 from updraft.modes import ModeSettings
 from updraft.routing.router import Router
 from updraft.sampling import Sampled
@@ -32,18 +33,29 @@ async def replay_span(
     cloud: Sequence[Sampled],
     *,
     seed: int = 0,
-    router: Router | None = None,
+    router: Callable[[], Router] | None = None,
 ) -> list[bool]:
     """Which tokens after the prompt the cloud would judge in mode `span`; a budget is not held.
 
     Args:
         edge, cloud: what each tier says of the same tokens; the edge's with margin and mass.
-        router: of the score `learned`.
+        router: gives the router of the score `learned`.
+
+    Raises:
+        ConfigError: there is no router for the score `learned`.
     """
     span = settings.span
+    if span.score == "learned" and router is None:
+        raise ConfigError("The score learned needs a router.")
     threshold = DEFAULT_THRESHOLDS[span.score] if span.escalate is None else span.escalate
-    score = make_score(span, threshold=threshold, seed=seed, prompt_length=len(prompt), router=router)
     given = _GivenText(prompt)
+    score = make_score(
+        span,
+        threshold=threshold,
+        seed=seed ^ given.log.hash,  # as for an answer
+        prompt_length=len(prompt),
+        router=router() if span.score == "learned" and router is not None else None,
+    )
     policy = ScorePolicy(span, score, cast("Answer", given), threshold)
     return await follow(policy, edge, cloud, given.log.extend)
 

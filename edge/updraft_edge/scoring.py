@@ -33,12 +33,14 @@ class Judge:
     """Scores given text on either tier.
 
     Args:
-        link: the way to the cloud; None lets the edge judge always.
+        link: the way to the cloud; None lets the edge judge always,
+        endpoint: unless the cloud is an endpoint, which gives no such scores.
     """
 
-    def __init__(self, loop: EngineLoop, link: CloudLink | None) -> None:
+    def __init__(self, loop: EngineLoop, link: CloudLink | None, *, endpoint: bool = False) -> None:
         self._loop = loop
         self._link = link
+        self._endpoint = endpoint
 
     async def score(
         self, prompt: Sequence[int], branches: Branches, settings: ModeSettings, *, top_logprobs: int = 0
@@ -49,14 +51,22 @@ class Judge:
 
         Raises:
             InvalidRequest, PromptTooLong: tokens that the model or its context cannot hold, or an empty prompt.
+            InvalidRequest: the cloud is an endpoint.
             LinkError, Overloaded: the cloud is away.
+            Withheld: a rule keeps the text on the device.
         """
         for branch in branches:
             check_tokens(self._loop.engine, [*prompt, *branch])
         if not prompt:
             raise InvalidRequest("The prompt is empty: its first token has nothing to be judged by.", param="prompt")
-        if self._link is None or settings.local_only or settings.mode is Mode.EDGE:
+        if settings.local_only or settings.mode is Mode.EDGE or (self._link is None and not self._endpoint):
             return await score_branches(self._loop, prompt, branches, top_logprobs=top_logprobs)
+        if self._link is None:
+            raise InvalidRequest(
+                "The cloud is an endpoint, which gives no log-probabilities of given text.",
+                remedy="Ask in mode edge, or name a cloud service in edge.cloud.address.",
+                param="updraft.mode",
+            )
         return await self._by_cloud(self._link, prompt, branches, top_logprobs)
 
     async def _by_cloud(

@@ -89,6 +89,9 @@ def evaluate(
     ] = None,
     context: Annotated[int, typer.Option(min=64, metavar="N", help="Context of the models, tokens.")] = 1024,
     together: Annotated[int, typer.Option(min=1, max=64, metavar="N", help="Items at once.")] = 2,
+    router: Annotated[
+        str | None, typer.Option(metavar="NAME|FILE", help="Router of the score `learned`; the pair's own.")
+    ] = None,
     results: Annotated[
         Path, typer.Option(metavar="FILE", help="Results of each item; a run that was cut short goes on from it.")
     ] = Path("eval-results.jsonl"),
@@ -127,7 +130,7 @@ def evaluate(
             shuffle=shuffle,
             together=together,
         ),
-        pair=PairOptions(model=model, cloud_model=cloud_model, cloud=cloud, context=context, together=together),
+        pair=PairOptions(model, cloud_model, cloud, context, together, router),
         agent=agent,
         results=results,
         keep_text=keep_text,

@@ -191,7 +191,8 @@ def _about(found: Findings) -> Markup:
         paragraph(
             "Times are of this machine, with both tiers on it, and no link between them but loopback. Measured shares "
             "count tokens that the cloud wrote or judged; drafts that it only verified count as the edge's. "
-            "On given text a policy is followed through the scores that both tiers gave once, and its time is that of deciding alone."
+            "On given text a policy is followed through the scores that both tiers gave once, and its time is that of "
+            "deciding alone."
         ),
         facts([*found.identity.items(), ("seconds", f"{found.seconds:.0f}"), ("results reused", str(found.resumed))]),
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from updraft.errors import InvalidRequest, PromptTooLong
+from updraft.errors import InvalidRequest, PromptTooLong, Withheld
 from updraft.evaluation.results import Key, Results
 from updraft.evaluation.subject import Subject
 from updraft.evaluation.tasks.base import Item, Outcome, Task, TaskOptions
@@ -52,7 +52,7 @@ class TaskRun:
     """A task's outcomes: those of one item stand at one place in every list.
 
     Attributes:
-        skipped: ids of items that did not fit the context of a model.
+        skipped: ids of items that did not fit the context of a model, or that a rule keeps on the device.
     """
 
     task: Task
@@ -100,7 +100,7 @@ async def run_task(
         async with places:
             try:
                 return await _all_variants(task, item, keys, subject, results, progress)
-            except PromptTooLong:
+            except (PromptTooLong, Withheld):
                 return None
 
     jobs = [asyncio.ensure_future(one(item)) for item in items]

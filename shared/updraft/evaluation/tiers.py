@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from updraft.cloud_process import CloudProcess
-from updraft.config import CloudLinkSettings, CloudSettings, EdgeSettings, ListenSettings
+from updraft.config import CloudLinkSettings, CloudSettings, EdgeSettings, ListenSettings, RulesSettings
 from updraft.demo.cores import pinned, split_cores, usable_cores
 from updraft.errors import CloudUnavailable, InvalidRequest
 from updraft.evaluation.subject import AgentSubject, Ask, Judged, ScoreMemory, Subject, Written, gather
@@ -31,6 +32,7 @@ class PairOptions:
     Attributes:
         cloud: address of a running cloud service, in place of a process with `cloud_model`.
         together: answers at once.
+        router: name or file of a router; the pair's own when None.
     """
 
     model: str = "smollm2-q4_0"
@@ -38,6 +40,7 @@ class PairOptions:
     cloud: str | None = None
     context: int = 1024
     together: int = 2
+    router: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +91,11 @@ async def open_pair(options: PairOptions, sampling: SamplingParams, say: Callabl
             "cloud_model": cloud.model,
         }
         memory = ScoreMemory(agent)
+        replay = partial(replay_span, seed=sampling.seed or 0, router=agent.escalation.router)
         yield Pair(
             identity,
             f"{identity['edge_model']} and {identity['cloud_model']}",
-            lambda variant: AgentSubject(agent, variant.settings, sampling, memory, replay_span),
+            lambda variant: AgentSubject(agent, variant.settings, sampling, memory, replay),
         )
 
 
@@ -196,4 +200,7 @@ def _edge_settings(
         threads=threads,
         cores=cores,
         cloud=CloudLinkSettings(address=address, reply_timeout_s=_PATIENCE_S),
+        router=options.router,
+        # Nothing leaves the machine where the cloud is a process here, and a rule would change what is measured.
+        rules=RulesSettings() if options.cloud else RulesSettings(keep_local=()),
     )

@@ -123,7 +123,7 @@ def written_outcome(
         cloud_passes=statistics.cloud_passes,
         seconds=written.seconds,
         signals=written.signals,
-        degraded=written.completion.degraded,
+        degraded=written.completion.degraded or written.completion.withheld is not None,
         answer=answer,
         text=written.completion.text,
         token_ids=list(written.completion.token_ids),
