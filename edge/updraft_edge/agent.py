@@ -121,6 +121,11 @@ class Agent:
         return self._workshop.escalation
 
     @property
+    def chooser(self) -> Chooser:
+        """What the mode `auto` chooses with."""
+        return self._chooser
+
+    @property
     def link(self) -> CloudLink | None:
         """The link to the cloud; None if the agent is local only."""
         return self._link

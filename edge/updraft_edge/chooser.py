@@ -110,6 +110,11 @@ class Chooser:
         if self._gauge is not None:
             self._gauge.refresh()
 
+    async def measure_link(self) -> None:
+        """Measure the link now, where there is one."""
+        if self._gauge is not None:
+            await self._gauge.measure()
+
     def resolve(self, settings: ModeSettings, request: GenerationRequest, answer: Answer) -> ModeSettings:
         """The settings to write this answer with: others than those given only for `auto`."""
         if settings.mode is not Mode.AUTO:
@@ -119,7 +124,9 @@ class Chooser:
             self._gauge.refresh()
         self.learner.meet(pair_key(self._edge, self._place()))
         arms = arms_of(settings.auto.modes, works=self._works, cloud=cloud, text_only=self._endpoint is not None)
-        ticket = self.learner.choose(arms, self._situation(request, answer), settings.auto)
+        ticket = self.learner.choose(
+            arms, self.situation(request, prompt_tokens=answer.log.prompt_length, tokens=answer.most), settings.auto
+        )
         answer.ticket = ticket
         return settings_of(ticket.arm, settings)
 
@@ -134,7 +141,7 @@ class Chooser:
             return
         if written == ticket.arm.mode.value:
             self.learner.learn(ticket, Outcome.of(counts, degraded=completion.degraded))
-            self._note(counts)
+            self.note(counts)
 
     def _place(self) -> str | None:
         """Where the cloud is. What it serves there is not known before its first answer."""
@@ -147,7 +154,8 @@ class Chooser:
             return self._endpoint.breaker.closed
         return self._link is not None and self._link.settings.address is not None and self._link.breaker.closed
 
-    def _situation(self, request: GenerationRequest, answer: Answer) -> Situation:
+    def situation(self, request: GenerationRequest, *, prompt_tokens: int, tokens: int) -> Situation:
+        """What is known before a request is answered."""
         costs, text = self._costs, _text(request)
         if self._gauge is not None and self._gauge.round_trip_s is not None:
             self._round_trip_s = self._gauge.round_trip_s
@@ -161,16 +169,16 @@ class Chooser:
             agreement=self._agreement,
             load=self._surroundings.load,
             battery=self._surroundings.battery,
-            prompt_tokens=answer.log.prompt_length,
-            tokens=answer.most,
+            prompt_tokens=prompt_tokens,
+            tokens=tokens,
             sampled=request.sampling.temperature > 0.0,
             chat=request.messages is not None,
             digits=_share(text, str.isdigit),
             marks=_share(text, _MARKS.__contains__),
         )
 
-    def _note(self, counts: Statistics) -> None:
-        """Keep what later situations are described with."""
+    def note(self, counts: Statistics) -> None:
+        """Keep of an answer what later situations are described with."""
         if counts.drafted and counts.cloud_tokens:
             own = counts.accepted - counts.tolerated
             # Tokens after the first rejected one were never judged, and every verdict ends with a token of the cloud's:

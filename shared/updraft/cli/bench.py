@@ -64,6 +64,7 @@ def register(app: typer.Typer) -> None:
     group.command("lossless", epilog=examples("updraft bench lossless", "updraft bench lossless --quick"))(lossless)
     group.command("concurrency", epilog=examples("updraft bench concurrency --clients 8 --agents 16"))(concurrency)
     from updraft.cli import (
+        bench_auto,
         bench_calibration,
         bench_exit,
         bench_harness,
@@ -73,6 +74,7 @@ def register(app: typer.Typer) -> None:
         bench_stopping,
     )  # they need the options of this module
 
+    bench_auto.register(group)
     bench_calibration.register(group)
     bench_exit.register(group)
     bench_harness.register(group)
