@@ -32,7 +32,7 @@ _SCORES: Final[tuple[Literal["entropy", "two_sided", "energy", "margin", "learne
     "random",
 )
 _VOCABULARY: Final = 49_152
-_HIDDEN: Final = (32, 16)
+_HIDDEN: Final = (16,)
 
 Piece = tuple[str, Callable[[Sequence[Sampled]], None]]
 

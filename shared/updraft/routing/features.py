@@ -21,6 +21,7 @@ TOKEN_FEATURES: Final = (
     "energy",
     "top_probability",
     "margin",
+    "gap",
     "mass",
     "logprob",
     "previous_entropy",
@@ -42,6 +43,7 @@ PROMPT_FEATURES: Final = (
     "log_prompt",
 )
 _LEAST_LOGPROB = -30.0
+_MOST_GAP = 12.0
 _SHORT, _LONG = 5, 16
 
 
@@ -72,6 +74,7 @@ class FeatureWindow:
                 now.energy,
                 now.top_probability,
                 now.margin or 0.0,
+                _gap(now),
                 now.mass or 0.0,
                 max(sampled.logprob, _LEAST_LOGPROB),
                 before.entropy,
@@ -89,6 +92,12 @@ class FeatureWindow:
     def restart(self) -> None:
         """The cloud has written: rolling means begin anew."""
         self._recent.clear()
+
+
+def _gap(distribution: Distribution) -> float:
+    """How much more probable the best token is than the second, as a logarithm of at most 12."""
+    best = max(distribution.top_probability, 1e-6)
+    return min(math.log(best / max(best - (distribution.margin or 0.0), 1e-6)), _MOST_GAP)
 
 
 def prompt_features(rows: Sequence[Distribution], prompt_length: int) -> Features:

@@ -35,7 +35,7 @@ _SCORES = {"entropy": 1.0, "entropy_5": 1.0, "energy": -1.0, "energy_5": -1.0, "
 class RouterRecipe:
     """How a router is trained; `hidden` are the widths of the token network's hidden layers."""
 
-    hidden: tuple[int, ...] = (32, 16)
+    hidden: tuple[int, ...] = (16,)
     epochs: int = 30
     held_out: float = 0.2
     seed: int = 0

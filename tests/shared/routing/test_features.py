@@ -25,6 +25,7 @@ def test_rolling_means_look_at_the_last_tokens_only() -> None:
     assert last["log_position"] == pytest.approx(math.log1p(19))
     assert last["log_prompt"] == pytest.approx(math.log1p(20))
     assert (last["margin"], last["mass"], last["logprob"]) == pytest.approx((0.5, 0.9, -0.5))
+    assert last["gap"] == pytest.approx(math.log(0.6 / 0.1))
 
 
 def test_after_the_cloud_has_written_the_means_begin_anew() -> None:
