@@ -27,11 +27,13 @@ class RoutePolicy:
     Attributes:
         threshold: as `ScorePolicy`'s.
         latest: the score where it was compared by the last call, else None.
+        on_score: told the score, if it is finite.
     """
 
     def __init__(self, score: AnswerScore, threshold: float | None) -> None:
         self.threshold = threshold
         self.latest: float | None = None
+        self.on_score: Callable[[float], None] = lambda score: None
         self.decided = False
         self._score = score
 
@@ -45,6 +47,7 @@ class RoutePolicy:
             log.warning("the edge model's score of an answer is not finite; the cloud answers")
             return HandOver(keep=0)
         self.latest = score
+        self.on_score(score)
         unsure = self.threshold is not None and score >= self.threshold
         return HandOver(keep=0) if unsure else Decision.COMMIT
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from updraft.errors import InvalidRequest
@@ -118,6 +119,7 @@ def _held(policy: RoutePolicy, escalation: Escalation, order: Order) -> Escalati
         fallback = 1.0 - budget.share
     if policy.threshold is None:
         policy.threshold = fallback
+    policy.on_score = partial(setattr, order.answer.statistics, "route_score")
     return escalation.within(
         budget,
         policy,

@@ -125,6 +125,7 @@ class Statistics:
     steps: int = 0  # steps that the edge wrote or was to write (mode `reason`)
     steps_rewritten: int = 0  # of these, how many the cloud wrote in the edge's place
     step_scores: list[float] = field(default_factory=list)  # what the cloud gave, 0 to 9, in order
+    route_score: float | None = None  # what mode `route` compared with its threshold
     scored: int = 0  # tokens whose probabilities were asked of the cloud without writing them
     unverified: int = 0  # edge tokens that the cloud never saw
     unverified_probability: float = 0.0  # sum of what the edge gave them, each from 0 to 1

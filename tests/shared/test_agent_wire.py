@@ -95,6 +95,7 @@ COUNT = st.integers(0, 2**53)
 BY_TYPE = {
     "int": COUNT,
     "float": st.floats(0, 1e9),
+    "float | None": st.none() | st.floats(-1e9, 1e9),
     "bool": st.booleans(),
     "list[float]": st.lists(st.floats(0, 9), max_size=4),
     "dict[int, int]": st.dictionaries(st.integers(0, 4096), COUNT),
