@@ -17,13 +17,15 @@ __all__ = ["ScorePolicy"]
 
 log = logging.getLogger(__name__)
 
+_ASKING = frozenset({"learned", "margin"})  # from 0 to 1, of one token
+
 
 class ScorePolicy:
     """Entropy Adaptive Decoding (arXiv 2502.06833, algorithm 1) with hysteresis, for any score.
 
     Hands over when the mean score of the last `window` tokens reaches `threshold`, at the earliest `min_stay` tokens
-    after the last switch. With a learned score also: hands over at once, dropping the token, from `give_up` on
-    (stop-and-exit, ICSE 2024); has the cloud judge the token alone from `ask` on (R2R, Co-LLM).
+    after the last switch. From `ask` on the cloud judges a token alone (R2R, Co-LLM; scores learned and margin). With a
+    learned score it hands over at once, dropping the token, from `give_up` on (stop-and-exit, ICSE 2024).
 
     A score that is not finite counts as unsure: the cloud takes over at once, and nothing is lost.
 
@@ -59,9 +61,8 @@ class ScorePolicy:
             self.latest = self._score.of_mean(sum(self._window) / len(self._window))
             if self.threshold is not None and self.latest >= self.threshold:
                 return self._hand_over()
-        if settings.ask is not None and settings.score == "learned" and scores and scores[-1] >= settings.ask:
-            return Decision.VERIFY
-        return Decision.COMMIT
+        asks = settings.ask is not None and settings.score in _ASKING and scores and scores[-1] >= settings.ask
+        return Decision.VERIFY if asks else Decision.COMMIT
 
     def returned(self) -> None:
         self._stayed = 0
