@@ -84,7 +84,8 @@ class SpanSettings(BaseModel):
         default=None,
         ge=0,
         le=1,
-        description="Score `learned`: from this probability on one token is put to the cloud; `escalate` hands over.",
+        description="Scores `learned` and `margin`: from this score of a token on, it alone is put to the cloud (R2R, "
+        "Co-LLM); `escalate` hands over.",
     )
     give_up: float | None = Field(
         default=None,
@@ -227,9 +228,9 @@ class BudgetSettings(BaseModel):
 
     share: float | None = Field(default=None, ge=0, le=1, description="Most cloud-written tokens, as a share.")
     cost: float | None = Field(
-        default=None, ge=0, description="Most money, in the price table's currency, per 1000 tokens."
+        default=None, ge=0, le=1e9, description="Most money, in the price table's currency, per 1000 tokens."
     )
-    token_ms: float | None = Field(default=None, gt=0, description="Most time per token, milliseconds.")
+    token_ms: float | None = Field(default=None, gt=0, le=1e9, description="Most time per token, milliseconds.")
     window: int = Field(
         default=256,
         ge=8,
@@ -246,12 +247,12 @@ class AutoSettings(BaseModel):
     goal: Literal["balanced", "quality", "latency", "cost"] = Field(
         default="balanced", description="What the reward weighs most."
     )
-    modes: tuple[
-        Literal["edge", "cloud", "draft", "lookup", "cascade", "span", "route", "reason", "exit"], ...
-    ] = Field(
-        default=("edge", "cloud", "draft", "lookup", "cascade", "span"),
-        min_length=1,
-        description="What it may choose from.",
+    modes: tuple[Literal["edge", "cloud", "draft", "lookup", "cascade", "span", "route", "reason", "exit"], ...] = (
+        Field(
+            default=("edge", "cloud", "draft", "lookup", "cascade", "span"),
+            min_length=1,
+            description="What it may choose from.",
+        )
     )
     explore: float = Field(default=1.0, ge=0, le=10, description="Width of the confidence bound; 0 never explores.")
     random_share: float = Field(

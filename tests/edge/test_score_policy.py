@@ -122,6 +122,13 @@ async def test_the_router_keeps_asks_and_hands_over() -> None:
     assert isinstance(decisions[2], HandOver)
 
 
+async def test_a_narrow_lead_asks_for_one_token() -> None:
+    settings = SpanSettings(score="margin", window=1, min_stay=1, escalate=0.95, ask=0.6)
+    decisions = await decide(policy(settings), [token(margin=m) for m in (0.9, 0.3, 0.01)])
+    assert decisions[:2] == [Decision.COMMIT, Decision.VERIFY]
+    assert isinstance(decisions[2], HandOver)
+
+
 async def test_the_router_gives_up_at_once_and_drops_the_token() -> None:
     settings = SpanSettings(score="learned", window=5, min_stay=50, escalate=0.9, give_up=0.5)
     decisions = await decide(policy(settings, given=router(hopeless=0.7)), [token(margin=0.9)])
