@@ -18,6 +18,8 @@ from updraft_edge.rules_ledger import Ledger, Spending
 
 __all__ = ["Guard", "Rules"]
 
+_OPENING_BYTES = 200  # a session's first frame without its tokens, and the headers
+
 Piece = Callable[[int], bytes]
 
 
@@ -99,6 +101,13 @@ class Guard:
         self._keep(self._found(new, growing=growing))
         self._advance(len(self._log))
 
+    def open(self) -> None:
+        """Raises Withheld unless the whole log may leave and what it takes at least may be spent: not even the opening
+        of a session leaves otherwise."""
+        self.log()
+        count = len(self._log)
+        self._rules.ledger.check(Spending(count, 0, 2 * count + _OPENING_BYTES, count * self._prices[0] / 1e6))
+
     def ahead(self, tokens: Sequence[int]) -> None:
         """Raises Withheld unless these tokens after the log may leave, with the log."""
         self.log()
@@ -145,8 +154,8 @@ class Guard:
 
     def may_read(self) -> None:
         """Raises Withheld where what the cloud writes may not be paid for any more."""
+        self._rules.ledger.check(sending=False)
         if self.room() == 0:
-            self._rules.ledger.check()
             raise Withheld("What is left of today's money pays for no further token.", rule="limit_money")
 
     def room(self) -> int | None:

@@ -79,21 +79,25 @@ class Ledger:
         total.add(self._new)
         return total
 
-    def used_up(self, more: Spending | None = None) -> str | None:
-        """The limit that is reached, or that `more` would pass; None while there is none."""
+    def used_up(self, more: Spending | None = None, *, sending: bool = True) -> str | None:
+        """The limit that is reached, or that `more` would pass; None while there is none.
+
+        Args:
+            sending: the limit of what is sent counts, too.
+        """
         spent = self.spent
         for field in fields(Spending):
             limit = getattr(self.limits, field.name)
-            if limit is None:
+            if limit is None or (field.name == "tokens_up" and not sending):
                 continue
             value = getattr(spent, field.name)
             if value >= limit or value + getattr(more or Spending(), field.name) > limit:
                 return field.name
         return None
 
-    def check(self, more: Spending | None = None) -> None:
-        """Raises Withheld where a limit is reached, or `more` would pass it."""
-        if (name := self.used_up(more)) is not None:
+    def check(self, more: Spending | None = None, *, sending: bool = True) -> None:
+        """Raises Withheld where a limit is reached, or `more` would pass it; see `used_up`."""
+        if (name := self.used_up(more, sending=sending)) is not None:
             raise Withheld(
                 f"What may be spent today is used up: edge.limits.{name}.",
                 rule=f"limit_{name}",
