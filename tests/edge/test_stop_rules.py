@@ -19,8 +19,8 @@ def token(top_probability: float = 0.5, entropy: float = 1.0) -> Sampled:
 def predictor(stands: float | None = None) -> ScorePredictor:
     """One that has learned nothing; or that has learned that tokens of confidence 0.5 stand with this probability."""
     made = ScorePredictor(confidence, Calibration())
-    for index in range(0 if stands is None else 400):
-        made.learn([token()], accepted=index % 20 < stands * 20)
+    for index in range(400 if stands is not None else 0):
+        made.learn([token()], accepted=index % 20 < 20 * (stands or 0.0))
     return made
 
 
