@@ -70,8 +70,8 @@ class SpanSettings(BaseModel):
         default=None,
         ge=-1000,
         le=1000,
-        description="Hand over when the mean reaches this. Left out: 2 nats of entropy, 0.75 of margin, 0.5 of learned; "
-        "for energy and random so often that the budget's share (20 % without a budget) comes out.",
+        description="Hand over when the mean reaches this. Left out: 2 nats of entropy, 0.75 of margin, 0.5 of "
+        "learned; for energy and random so often that the budget's share (20 % without a budget) comes out.",
     )
     hand_back: float = Field(
         default=1.2, ge=0, le=20, description="Take back when the cloud's mean entropy falls to this, nats."

@@ -25,7 +25,7 @@ def register(group: typer.Typer) -> None:
         epilog=examples(
             "updraft train router --log verdicts.jsonl --out router.safetensors",
             "updraft train router --data ./data --edge smollm2-q4_0 --cloud smollm2 --prompts 300",
-            "updraft serve edge --router router.safetensors",
+            "updraft serve edge --set router=router.safetensors",
         ),
     )(router)
 
