@@ -89,7 +89,7 @@ class EndpointLink:
             yield await self._attempts(path, body, stack)
 
     async def models(self) -> list[str]:
-        """Names of the models that it lists. Raises as `post` does."""
+        """Names of the models that it lists. Raises as `post` does, and InvalidRequest in the place of Refusal."""
         try:
             async with asyncio.timeout(self.settings.connect_timeout_s):
                 response = await self._open().get("models")
@@ -100,6 +100,8 @@ class EndpointLink:
             raise self._late(self.settings.connect_timeout_s) from error
         except httpx.HTTPError as error:
             raise _unreachable(error) from error
+        except Refusal as refusal:
+            raise refusal.error from refusal
         return [str(item.get("id")) for item in listed or () if isinstance(item, dict)]
 
     def failed(self) -> None:
@@ -199,7 +201,7 @@ class EndpointLink:
             self._on_state(self.breaker.state)
             try:
                 await self.models()
-            except (ModelNotFound, Unauthenticated, Refusal):
+            except (ModelNotFound, Unauthenticated, InvalidRequest):
                 self.breaker.success()  # it answers, if only so
             except UpdraftError:
                 self.breaker.failure()

@@ -72,6 +72,7 @@ def doctor(
 
 def _checks(settings: EdgeSettings, config: Path | None, *, quick: bool) -> Iterator[Check]:
     from updraft.cli.checks import check_exact, check_machine, check_memory, check_model
+    from updraft.cli.endpoint_check import check_endpoint
     from updraft.cli.link_check import check_link
 
     yield from check_machine(settings, config)
@@ -82,6 +83,7 @@ def _checks(settings: EdgeSettings, config: Path | None, *, quick: bool) -> Iter
         if not quick:
             yield check_exact(settings)
     yield from check_link(settings, info)
+    yield from check_endpoint(settings)
 
 
 def _show(check: Check) -> None:

@@ -29,8 +29,10 @@ def check_link(settings: EdgeSettings, info: ModelInfo | None) -> list[Check]:
     Args:
         info: the edge model, or None if it could not be read.
     """
-    if settings.local_only or settings.cloud.address is None:
+    if settings.local_only or not settings.has_cloud or settings.cloud.address is None:
         why = "local_only is set" if settings.local_only else "no cloud address is set"
+        if settings.endpoint.url is not None and not settings.local_only:
+            return [Check("link", "skipped", f"{why}; the endpoint is the cloud")]
         return [Check("link", "skipped", f"{why}; the edge writes alone")]
     try:
         cloud, seconds = asyncio.run(_describe(settings.cloud))
