@@ -118,7 +118,12 @@ def test_copies_are_kept_between_verdicts_and_cost_only_what_is_new() -> None:
     grown = forest.open(opening())
     forks: list[int] = []
     fork = forest.engine.fork
-    forest.engine.fork = lambda sequence: (forks.append(sequence), fork(sequence))[1]  # type: ignore[method-assign]
+
+    def counted(sequence: int) -> int:
+        forks.append(sequence)
+        return fork(sequence)
+
+    forest.engine.fork = counted  # type: ignore[method-assign]
     for place in range(0, 24, 3):
         grown.judge([60], (0, truth[place : place + 2]))
     assert grown.log.generated == truth[:24]

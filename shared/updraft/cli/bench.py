@@ -68,6 +68,7 @@ def register(app: typer.Typer) -> None:
         bench_calibration,
         bench_exit,
         bench_harness,
+        bench_lookup,
         bench_models,
         bench_onnx,
         bench_reason,
@@ -78,6 +79,7 @@ def register(app: typer.Typer) -> None:
     bench_calibration.register(group)
     bench_exit.register(group)
     bench_harness.register(group)
+    bench_lookup.register(group)
     bench_models.register(group)
     bench_onnx.register(group)
     bench_reason.register(group)

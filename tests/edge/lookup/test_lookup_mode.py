@@ -115,7 +115,7 @@ async def test_a_cloud_that_goes_away_leaves_no_looked_up_token_behind(mode: str
     """What was drafted but not judged is not the edge's own text: it is neither committed nor remembered."""
     async with running_cloud(EchoEngine()) as cloud, relay_to(cloud.address) as relay:
         async with running_agent(EchoEngine(noise=0.8, own_seed=7), relay.address) as agent:
-            changes = {"temperature": 0.0, "max_tokens": 200, "extra": lookup(before_model=True)}
+            changes: dict[str, Any] = {"temperature": 0.0, "max_tokens": 200, "extra": lookup(before_model=True)}
             answer = agent.generate(ask(mode, PROMPT, **changes))
             items: list[Any] = [await anext(answer) for _ in range(20)]
             relay.refuse(True)
