@@ -7,6 +7,7 @@ spent) makes the share come out close to the budget; and hand-overs are cut or r
 from __future__ import annotations
 
 import bisect
+import logging
 import math
 import time
 from collections import deque
@@ -21,6 +22,8 @@ from updraft_edge.answer import Answer
 from updraft_edge.seams import Decision, EscalationPolicy, HandOver
 
 __all__ = ["Budgeted", "Ledger", "Meter", "Scored", "TopShare", "money", "tokens_written"]
+
+log = logging.getLogger(__name__)
 
 Meter = Callable[[Statistics], float]
 """What an answer has spent so far, in the budget's unit."""
@@ -81,6 +84,7 @@ class Ledger:
         self._unit = unit
         self._base = 0.0  # of an edge token
         self._measured = [False, False]
+        self._warned = False
         self._entries: deque[tuple[int, float]] = deque()  # tokens and what they cost, oldest first
         self._tokens = 0
         self._spent = 0.0
@@ -110,6 +114,7 @@ class Ledger:
         """Count tokens, of which the cloud wrote some, and what they cost together."""
         if cloud == 0:
             self._base = self._smoothed(0, self._base, spent / tokens)
+            self._warn()
         else:
             self._unit = self._smoothed(1, self._unit, max(0.0, spent - self._base * (tokens - cloud)) / cloud)
         self._entries.append((tokens, spent))
@@ -154,6 +159,14 @@ class Ledger:
 
     def _reading(self, statistics: Statistics) -> float:
         return time.perf_counter() if self._meter is None else self._meter(statistics)
+
+    def _warn(self) -> None:
+        if self._base > self.rate and not self._warned:
+            self._warned = True
+            log.warning(
+                "a budget of %g a token cannot be met: the edge alone needs %g, and writes alone unless the cloud is "
+                "cheaper", self.rate, self._base
+            )  # fmt: skip
 
     def _smoothed(self, which: int, old: float, new: float) -> float:
         if not self._measured[which]:

@@ -188,6 +188,12 @@ class Escalation:
         if budget.cost is not None:
             prices = self._prices
             price = max(prices.cloud_output, prices.endpoint_output) / 1e6
+            if price <= 0:
+                raise ConfigError(
+                    "A budget of money needs to know what the cloud costs.",
+                    remedy="Set edge.prices.cloud_output or edge.prices.endpoint_output, or give budget.share.",
+                    param="updraft.budget.cost",
+                )
             ledgers.append(Ledger(budget.cost / 1000, window, money, unit=price))
         if budget.token_ms is not None:
             ledgers.append(Ledger(budget.token_ms / 1000, window, None, unit=2 * budget.token_ms / 1000))

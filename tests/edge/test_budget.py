@@ -186,9 +186,13 @@ def test_time_counts_the_edges_own() -> None:
     assert ledger.left(5) == pytest.approx((0.01 * 15 - 0.2) / 0.04 + 5)
 
 
-def test_a_deadline_that_the_edge_alone_misses_leaves_nothing() -> None:
+def test_a_deadline_that_the_edge_alone_misses_leaves_nothing_and_says_what_can_be_met(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     ledger = Ledger(0.005, 100, None, unit=0.05)
-    ledger.add(10, 0, 0.1)
+    for _ in range(3):
+        ledger.add(10, 0, 0.1)
+    assert [record.message for record in caplog.records if "0.01" in record.message] == [caplog.messages[0]]
     assert ledger.share == 0
     assert ledger.left(5) < 5
 

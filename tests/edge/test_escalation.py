@@ -14,7 +14,7 @@ import pytest
 from tests.edge.test_agent import ask, edge_engine
 from tests.fakes.engine import HashEngine
 from tests.fakes.tiers import complete, running_agent, running_cloud
-from updraft.config import EdgeSettings
+from updraft.config import EdgeSettings, PriceSettings
 from updraft.engine.base import Output, Run
 from updraft.errors import BadModelFile, ConfigError, ModelNotFound, WrongTrunk
 from updraft.modes import Origin
@@ -171,6 +171,22 @@ async def test_without_a_threshold_or_a_budget_a_fifth_is_handed_over() -> None:
             request = ask("span", f"{WORDS} {number}", extra=span(score="energy", hand_back=0.0), max_tokens=120)
             shares.append((await complete(agent, request))[1].statistics.cloud_share)
     assert 0.08 < np.mean(shares) <= 0.22
+
+
+async def test_a_budget_of_money_needs_prices() -> None:
+    extra = {"budget": {"cost": 0.5}}
+    async with running_cloud(HashEngine()) as cloud:
+        async with running_agent(edge_engine(), cloud.address) as agent:
+            with pytest.raises(ConfigError, match="costs") as caught:
+                await complete(agent, ask("span", WORDS, extra=extra))
+        assert "edge.prices" in caught.value.remedy
+        # 10 a million tokens, at most 0.002 a thousand: a fifth.
+        prices = PriceSettings(cloud_output=10)
+        async with running_agent(edge_engine(), cloud.address, prices=prices) as agent:
+            extra = {**span(escalate=0.1, hand_back=0.0), "budget": {"cost": 0.002, "window": 64}}
+            _, completion = await complete(agent, ask("span", WORDS, extra=extra, max_tokens=200))
+    assert 0.08 < completion.statistics.cloud_share <= 0.25
+    assert completion.statistics.cost == pytest.approx(completion.statistics.cloud_tokens * 1e-5)
 
 
 class BrokenEngine(HashEngine):
