@@ -214,7 +214,8 @@ class Workshop:
 
     def _draft(self, order: Order) -> Parts:
         stop = order.settings.stop
-        predictor = self._predictors.of(stop)
+        judging = order.settings.acceptance if order.settings.mode is Mode.CASCADE else None
+        predictor = self._predictors.of(stop, (judging, order.sampling.temperature > 0.0))
         hidden, rows = self._predictors.reads_hidden(stop), self._logged_rows
         drafter = self.drafter(order, 2 * stop.longest, hidden=hidden, shape=rows > 0, prompt_rows=rows)
         rule = make_stop_rule(stop, predictor, self._costs, drafter.available)

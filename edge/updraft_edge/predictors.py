@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
@@ -168,7 +168,10 @@ def head_score(head: AcceptanceHead) -> Callable[[Sampled], float]:
 
 
 class Predictors:
-    """The predictors that an agent's requests share, one a kind. Each has its own calibration.
+    """The predictors that an agent's requests share: one for each kind of predictor and each way of judging.
+
+    What stands depends on the acceptance rule and on whether tokens are drawn greedily, so verdicts of one way of
+    judging teach nothing of another. The least recently used of more than `MOST` is forgotten.
 
     Args:
         model: the edge's model.
@@ -177,29 +180,41 @@ class Predictors:
     Raises: as `read_acceptance_head` and `AcceptanceHead.check` do.
     """
 
+    MOST = 16
+
     def __init__(self, model: ModelInfo, head: Path | None) -> None:
-        self._confidence = ScorePredictor(confidence, Calibration())
-        self._head: ScorePredictor | None = None
+        self._head: AcceptanceHead | None = None
+        self._made: dict[Hashable, ScorePredictor] = {}
         if head is not None:
-            trained = read_acceptance_head(head)
-            trained.check(width=model.width, fingerprint=model.fingerprint)
-            self._head = ScorePredictor(head_score(trained), Calibration(prior=lambda score: score))
+            self._head = read_acceptance_head(head)
+            self._head.check(width=model.width, fingerprint=model.fingerprint)
 
     def reads_hidden(self, settings: StopSettings) -> bool:
         """The drafter's tokens must carry their hidden states."""
         return settings.rule == "risk" and settings.predictor == "head"
 
-    def of(self, settings: StopSettings) -> Predictor:
-        """Raises InvalidRequest where the settings name a head and the agent has none."""
-        if not self.reads_hidden(settings):
-            return self._confidence
+    def of(self, settings: StopSettings, judging: Hashable = None) -> Predictor:
+        """The predictor that the settings name, as it is for one way of judging.
+
+        Raises InvalidRequest where the settings name a head and the agent has none.
+        """
+        key = (self.reads_hidden(settings), judging)
+        found = self._made.pop(key, None) or self._make(hidden=key[0])
+        self._made[key] = found  # the most recently used comes last
+        if len(self._made) > self.MOST:
+            del self._made[next(iter(self._made))]
+        return found
+
+    def _make(self, *, hidden: bool) -> ScorePredictor:
+        if not hidden:
+            return ScorePredictor(confidence, Calibration())
         if self._head is None:
             raise InvalidRequest(
                 "The predictor is a trained head, and this agent has none.",
                 remedy="Train one with `updraft train acceptance` and name its file in edge.acceptance_head.",
                 param="updraft.stop.predictor",
             )
-        return self._head
+        return ScorePredictor(head_score(self._head), Calibration(prior=lambda score: score))
 
 
 _KEPT = 64  # tokens whose scores are looked up again when their verdict comes

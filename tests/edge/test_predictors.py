@@ -127,6 +127,18 @@ def test_an_agent_without_a_head_refuses_the_predictor() -> None:
     assert not predictors.reads_hidden(StopSettings(rule="fixed", predictor="head"))
 
 
+def test_each_way_of_judging_is_learned_for_itself_and_few_are_kept() -> None:
+    predictors, settings = Predictors(HashEngine().info, None), StopSettings()
+    first = predictors.of(settings, "greedy")
+    assert predictors.of(settings, "greedy") is first is not predictors.of(settings, "sampled")
+    for number in range(Predictors.MOST - 1):
+        predictors.of(settings, number)
+        assert predictors.of(settings, "greedy") is first  # in use, so kept
+    for number in range(Predictors.MOST):
+        predictors.of(settings, number)
+    assert predictors.of(settings, "greedy") is not first
+
+
 def test_an_agent_with_a_head_uses_it(tmp_path: Path) -> None:
     info = HashEngine().info
     write_acceptance_head(tmp_path / "head.safetensors", head(info.fingerprint))
