@@ -254,7 +254,7 @@ class AutoSettings(BaseModel):
             description="What it may choose from.",
         )
     )
-    explore: float = Field(default=1.0, ge=0, le=10, description="Width of the confidence bound; 0 never explores.")
+    explore: float = Field(default=0.5, ge=0, le=10, description="Width of the confidence bound; 0 never explores.")
     random_share: float = Field(
         default=0.05,
         ge=0,
