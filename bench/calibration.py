@@ -16,10 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
-from updraft.calibration.grid import KNOBS
+from updraft.calibration.fit import choose_point
+from updraft.calibration.goals import Goal
+from updraft.calibration.grid import KNOBS, lossless
 from updraft.calibration.results import CLOUD_ONLY, EDGE_ONLY, Measured, Results, value_of
+from updraft.calibration.results import Table as Answers
+from updraft.calibration.route import routed
 from updraft.errors import ConfigError
-from updraft.evaluation.conformal import learn_then_test, plug_in, risk_control
+from updraft.evaluation.conformal import plug_in
 from updraft.modes import Mode
 
 from .plot import new_figure
@@ -46,11 +50,15 @@ Method = Callable[[Floats], int | None]
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """Losses and cloud shares of one mode, shape (prompts, settings), the most cautious setting first."""
+    """Losses and cloud shares of one mode, shape (prompts, settings), the most cautious setting first.
+
+    `exact` settings write the cloud's own text by construction.
+    """
 
     mode: Mode
     losses: Floats
     shares: Floats
+    exact: list[bool]
 
 
 @dataclass(frozen=True)
@@ -123,10 +131,11 @@ class CalibrationBench:
 
     def _rows(self, recorded: Recorded, level: float) -> list[dict[str, Any]]:
         held_out = len(recorded.losses) - round(self.fitted * len(recorded.losses))
+        sure, mean, exact = Goal(self.metric, level, 1 - self.delta), Goal(self.metric, level), recorded.exact
         methods: tuple[Method, ...] = (
-            lambda losses: learn_then_test(losses, level, self.delta, horizon=held_out),
-            lambda losses: learn_then_test(losses, level, self.delta),
-            lambda losses: risk_control(losses, level),
+            lambda losses: choose_point(sure, losses, exact, horizon=held_out),
+            lambda losses: choose_point(sure, losses, exact),
+            lambda losses: choose_point(mean, losses, exact),
             lambda losses: plug_in(losses, level),
         )
         return [
@@ -173,25 +182,34 @@ def read_recorded(path: Path, metric: str) -> list[Recorded]:
         InvalidRequest: the file is damaged.
         ConfigError: fewer than 10 prompts were answered under all settings.
     """
-    by_mode: dict[Mode, dict[float, dict[str, Measured]]] = {}
-    for cell in Results.read(path):
-        if cell.setting in (EDGE_ONLY, CLOUD_ONLY):
-            continue
-        settings = json.loads(cell.setting)
-        mode = Mode(settings["mode"])
-        table, _, field = KNOBS[mode].name.partition(".")
-        by_mode.setdefault(mode, {}).setdefault(settings[table][field], {})[cell.prompt] = cell
-    found = [_recorded(mode, columns, metric, path) for mode, columns in by_mode.items()]
+    cells = Results.read(path)
+    clouds = {cell.prompt: cell for cell in cells if cell.setting == CLOUD_ONLY}
+    by_mode: dict[Mode, dict[str, dict[str, Measured]]] = {}
+    for cell in cells:
+        if cell.setting not in (EDGE_ONLY, CLOUD_ONLY):
+            mode = Mode(json.loads(cell.setting)["mode"])
+            by_mode.setdefault(mode, {}).setdefault(cell.setting, {})[cell.prompt] = cell
+    found = [_recorded(mode, columns, clouds, metric, path) for mode, columns in by_mode.items()]
     if not found:
         raise ConfigError(f"{path} holds no results of any setting.")
     return found
 
 
-def _recorded(mode: Mode, columns: dict[float, dict[str, Measured]], metric: str, path: Path) -> Recorded:
-    values = sorted(columns, reverse=not KNOBS[mode].rising)
+def _recorded(
+    mode: Mode, columns: dict[str, dict[str, Measured]], clouds: dict[str, Measured], metric: str, path: Path
+) -> Recorded:
+    table, _, field = KNOBS[mode].name.partition(".")
+    settings = {name: json.loads(name) for name in columns}
+    names = sorted(columns, key=lambda name: float(settings[name][table][field]), reverse=not KNOBS[mode].rising)
     prompts = sorted(set.intersection(*(set(column) for column in columns.values())))
     if len(prompts) < 10:
         raise ConfigError(f"{path} has {len(prompts)} prompts with every setting of {mode}; 10 are needed.")
-    cells = [[columns[value][prompt] for value in values] for prompt in prompts]
+    cells = tuple(tuple(columns[name][prompt] for name in names) for prompt in prompts)
+    exact = [lossless(mode, settings[name]) for name in names]
+    if mode is Mode.ROUTE:  # one answer stands for every threshold
+        cloud = tuple(clouds[prompt] for prompt in prompts)
+        every, points = routed(Answers(cells, cloud, cloud), {})
+        cells, exact = every.cells, [point.exact for point in points]
     losses = np.array([[value_of(cell, metric) for cell in row] for row in cells], np.float64)
-    return Recorded(mode, losses, np.array([[cell.share for cell in row] for row in cells], np.float64))
+    shares = np.array([[cell.share for cell in row] for row in cells], np.float64)
+    return Recorded(mode, losses, shares, exact)

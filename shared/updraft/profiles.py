@@ -21,6 +21,7 @@ __all__ = [
     "profiles_folder",
     "read_profile",
     "save_profile",
+    "some_points",
 ]
 
 SUFFIX: Final = ".json"
@@ -191,6 +192,14 @@ def save_profile(profile: Profile, path: Path) -> None:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, profile.model_dump_json(indent=2).encode() + b"\n")
+
+
+def some_points(profile: Profile, most: int = 24) -> list[int]:
+    """Places of the curve to print: all of a short one, of a long one a few evenly and the chosen one."""
+    count = len(profile.curve)
+    if count <= most:
+        return list(range(count))
+    return sorted({round(step * (count - 1) / (most - 2)) for step in range(most - 1)} | {profile.chosen})
 
 
 def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

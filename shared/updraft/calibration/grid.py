@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from updraft.errors import InvalidRequest
 from updraft.modes import Mode, ModeSettings
 
-__all__ = ["KNOBS", "GridPoint", "make_grid"]
+__all__ = ["KNOBS", "GridPoint", "lossless", "make_grid"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class _Knob:
 
 
 KNOBS: Final[dict[Mode, _Knob]] = {
-    Mode.SPAN: _Knob("span.escalate", (0.15, 0.3, 0.5, 0.75, 1.0, 1.4, 2.0, 3.0), True),
+    Mode.SPAN: _Knob("span.escalate", (0.25, 0.5, 0.8, 1.2, 1.7, 2.3, 3.2, 4.5), True),
     Mode.CASCADE: _Knob("acceptance.alpha", (0.0, 0.1, 0.25, 0.4, 0.6, 0.8, 0.9, 0.97), True),
     Mode.REASON: _Knob("reason.threshold", (9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 2.0, 0.0), False),
     Mode.ROUTE: _Knob("route.threshold", (), True),
@@ -52,13 +52,18 @@ _MOST_POINTS: Final = 64
 
 
 def make_grid(
-    mode: Mode, values: Sequence[float] | None = None, base: dict[str, dict[str, Any]] | None = None
+    mode: Mode,
+    values: Sequence[float] | None = None,
+    base: dict[str, dict[str, Any]] | None = None,
+    *,
+    most: int | None = _MOST_POINTS,
 ) -> list[GridPoint]:
     """The settings to measure, the most cautious first.
 
     Args:
         values: of the mode's knob, in any order; its own grid when left out.
         base: settings that hold at every point, such as `{"span": {"score": "energy"}}`.
+        most: points, at most; None for any number.
 
     Raises:
         InvalidRequest: the mode has no knob, or a value is out of range.
@@ -68,7 +73,7 @@ def make_grid(
         known = ", ".join(KNOBS)
         raise InvalidRequest(f"The mode {mode} has nothing to calibrate; these have: {known}.", param="mode")
     chosen = sorted(set(values or knob.values), reverse=not knob.rising)
-    if not chosen or len(chosen) > _MOST_POINTS or not all(map(math.isfinite, chosen)):
+    if not chosen or len(chosen) > (most or len(chosen)) or not all(map(math.isfinite, chosen)):
         raise InvalidRequest(
             f"{knob.name} needs 1 to {_MOST_POINTS} finite values.", remedy="Give them with --grid.", param="grid"
         )
@@ -85,8 +90,13 @@ def _point(mode: Mode, name: str, value: float, base: dict[str, dict[str, Any]])
     own[field] = value
     if mode is Mode.SPAN and own.get("score", "entropy") == "entropy":
         own.setdefault("hand_back", round(_HAND_BACK * value, 6))
-    lossless = mode is Mode.CASCADE and value == 0.0 and own.get("rule", "tolerance") == "tolerance"
-    return GridPoint(value, settings, exact=lossless)
+    return GridPoint(value, settings, exact=lossless(mode, settings))
+
+
+def lossless(mode: Mode, settings: dict[str, Any]) -> bool:
+    """Whether a setting writes the cloud's own greedy text by construction."""
+    own = settings.get("acceptance", {})
+    return mode is Mode.CASCADE and own.get("alpha") == 0.0 and own.get("rule", "tolerance") == "tolerance"
 
 
 def _check(mode: Mode, point: GridPoint, name: str) -> None:

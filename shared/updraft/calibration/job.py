@@ -6,7 +6,7 @@ import contextlib
 import datetime
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from updraft.calibration.grid import GridPoint
 from updraft.calibration.measure import Progress, collect
 from updraft.calibration.prompts import CalibrationPrompt
 from updraft.calibration.results import Measured, Results, Table, value_of
+from updraft.calibration.route import collect_routes
 from updraft.cloud_process import CloudProcess
 from updraft.config import CloudLinkSettings, CloudSettings, EdgeSettings, ListenSettings
 from updraft.demo.cores import CoreSplit, pinned, split_cores, usable_cores
@@ -46,7 +47,12 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What to measure and what for."""
+    """What to measure and what for.
+
+    Attributes:
+        points: the grid; none in mode `route`, whose thresholds follow from the scores.
+        base: settings that hold at every point.
+    """
 
     prompts: Sequence[CalibrationPrompt]
     mode: Mode
@@ -54,13 +60,17 @@ class Calibration:
     goal: Goal
     max_tokens: int
     horizon: int | None = None
+    base: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
+    """A finished calibration; `points` are those that were judged, in the order of the profile's curve."""
+
     profile: Profile
     table: Table
     fit: Fit
+    points: Sequence[GridPoint]
 
 
 def results_path(profile: Path) -> Path:
@@ -83,17 +93,18 @@ async def calibrate(pair: Pair, task: Calibration, path: Path, progress: Progres
         "round_trip_ms": pair.round_trip_ms,
     }
     with contextlib.closing(Results(path, about)) as results:
-        table = await collect(
-            pair.generator,
-            task.prompts,
-            task.mode,
-            task.points,
-            results,
-            max_tokens=task.max_tokens,
-            progress=progress,
-        )
-    fit = choose(task.goal, table, task.points, horizon=task.horizon)
-    return Outcome(_profile(pair, task, table, fit), table, fit)
+        table, points = await _measured(pair, task, results, progress)
+    fit = choose(task.goal, table, points, horizon=task.horizon)
+    return Outcome(_profile(pair, task, table, points, fit), table, fit, points)
+
+
+async def _measured(
+    pair: Pair, task: Calibration, results: Results, progress: Progress
+) -> tuple[Table, Sequence[GridPoint]]:
+    options: dict[str, Any] = {"max_tokens": task.max_tokens, "progress": progress}
+    if task.mode is Mode.ROUTE:
+        return await collect_routes(pair.generator, task.prompts, task.base, results, **options)
+    return await collect(pair.generator, task.prompts, task.mode, task.points, results, **options), task.points
 
 
 @contextlib.asynccontextmanager
@@ -157,14 +168,14 @@ def _cloud_settings(edge: EdgeSettings, model: str, split: CoreSplit) -> CloudSe
     )
 
 
-def _profile(pair: Pair, task: Calibration, table: Table, fit: Fit) -> Profile:
-    curve = [_curve_point(point.value, table.column(place)) for place, point in enumerate(task.points)]
+def _profile(pair: Pair, task: Calibration, table: Table, points: Sequence[GridPoint], fit: Fit) -> Profile:
+    curve = [_curve_point(point.value, table.column(place)) for place, point in enumerate(points)]
     return Profile(
         edge=pair.edge,
         cloud=pair.cloud,
         tokenizer_hash=pair.tokenizer_hash,
         mode=task.mode,
-        settings=task.points[fit.chosen].settings,
+        settings=points[fit.chosen].settings,
         goal=str(task.goal),
         guarantee=fit.guarantee,
         prompts=len(task.prompts),

@@ -103,5 +103,6 @@ def _measured(
         passes=counts.cloud_passes,
         bytes=counts.bytes_up + counts.bytes_down,
         cost=counts.cost,
+        score=counts.route_score,
         answer=tuple(reference) if keep else None,
     )

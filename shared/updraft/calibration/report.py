@@ -12,11 +12,13 @@ from updraft.calibration.fit import certified
 from updraft.calibration.grid import KNOBS
 from updraft.calibration.job import Calibration, Outcome
 from updraft.calibration.results import Floats
+from updraft.calibration.route import alignment_words
 from updraft.errors import MissingExtra
 from updraft.evaluation.charts import Point, Series, line_chart, number, percent
 from updraft.evaluation.curves import area, oracle_curve, random_line
 from updraft.evaluation.page import Markup, facts, figure, note, page, paragraph, section, table, tiles
-from updraft.profiles import CurvePoint, Profile
+from updraft.modes import Mode
+from updraft.profiles import CurvePoint, Profile, some_points
 
 __all__ = ["draw_png", "report_page"]
 
@@ -143,9 +145,9 @@ def _certificates(outcome: Outcome, task: Calibration) -> list[Markup]:
     if not goal.bounded:
         return []
     values = outcome.table.metric(goal.metric)
-    knobs = [point.value for point in outcome.profile.curve]
+    knobs = _knobs(outcome)
     means = [Point(knob, float(mean)) for knob, mean in zip(knobs, values.mean(axis=0), strict=True)]
-    exact = [goal.on_quality and point.exact for point in task.points]
+    exact = [goal.on_quality and point.exact for point in outcome.points]
     bounds = [
         Point(knob, 0.0 if exact[place] else certified(goal, values[:, place])) for place, knob in enumerate(knobs)
     ]
@@ -167,7 +169,16 @@ def _certificates(outcome: Outcome, task: Calibration) -> list[Markup]:
         "The certified level is the least goal that the setting would meet alone on these prompts; the gap to the mean "
         "is the price of few prompts."
     )
-    return [section("What the prompts can prove", figure((chart, f"{goal.metric} against the knob", caption)))]
+    words = [paragraph(alignment_words(outcome.table, goal.level))] if outcome.profile.mode is Mode.ROUTE else []
+    return [section("What the prompts can prove", *words, figure((chart, f"{goal.metric} against the knob", caption)))]
+
+
+def _knobs(outcome: Outcome) -> list[float]:
+    """Values of the knob; the route's last one stands for infinity and is drawn a little beyond the others."""
+    knobs = [point.value for point in outcome.profile.curve]
+    if outcome.profile.mode is Mode.ROUTE and len(knobs) > 1:
+        knobs[-1] = knobs[-2] + 0.05 * ((knobs[-2] - knobs[0]) or 1.0)
+    return knobs
 
 
 def _verdict(outcome: Outcome) -> str:
@@ -201,11 +212,12 @@ def _alternatives(quality: Floats, shares: Floats) -> tuple[Floats, Floats]:
 def _settings_table(profile: Profile) -> Markup:
     edge, cloud = _baselines(profile)
     priced = any(point.cost for point in (*profile.curve, edge, cloud))
-    named = [(number(point.value), point) for point in profile.curve]
+    places = some_points(profile)
+    named = [(number(profile.curve[place].value), profile.curve[place]) for place in places]
     rows = [_row(name, point, priced) for name, point in [*named, ("edge only", edge), ("cloud only", cloud)]]
     columns = [KNOBS[profile.mode].name, "agreement", "95 % interval", "same text", "cloud share", "ms/token"]
     columns += ["passes/token", "bytes/token", *(["cost/1000"] if priced else [])]
-    return table(columns, rows, chosen=profile.chosen)
+    return table(columns, rows, chosen=places.index(profile.chosen))
 
 
 def _row(name: str, point: CurvePoint, priced: bool) -> list[str]:

@@ -53,7 +53,7 @@ def calibrate(
     grid: Annotated[
         str | None, typer.Option(metavar="X,Y,...", help="Values of the mode's knob to measure, chosen beforehand.")
     ] = None,
-    score: Annotated[str | None, typer.Option(metavar="NAME", help="Score of span or route; needs --grid.")] = None,
+    score: Annotated[str | None, typer.Option(metavar="NAME", help="Score of span (with --grid) or route.")] = None,
     following: Annotated[
         int | None, typer.Option("--next", min=1, metavar="N", help="Promise about the next N prompts' mean instead.")
     ] = None,
@@ -90,11 +90,13 @@ def calibrate(
     if prompts is None:
         raise InvalidRequest("There are no prompts.", remedy="Give a file with --prompts.", param="prompts")
     chosen = _mode(mode)
+    base = _base(chosen, score)
     target = profile_path(out or chosen)
     task = Calibration(
         prompts=read_prompts(prompts, most=count, seed=seed),
         mode=chosen,
-        points=_points(chosen, grid, score),
+        points=_points(chosen, grid, base),
+        base=base,
         goal=parse_goal(goal),
         max_tokens=max_tokens,
         horizon=following,
@@ -155,19 +157,33 @@ def _mode(name: str) -> Any:
     return parse_settings({"mode": name}).mode
 
 
-def _points(mode: Any, grid: str | None, score: str | None) -> Any:
+def _points(mode: Any, grid: str | None, base: dict[str, Any]) -> Any:
+    """The grid; none for mode `route`, whose thresholds follow from the scores."""
     from updraft.calibration.grid import make_grid
     from updraft.modes import Mode
 
+    if mode is Mode.ROUTE:
+        if grid is not None:
+            raise InvalidRequest("Mode route tries every threshold; leave out --grid.", param="grid")
+        make_grid(mode, [0.0], base)  # refuses a score that does not exist
+        return []
     try:
         values = [float(value) for value in grid.split(",")] if grid is not None else None
     except ValueError as error:
         raise InvalidRequest(f"--grid was given {grid!r}; it must be numbers with commas.", param="grid") from error
+    if base and values is None:
+        raise InvalidRequest("--score needs --grid: every score has a scale of its own.", param="score")
+    return make_grid(mode, values, base)
+
+
+def _base(mode: Any, score: str | None) -> dict[str, Any]:
+    from updraft.modes import Mode
+
     if score is None:
-        return make_grid(mode, values)
-    if mode not in (Mode.SPAN, Mode.ROUTE) or values is None:
-        raise InvalidRequest("--score is for span and route, together with --grid.", param="score")
-    return make_grid(mode, values, {str(mode): {"score": score}})
+        return {}
+    if mode not in (Mode.SPAN, Mode.ROUTE):
+        raise InvalidRequest("--score is for span and route.", param="score")
+    return {str(mode): {"score": score}}
 
 
 @contextlib.contextmanager
@@ -216,11 +232,13 @@ def _summary(profile: Profile, *, as_json: bool) -> None:
     from rich.table import Table
 
     from updraft.calibration.grid import KNOBS
+    from updraft.profiles import some_points
 
     table = Table(box=None, pad_edge=False)
     for column in (KNOBS[profile.mode].name, "agreement", "same text", "cloud share", "ms/token", "passes/token", ""):
         table.add_column(column, justify="right")
-    rows = [(f"{point.value:g}", point) for point in profile.curve]
+    places = some_points(profile)
+    rows = [(f"{profile.curve[place].value:g}", profile.curve[place]) for place in places]
     rows += [(name, point) for name, point in (("edge", profile.edge_only), ("cloud", profile.cloud_only)) if point]
     for place, (name, point) in enumerate(rows):
         table.add_row(
@@ -230,7 +248,7 @@ def _summary(profile: Profile, *, as_json: bool) -> None:
             f"{point.share:.1%}",
             f"{point.token_ms:.1f}",
             f"{point.passes_per_token:.3f}",
-            "<- chosen" if place == profile.chosen else "",
+            "<- chosen" if place == places.index(profile.chosen) else "",
         )
     console = Console()
     console.print(f"{profile.mode} for {profile.edge.name} and {profile.cloud.name}, goal {profile.goal}", markup=False)
