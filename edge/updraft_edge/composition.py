@@ -35,8 +35,8 @@ from updraft_edge.reason import Reasoning
 from updraft_edge.route_parts import route_parts
 from updraft_edge.rubric import Questions, SessionJudge
 from updraft_edge.scores import SHAPED
-from updraft_edge.seams import Branching, CloudSide, Drafter, EscalationPolicy, StepJudge, StopRule
-from updraft_edge.stop_rules import FixedLength, WhileReady, make_stop_rule
+from updraft_edge.seams import Branching, CloudSide, Drafter, EscalationPolicy, StopRule
+from updraft_edge.stop_rules import FixedLength, WhileReady, at_most, make_stop_rule
 from updraft_edge.tree import Branches
 
 __all__ = ["Composition", "Workshop", "fails"]
@@ -213,7 +213,8 @@ class Workshop:
         return NoDrafter(), FixedLength(1), HandOverAll()
 
     def _draft(self, order: Order) -> Parts:
-        stop = order.settings.stop
+        cloud = None if self._link is None else self._link.cloud
+        stop = at_most(order.settings.stop, 0 if cloud is None else cloud.max_draft)
         judging = order.settings.acceptance if order.settings.mode is Mode.CASCADE else None
         predictor = self._predictors.of(stop, (judging, order.sampling.temperature > 0.0))
         hidden, rows = self._predictors.reads_hidden(stop), self._logged_rows

@@ -11,7 +11,16 @@ from updraft.sampling import Sampled
 from updraft_edge.costs import Costs
 from updraft_edge.predictors import Predictor
 
-__all__ = ["Costs", "EntropyStop", "FixedLength", "RateStop", "RejectionRisk", "WhileReady", "make_stop_rule"]
+__all__ = [
+    "Costs",
+    "EntropyStop",
+    "FixedLength",
+    "RateStop",
+    "RejectionRisk",
+    "WhileReady",
+    "at_most",
+    "make_stop_rule",
+]
 
 
 class FixedLength:
@@ -151,6 +160,14 @@ class RateStop:
         costs = self._costs
         ahead = math.ceil(costs.verdict_s(costs.run_length) / max(costs.draft_s, 1e-6)) - 1
         return costs.draft_s * max(0.0, min(ahead, costs.run_length, 2.0 * self._longest - costs.run_length))
+
+
+def at_most(settings: StopSettings, longest: int) -> StopSettings:
+    """The settings with no run longer than that, which is what the cloud takes; 0 where it has not said."""
+    if longest < 1:
+        return settings
+    names = ("length", "shortest", "longest")
+    return settings.model_copy(update={name: min(getattr(settings, name), longest) for name in names})
 
 
 def make_stop_rule(

@@ -9,7 +9,15 @@ from updraft.sampling import Distribution, Sampled
 from updraft_edge.costs import Costs
 from updraft_edge.predictors import Calibration, ScorePredictor, confidence
 from updraft_edge.seams import StopRule
-from updraft_edge.stop_rules import EntropyStop, FixedLength, RateStop, RejectionRisk, WhileReady, make_stop_rule
+from updraft_edge.stop_rules import (
+    EntropyStop,
+    FixedLength,
+    RateStop,
+    RejectionRisk,
+    WhileReady,
+    at_most,
+    make_stop_rule,
+)
 
 
 def token(top_probability: float = 0.5, entropy: float = 1.0) -> Sampled:
@@ -101,6 +109,13 @@ def test_tokens_that_are_ready_are_taken_sooner_than_tokens_to_wait_for() -> Non
 def test_dear_drafts_make_short_runs() -> None:
     cheap, dear = (length(rate_stop(0.85, draft_s=seconds), [token()] * 40) for seconds in (0.002, 0.05))
     assert dear < cheap
+
+
+def test_no_run_is_longer_than_the_cloud_takes() -> None:
+    settings = StopSettings(rule="fixed", length=30, shortest=12, longest=40)
+    cut = at_most(settings, 9)
+    assert (cut.length, cut.shortest, cut.longest) == (9, 9, 9)
+    assert at_most(settings, 0) == at_most(settings, 63) == settings
 
 
 def test_while_ready_takes_what_there_is() -> None:
