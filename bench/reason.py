@@ -17,10 +17,9 @@ from updraft.evaluation.similarity import lcs_f1
 from updraft.evaluation.tasks.gsm8k import Problem, final_number, read_problems
 from updraft.modes import Mode, ModeSettings, parse_settings
 from updraft_edge.agent import Agent
-from updraft_edge.rubric import Scoring
 
 from .figures import Observed, observe, summary
-from .reason_judge import Separation, judged, pairs, separation
+from .reason_judge import Scored, Separation, judged, pairs, separation
 from .report import Step, table_of
 from .tiers import cloud_process, edge_settings, pin_apart, question, relay_to
 
@@ -78,7 +77,7 @@ class ReasonBench:
 
     data: Path
     thresholds: tuple[float, ...] = (5.0, 7.0, 8.0)
-    scoring: Scoring = "average"
+    scoring: Scored = "average"
     problems: int = 20
     judged: int = 60
     tokens: int = 160

@@ -6,7 +6,7 @@ import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 
@@ -17,10 +17,13 @@ from updraft.token_log import TokenLog
 from updraft_edge import wire
 from updraft_edge.agent import Agent
 from updraft_edge.cloud_session import CloudSession
+from updraft_edge.judges import step_judge
 from updraft_edge.link import CloudLink
-from updraft_edge.rubric import Questions, Scoring, SessionJudge
+from updraft_edge.rubric import Questions
 
-__all__ = ["Pair", "Separation", "judged", "pairs", "separation"]
+__all__ = ["Pair", "Scored", "Separation", "judged", "pairs", "separation"]
+
+Scored = Literal["average", "greedy", "likelihood"]
 
 _NUMBER: Final = re.compile(r"\d+")
 
@@ -76,7 +79,7 @@ class _Tokens:
         return self._agent.piece(token)
 
 
-async def judged(agent: Agent, link: CloudLink, one: Pair, prompt: str, scoring: Scoring) -> tuple[float, float]:
+async def judged(agent: Agent, link: CloudLink, one: Pair, prompt: str, scoring: Scored) -> tuple[float, float]:
     """The cloud's grades of the right and of the wrong step, in a session of their own.
 
     Args:
@@ -96,7 +99,7 @@ async def judged(agent: Agent, link: CloudLink, one: Pair, prompt: str, scoring:
     session = CloudSession(link, opening, log, Statistics())
     template = agent.tokenizer_info().get("chat_template")
     questions = Questions(tokens, template if isinstance(template, str) else None)
-    judge = SessionJudge(session, questions.after(log.tokens, chat=True), scoring)
+    judge = step_judge(session, scoring, lambda: questions.after(log.tokens, chat=True))
     try:
         right = await judge.score_step(tokens.encode(f"{one.right}\n\n"))
         return right, await judge.score_step(tokens.encode(f"{one.wrong}\n\n"))

@@ -21,10 +21,11 @@ from updraft_edge.cloud_session import CloudSession
 from updraft_edge.costs import Costs
 from updraft_edge.drafters import ModelDrafter, NoDrafter
 from updraft_edge.early_exit import EarlyExitDrafter
-from updraft_edge.endpoint import EndpointJudge, EndpointSession, only_text
+from updraft_edge.endpoint import EndpointSession, only_text
 from updraft_edge.endpoint_link import EndpointLink
 from updraft_edge.escalation import LOGGED_PROMPT_ROWS, Escalation
 from updraft_edge.exit_plans import ExitModel
+from updraft_edge.judges import step_judge
 from updraft_edge.link import CloudLink
 from updraft_edge.lookup.drafter import LookupDrafter
 from updraft_edge.lookup.kit import LookupKit, looks_up
@@ -33,7 +34,7 @@ from updraft_edge.predictors import Predictors
 from updraft_edge.prompt_rows import PromptReadingDrafter
 from updraft_edge.reason import Reasoning
 from updraft_edge.route_parts import route_parts
-from updraft_edge.rubric import Questions, SessionJudge
+from updraft_edge.rubric import Questions
 from updraft_edge.scores import SHAPED
 from updraft_edge.seams import Branching, CloudSide, Drafter, EscalationPolicy, StopRule
 from updraft_edge.stop_rules import FixedLength, WhileReady, at_most, make_stop_rule
@@ -243,17 +244,10 @@ class Workshop:
 
     def _reason(self, order: Order) -> Parts:
         settings = order.settings.reason
-        reasoning = Reasoning(settings, self._judge(order), order.answer, self._loop.engine.tokenizer)
+        prompt, chat = order.answer.log.tokens[: order.answer.log.prompt_length], order.request.messages is not None
+        judge = step_judge(order.session, settings.scoring, lambda: self._questions.after(prompt, chat=chat))
+        reasoning = Reasoning(settings, judge, order.answer, self._loop.engine.tokenizer)
         return self.drafter(order, settings.step_tokens + AHEAD_STEP), reasoning, reasoning
-
-    def _judge(self, order: Order) -> StepJudge:
-        if isinstance(order.session, EndpointSession):
-            return EndpointJudge(order.session, order.settings.reason.scoring)
-        if order.session is None:
-            raise RuntimeError("the mode reason needs a session")
-        log = order.answer.log
-        asked = self._questions.after(log.tokens[: log.prompt_length], chat=order.request.messages is not None)
-        return SessionJudge(order.session, asked, order.settings.reason.scoring)
 
     def _exit(self, order: Order) -> Parts:
         asks = order.session if isinstance(order.session, CloudSession) else None

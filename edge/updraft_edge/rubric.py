@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Literal
 
 from updraft.chat_template import ChatTemplate
@@ -19,6 +20,7 @@ __all__ = [
     "DIGITS",
     "PREFILL",
     "RUBRIC",
+    "LikelihoodJudge",
     "Question",
     "Questions",
     "Scoring",
@@ -32,9 +34,8 @@ Scoring = Literal["average", "greedy"]
 
 DIGITS = tuple("0123456789")
 RUBRIC = (
-    "Grade the last paragraph of the answer above as one step of the solution. Are its statements true, are its sums "
-    "right, and does it follow from what comes before it? Pay no heed to how well it is put, or to how far it gets. "
-    "Reply with one digit from 0 (plainly wrong) to 9 (certainly right) and nothing else."
+    "Grade the last paragraph of the answer above as a step of the solution: is it true, and does it follow from what "
+    "comes before? Reply with one digit from 0 (plainly wrong) to 9 (certainly right)."
 )
 PREFILL = "Grade:"
 
@@ -120,6 +121,18 @@ class Questions:
             text = question(ChatTemplate(self._template) if chat else None)
             self._made[chat] = Question(*digit_tokens(self._tokenizer, text))
         return self._made[chat]
+
+
+class LikelihoodJudge:
+    """A `StepJudge` without a rubric: nine times the geometric mean of the probabilities that the cloud's model gives
+    the step's tokens. Small models that cannot grade still know what they would not have written."""
+
+    def __init__(self, session: CloudSession) -> None:
+        self._session = session
+
+    async def score_step(self, step: Sequence[int]) -> float:
+        scored = await self._session.score(step, each=True)
+        return 9.0 * math.exp(min(0.0, fmean(report.logprob for report in scored.reports)))
 
 
 class SessionJudge:

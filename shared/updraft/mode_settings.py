@@ -214,8 +214,11 @@ class ReasonSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     threshold: float = Field(default=7.0, ge=0, le=10, description="Least score, 0 to 9, that a step stands with.")
-    scoring: Literal["average", "greedy"] = Field(
-        default="average", description="Expected digit, or the most probable one."
+    scoring: Literal["average", "greedy", "likelihood"] = Field(
+        default="average",
+        description="average, greedy: of the grade that the cloud's model is asked for, the expected digit or the most "
+        "probable one; likelihood: nine times the geometric mean of the probabilities that it gives the step's tokens, "
+        "for models that cannot grade.",
     )
     step_tokens: int = Field(default=128, ge=4, le=512, description="Longest step, tokens.")
     first_steps: int = Field(default=0, ge=0, le=64, description="So many first steps are the cloud's own.")

@@ -16,14 +16,17 @@ from tests.edge.test_faults import cut_often, relay_to
 from tests.fakes.engine import HashEngine, LetterTokenizer
 from tests.fakes.raw_edge import RawEdge
 from tests.fakes.tiers import complete, running_agent, running_cloud
-from updraft.errors import CloudUnavailable
+from updraft.errors import CloudUnavailable, InvalidRequest
 from updraft.generation import Completion, GenerationRequest
 from updraft.mode_settings import ReasonSettings
 from updraft.modes import Origin
 from updraft.sampling import Distribution, Sampled
 from updraft.token_log import TokenLog
 from updraft_edge.answer import Answer
+from updraft_edge.endpoint import EndpointSession
+from updraft_edge.judges import step_judge
 from updraft_edge.reason import Reasoning
+from updraft_edge.rubric import Question
 from updraft_edge.seams import Decision, HandOver
 
 NEWLINE, END = 62, 63
@@ -72,6 +75,30 @@ async def test_at_threshold_zero_every_step_of_the_edge_stands() -> None:
     assert statistics.steps == statistics.round_trips == len(statistics.step_scores) > 3
     assert all(0 <= score <= 9 for score in statistics.step_scores)
     assert all(event.verified and event.origin is Origin.EDGE for event in events)
+
+
+async def test_steps_can_be_scored_by_their_likelihood() -> None:
+    async with running_cloud(large()) as cloud, running_agent(small(), cloud.address) as agent:
+        events, completion = await complete(agent, reason(0.0, logprobs=True, reason={"scoring": "likelihood"}))
+    statistics = completion.statistics
+    first = events[: STEP["step_tokens"]]
+    length = next(
+        (place for place in range(1, len(first)) if first[place - 1].piece == first[place].piece == b"\n"), 11
+    )
+    (engine, prefix), logprobs = (large(), [*large().tokenizer.encode("hello there")]), []
+    for event in first[: length + 1]:
+        row = engine._row(tuple(prefix)).astype(float)
+        logprobs.append(row[event.token] - np.log(np.exp(row).sum()))
+        prefix.append(event.token)
+    assert statistics.step_scores[0] == pytest.approx(9 * np.exp(np.mean(logprobs)), abs=1e-3)
+    assert all(0 < score <= 9 for score in statistics.step_scores)
+    assert statistics.scored == statistics.tokens  # no rubric
+
+
+def test_an_endpoint_cannot_score_by_likelihood() -> None:
+    endpoint = object.__new__(EndpointSession)
+    with pytest.raises(InvalidRequest, match="average"):
+        step_judge(endpoint, "likelihood", lambda: Question([], []))
 
 
 async def test_a_threshold_out_of_reach_gives_the_clouds_own_text() -> None:

@@ -41,7 +41,7 @@ def reason(
         list[float] | None,
         typer.Option(min=0.0, max=10.0, metavar="SCORE", help="Least score of a step; may be repeated."),
     ] = None,
-    scoring: Annotated[str | None, typer.Option(metavar="NAME", help="average or greedy.")] = None,
+    scoring: Annotated[str | None, typer.Option(metavar="NAME", help="average, greedy or likelihood.")] = None,
     problems: Annotated[int | None, typer.Option(min=1, metavar="N", help="Questions.")] = None,
     judged: Annotated[int | None, typer.Option(min=0, metavar="N", help="Worked steps that are graded, too.")] = None,
     tokens: TokensOption = None,
