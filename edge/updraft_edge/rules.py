@@ -87,6 +87,7 @@ class Guard:
         self._prices = input_price, output_price
         self._read = 0  # tokens of the log that are in the tail, or before it
         self._tail = b""  # the end of what the cloud knows
+        self._before = ""  # the same as text
         self._granted = 0  # tokens of the log that the cloud knows
 
     def texts(self, texts: Iterable[str]) -> None:
@@ -179,12 +180,13 @@ class Guard:
         if length > self._read:
             known = self._tail + self._bytes(self._log.tokens[self._read : length])
             self._tail = known[-4 * OVERLAP :]
+            self._before = self._tail.decode("utf-8", "ignore")[-OVERLAP:]
             self._read = length
 
     def _found(self, new: bytes, *, growing: bool) -> str | None:
         if not new:
             return None
-        before = self._tail.decode("utf-8", "ignore")[-OVERLAP:]
+        before = self._before
         # A character that is cut in two shows as U+FFFD, in no rule's way.
         text = before + new.decode("utf-8", "replace")
         detectors = self._rules.detectors
