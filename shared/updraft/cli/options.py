@@ -35,7 +35,10 @@ ModelOption = Annotated[
 DeviceOption = Annotated[
     str | None, typer.Option(metavar="NAME", help="Device profile that gives defaults; auto detects the device.")
 ]
-ModeOption = Annotated[str | None, typer.Option(metavar="MODE", help="edge, cloud, draft, span or exit.")]
+ModeOption = Annotated[
+    str | None,
+    typer.Option(metavar="MODE", help="edge, cloud, draft, lookup, cascade, span, route, reason, exit or auto."),
+]
 LocalOnlyOption = Annotated[bool | None, typer.Option("--local-only", help="Never open a connection to the cloud.")]
 CloudOption = Annotated[str | None, typer.Option("--cloud", metavar="HOST:PORT", help="Address of the cloud service.")]
 
