@@ -177,8 +177,8 @@ class Detectors:
             return found
         end = text[-_GROWING:]
         small = end.lower()
-        found = (one.name for one in self._chosen if one.may_be_in(small) and one.begins.search(end))
-        return next(found, None)
+        begun = (one.name for one in self._chosen if one.may_be_in(small) and one.begins.search(end))
+        return next(begun, None)
 
     def _find_pattern(self, text: str, start: int) -> str | None:
         for number, pattern in enumerate(self._patterns, 1):
