@@ -13,6 +13,7 @@ from updraft.engine.base import Run
 from updraft.errors import CloudUnavailable, EngineFailure, InvalidRequest, PromptTooLong
 from updraft.modes import ModeSettings, parse_settings
 from updraft.sampling import measure
+from updraft_edge.scoring import Judge
 
 EDGE = parse_settings({"mode": "edge"})
 CLOUD = parse_settings({"mode": "draft"})
@@ -97,3 +98,12 @@ async def test_a_token_that_the_model_rules_out_has_a_finite_score() -> None:
     engine._row = ruled_out  # type: ignore[method-assign]
     async with running_agent(engine, None) as agent:
         assert (await agent.score([1, 9]))[0].logprob == -1e4
+
+
+async def test_an_endpoint_is_not_asked_and_the_edge_does_not_stand_in_for_it() -> None:
+    async with running_agent(HashEngine(), None) as agent:
+        judge = Judge(agent._loop, None, endpoint=True)
+        with pytest.raises(InvalidRequest, match="endpoint") as caught:
+            await judge.score([1], [[2]], CLOUD)
+        assert "mode edge" in caught.value.remedy
+        assert len((await judge.score([1], [[2, 3]], EDGE))[0]) == 2

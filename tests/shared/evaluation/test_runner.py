@@ -18,10 +18,11 @@ from updraft.evaluation.job import Findings
 from updraft.evaluation.report import eval_page
 from updraft.evaluation.results import Results
 from updraft.evaluation.runner import Run, TaskRun, choose_items, run_task
-from updraft.evaluation.subject import Subject
+from updraft.evaluation.subject import ScoreMemory, Subject
 from updraft.evaluation.tasks.base import Item, Outcome, TaskOptions, mean_measures
 from updraft.evaluation.variants import CLOUD, EDGE, Variant, parse_policy
-from updraft.sampling import SamplingParams
+from updraft.modes import Mode
+from updraft.sampling import Sampled, SamplingParams
 
 PAIR = {"edge": "e", "cloud": "c"}
 SPAN = parse_policy("span escalate=1.5,2")
@@ -142,6 +143,32 @@ async def test_what_is_compared_with_is_asked_for_only_where_it_is_needed(tmp_pa
     given = Puzzle(compares=True, given=True)
     await solve(given, plan())
     assert given.refers == 4 and all(compared for _, compared in given.runs)
+
+
+def test_scores_are_asked_for_once_while_they_are_remembered() -> None:
+    asked: list[object] = []
+
+    class Asked:
+        async def score_branches(self, prompt: object, branches: object, **options: Any) -> list[list[Sampled]]:
+            asked.append((prompt, options["settings"].mode))
+            if prompt == [9]:
+                raise CloudUnavailable("gone")
+            return [[]]
+
+    async def check() -> None:
+        memory = ScoreMemory(Asked(), most=2)  # type: ignore[arg-type]
+        await asyncio.gather(*(memory.scores(Mode.EDGE, [1], [[2]], 0) for _ in range(3)))
+        await memory.scores(Mode.CLOUD, [1], [[2]], 0)
+        assert len(asked) == 2
+        await memory.scores(Mode.EDGE, [3], [[2]], 0)
+        await memory.scores(Mode.EDGE, [1], [[2]], 0)  # the oldest was forgotten
+        assert len(asked) == 4
+        for _ in range(2):  # a failure is not remembered
+            with pytest.raises(CloudUnavailable):
+                await memory.scores(Mode.EDGE, [9], [[2]], 0)
+        assert len(asked) == 6
+
+    asyncio.run(check())
 
 
 async def test_items_that_do_not_fit_are_left_out_of_every_variant() -> None:
