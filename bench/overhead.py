@@ -22,6 +22,7 @@ from updraft_edge.seams import StopRule
 from updraft_edge.stop_rules import EntropyStop, FixedLength, RateStop
 
 from .figures import Spread
+from .overhead_lookup import lookup_pieces
 from .overhead_scores import score_pieces
 from .prompts import first_prompts
 from .report import Step, table_of
@@ -47,7 +48,7 @@ Piece = tuple[str, Callable[[Sequence[Sampled]], None]]
 
 def pieces(width: int) -> list[Piece]:
     """Everything that is timed; `width` is the hidden states'."""
-    return [*_stop_rules(width), *score_pieces()]
+    return [*_stop_rules(width), *score_pieces(), *lookup_pieces()]
 
 
 def _stop_rules(width: int) -> list[Piece]:

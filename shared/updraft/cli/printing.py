@@ -77,6 +77,7 @@ def summary(completion: Completion, *, colour: bool) -> None:
         f"cloud share {counts.cloud_share:.0%}",
         f"{passes:.2f} cloud passes/token",
         *(f"{count} left at layer {layer}" for layer, count in sorted(counts.exit_tokens.items())),
+        *([f"{counts.lookup_accepted} looked up"] if counts.lookup_accepted else []),
         *([f"{counts.tolerated} of {counts.accepted} accepted tolerated"] if counts.tolerated else []),
         *([f"{counts.steps_rewritten} of {counts.steps} steps rewritten"] if counts.steps else []),
         completion.mode if completion.chosen is None else f"{completion.mode}: {completion.chosen}",
