@@ -67,7 +67,7 @@ class CalibrationBench:
 
     Attributes:
         results: files that `updraft calibrate` left beside its profiles.
-        metric: disagreement or mismatch.
+        metric: disagreement, rejected or mismatch.
         levels: goals, each at confidence 1 - delta.
         fitted: share of the prompts that are calibrated on; the others are held out.
     """
@@ -84,8 +84,8 @@ class CalibrationBench:
     def __post_init__(self) -> None:
         if not self.results:
             raise ConfigError("There are no results.", remedy="Give the .results.jsonl of `updraft calibrate`.")
-        if self.metric not in ("disagreement", "mismatch"):
-            raise ConfigError(f"The metric is {self.metric!r}; it must be disagreement or mismatch.")
+        if self.metric not in ("disagreement", "rejected", "mismatch"):
+            raise ConfigError(f"The metric is {self.metric!r}; it must be disagreement, rejected or mismatch.")
         if not self.levels or not all(0 < level < 1 for level in self.levels) or not 0 < self.delta < 1:
             raise ConfigError("Levels and delta must be above 0 and below 1.")
         if not 0.1 <= self.fitted <= 0.9 or self.resamplings < 1:

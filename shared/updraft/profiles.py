@@ -50,6 +50,7 @@ class CurvePoint(_Part):
         value: of the knob.
         disagreement: token edit distance to the cloud's text, over the longer one's length; `low` and `high` bound
             its 95 % bootstrap interval.
+        rejected: tokens that are not the cloud's greedy choice after the text before them.
         mismatch: share of answers that differ from the cloud's at all.
         share: tokens that the cloud wrote.
         token_ms: time per token, from the request on.
@@ -60,6 +61,7 @@ class CurvePoint(_Part):
     disagreement: Finite
     low: Finite
     high: Finite
+    rejected: Finite
     mismatch: Finite
     share: Finite
     token_ms: Finite

@@ -26,6 +26,7 @@ POINT = {
     "disagreement": 0.02,
     "low": 0.01,
     "high": 0.03,
+    "rejected": 0.01,
     "mismatch": 0.2,
     "share": 0.1,
     "token_ms": 20.0,

@@ -118,6 +118,7 @@ def _unreachable(goal: Goal, losses: Floats, points: int, horizon: int | None) -
 def _promise(goal: Goal, prompts: int, points: int, horizon: int | None, *, exact: bool) -> str:
     names = {
         "disagreement": "disagreement with the cloud's text (token edit distance over the longer text's length)",
+        "rejected": "share of an answer's tokens that are not the cloud's greedy choice after the text before them",
         "mismatch": "share of answers that differ from the cloud's text",
         "share": "share of an answer's tokens that the cloud writes",
     }

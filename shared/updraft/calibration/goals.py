@@ -10,11 +10,12 @@ from updraft.errors import InvalidRequest
 
 __all__ = ["METRICS", "Goal", "parse_goal"]
 
-METRICS: Final = ("disagreement", "mismatch", "share", "token_ms", "cost")
-"""disagreement: 1 less the edit similarity to the cloud's tokens; mismatch: 1 where the text is not the cloud's;
-share: tokens that the cloud wrote; token_ms: milliseconds a token; cost: money per 1000 tokens."""
+METRICS: Final = ("disagreement", "rejected", "mismatch", "share", "token_ms", "cost")
+"""disagreement: 1 less the edit similarity to the cloud's tokens; rejected: tokens that are not the cloud's choice
+after the text before them; mismatch: 1 where the text is not the cloud's; share: tokens that the cloud wrote;
+token_ms: milliseconds a token; cost: money per 1000 tokens."""
 
-_BOUNDED: Final = frozenset({"disagreement", "mismatch", "share"})
+_BOUNDED: Final = frozenset({"disagreement", "rejected", "mismatch", "share"})
 _FORM: Final = re.compile(r"\s*([a-z_]+)\s*<=?\s*([0-9.]+)\s*(%?)\s*(?:@\s*([0-9.]+)\s*(%?)\s*)?")
 
 
@@ -36,7 +37,7 @@ class Goal:
 
     @property
     def on_quality(self) -> bool:
-        return self.metric in ("disagreement", "mismatch")
+        return self.metric in ("disagreement", "rejected", "mismatch")
 
     def at(self, level: float) -> Goal:
         return Goal(self.metric, level, self.confidence)

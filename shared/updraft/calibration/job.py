@@ -8,16 +8,18 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from updraft import __version__
 from updraft.calibration.fit import Fit, choose
 from updraft.calibration.goals import Goal
 from updraft.calibration.grid import GridPoint
 from updraft.calibration.measure import Progress, collect
+from updraft.calibration.pair import Pair
 from updraft.calibration.prompts import CalibrationPrompt
 from updraft.calibration.results import Measured, Results, Table, value_of
 from updraft.calibration.route import collect_routes
+from updraft.chat_template import ChatTemplate
 from updraft.cloud_process import CloudProcess
 from updraft.config import CloudLinkSettings, CloudSettings, EdgeSettings, ListenSettings
 from updraft.demo.cores import CoreSplit, pinned, split_cores, usable_cores
@@ -26,23 +28,9 @@ from updraft.evaluation.curves import bootstrap
 from updraft.modes import Mode
 from updraft.profiles import CurvePoint, ModelIdentity, Profile
 
-if TYPE_CHECKING:
-    from updraft.generation import Generator
-
-__all__ = ["Calibration", "Outcome", "Pair", "calibrate", "results_path", "running_pair"]
+__all__ = ["Calibration", "Outcome", "calibrate", "results_path", "running_pair"]
 
 Emulated = Callable[[str], AbstractAsyncContextManager[str]]
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """Both tiers at work, and what they are."""
-
-    generator: Generator
-    edge: ModelIdentity
-    cloud: ModelIdentity
-    tokenizer_hash: str
-    round_trip_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +91,8 @@ async def _measured(
 ) -> tuple[Table, Sequence[GridPoint]]:
     options: dict[str, Any] = {"max_tokens": task.max_tokens, "progress": progress}
     if task.mode is Mode.ROUTE:
-        return await collect_routes(pair.generator, task.prompts, task.base, results, **options)
-    return await collect(pair.generator, task.prompts, task.mode, task.points, results, **options), task.points
+        return await collect_routes(pair, task.prompts, task.base, results, **options)
+    return await collect(pair, task.prompts, task.mode, task.points, results, **options), task.points
 
 
 @contextlib.asynccontextmanager
@@ -151,6 +139,7 @@ async def running_pair(
             ModelIdentity(name=Path(settings.model).name, fingerprint=edge.fingerprint),
             ModelIdentity(name=described.model, fingerprint=described.fingerprint),
             edge.tokenizer_hash,
+            ChatTemplate(edge.chat_template, bos="", eos=""),
             round_trip_ms,
         )
 
@@ -198,6 +187,7 @@ def _curve_point(value: float, cells: Sequence[Measured]) -> CurvePoint:
     low, high = bootstrap(disagreements, lambda rows: float(rows.mean()))
     sums: dict[str, Any] = {
         "disagreement": sum(disagreements) / count,
+        "rejected": sum(cell.rejected for cell in cells) / count,
         "mismatch": sum(cell.mismatch for cell in cells) / count,
         "share": sum(cell.share for cell in cells) / count,
         "token_ms": sum(value_of(cell, "token_ms") for cell in cells) / count,

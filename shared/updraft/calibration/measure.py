@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from updraft.calibration.grid import GridPoint
+from updraft.calibration.pair import Pair
 from updraft.calibration.prompts import CalibrationPrompt
 from updraft.calibration.results import CLOUD_ONLY, EDGE_ONLY, Measured, Results, Table
 from updraft.errors import CloudUnavailable
 from updraft.evaluation.similarity import edit_similarity
-from updraft.generation import Completion, GenerationRequest, Generator
+from updraft.generation import Completion, GenerationRequest
 from updraft.modes import Mode, ModeSettings
 from updraft.sampling import SamplingParams
 
@@ -26,7 +27,7 @@ def setting_name(mode: Mode, point: GridPoint) -> str:
 
 
 async def collect(
-    generator: Generator,
+    pair: Pair,
     prompts: Sequence[CalibrationPrompt],
     mode: Mode,
     points: Sequence[GridPoint],
@@ -51,31 +52,40 @@ async def collect(
         done = number * (len(given) + 1)
         reference = results.get(prompt.key, CLOUD_ONLY)
         if reference is None or reference.answer is None:
-            answer = await _answer(generator, prompt, {"mode": Mode.CLOUD}, max_tokens)
-            reference = _measured(prompt, CLOUD_ONLY, answer, answer.token_ids, keep=True)
+            answer = await _answer(pair, prompt, {"mode": Mode.CLOUD}, max_tokens)
+            reference = _measured(prompt, CLOUD_ONLY, answer, answer.token_ids, 0.0, keep=True)
             results.add(reference)
         progress(done + 1, total)
         order = list(given)
         for turn in range(len(order)):
             name = order[(number + turn) % len(order)]
             if results.get(prompt.key, name) is None:
-                answer = await _answer(generator, prompt, given[name], max_tokens)
-                results.add(_measured(prompt, name, answer, reference.answer or ()))
+                answer = await _answer(pair, prompt, given[name], max_tokens)
+                rejected = await _rejected(pair, prompt, answer.token_ids)
+                results.add(_measured(prompt, name, answer, reference.answer or (), rejected))
             progress(done + 2 + turn, total)
     return Table.of(results, [prompt.key for prompt in prompts], names)
 
 
-async def _answer(
-    generator: Generator, prompt: CalibrationPrompt, settings: dict[str, Any], max_tokens: int
-) -> Completion:
+async def _rejected(pair: Pair, prompt: CalibrationPrompt, answer: Sequence[int]) -> float:
+    """Share of an answer's tokens that the cloud would not have chosen after the text before them."""
+    if not answer:
+        return 0.0
+    cloud = ModeSettings(mode=Mode.CLOUD)
+    (scored,) = await pair.agent.score_branches(pair.tokens(prompt), [answer], settings=cloud, top_logprobs=1)
+    own = sum(one.top[0][0] == token for one, token in zip(scored, answer, strict=True))
+    return 1.0 - own / len(answer)
+
+
+async def _answer(pair: Pair, prompt: CalibrationPrompt, settings: dict[str, Any], max_tokens: int) -> Completion:
     request = GenerationRequest(
-        messages=prompt.messages,
+        prompt_tokens=pair.tokens(prompt),
         sampling=SamplingParams(temperature=0.0, seed=0),
         max_tokens=max_tokens,
         settings=ModeSettings.model_validate(settings),
     )
     completion = None
-    async for event in generator.generate(request):
+    async for event in pair.agent.generate(request):
         if isinstance(event, Completion):
             completion = event
     if completion is None:
@@ -89,13 +99,20 @@ async def _answer(
 
 
 def _measured(
-    prompt: CalibrationPrompt, name: str, answer: Completion, reference: Sequence[int], *, keep: bool = False
+    prompt: CalibrationPrompt,
+    name: str,
+    answer: Completion,
+    reference: Sequence[int],
+    rejected: float,
+    *,
+    keep: bool = False,
 ) -> Measured:
     counts = answer.statistics
     return Measured(
         prompt=prompt.key,
         setting=name,
         disagreement=round(1.0 - edit_similarity(answer.token_ids, reference), 9),
+        rejected=rejected,
         mismatch=float(list(answer.token_ids) != list(reference)),
         share=counts.cloud_share,
         tokens=counts.tokens,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from updraft.calibration.fit import certified
+from updraft.calibration.goals import parse_goal
 from updraft.calibration.grid import KNOBS
 from updraft.calibration.job import Calibration, Outcome
 from updraft.calibration.results import Floats
@@ -36,7 +37,7 @@ def report_page(outcome: Outcome, task: Calibration) -> str:
             tiles(
                 [
                     (KNOBS[profile.mode].name, number(chosen.value), f"for {profile.goal}"),
-                    ("agreement with the cloud", percent(1 - chosen.disagreement), _interval(chosen)),
+                    ("agreement with the cloud", percent(1 - _loss(profile, chosen)), _kind(profile)),
                     ("share of the cloud", percent(chosen.share), "of an answer's tokens, on average"),
                     ("time per token", f"{chosen.token_ms:.1f} ms", _link(profile)),
                     ("cloud passes per token", number(chosen.passes_per_token), f"{profile.prompts} prompts"),
@@ -136,7 +137,7 @@ def _by_time(profile: Profile) -> list[Series]:
 def _star(profile: Profile, x: float) -> Series:
     chosen = profile.curve[profile.chosen]
     label = f"{KNOBS[profile.mode].name} = {number(chosen.value)}, for {profile.goal}"
-    return Series("chosen", [Point(x, 1 - chosen.disagreement, label)], "star", 4)
+    return Series("chosen", [Point(x, 1 - _loss(profile, chosen), label)], "star", 4)
 
 
 def _certificates(outcome: Outcome, task: Calibration) -> list[Markup]:
@@ -188,7 +189,7 @@ def _verdict(outcome: Outcome) -> str:
     chosen = profile.curve[profile.chosen]
     lot, best = _alternatives(quality, np.array([chosen.share]))
     words = (
-        f"At its share of {percent(chosen.share)} the chosen setting agrees to {percent(1 - chosen.disagreement)}; "
+        f"At its share of {percent(chosen.share)} the chosen setting agrees to {percent(1 - _loss(profile, chosen))}; "
         f"whole prompts given away by lot would to {percent(lot[0])}, by the oracle to {percent(best[0])}."
     )
     curve = sorted({round(p.share, 9): p for p in profile.curve}.values(), key=lambda p: p.share)
@@ -196,7 +197,7 @@ def _verdict(outcome: Outcome) -> str:
         return words
     shares = np.array([p.share for p in curve])
     lots, bests = (area(shares, heights) for heights in _alternatives(quality, shares))
-    measured = area(shares, [1 - p.disagreement for p in curve])
+    measured = area(shares, [1 - _loss(profile, p) for p in curve])
     return (
         f"{words} Over all measured shares, {percent(shares[0])} to {percent(shares[-1])}, the mode's mean agreement "
         f"is {percent(measured)}, {'above' if measured > lots else 'not above'} the lot's {percent(lots)}; the "
@@ -215,7 +216,15 @@ def _settings_table(profile: Profile) -> Markup:
     places = some_points(profile)
     named = [(number(profile.curve[place].value), profile.curve[place]) for place in places]
     rows = [_row(name, point, priced) for name, point in [*named, ("edge only", edge), ("cloud only", cloud)]]
-    columns = [KNOBS[profile.mode].name, "agreement", "95 % interval", "same text", "cloud share", "ms/token"]
+    columns = [
+        KNOBS[profile.mode].name,
+        "agreement",
+        "95 % interval",
+        "tokens agree",
+        "same text",
+        "cloud share",
+        "ms/token",
+    ]
     columns += ["passes/token", "bytes/token", *(["cost/1000"] if priced else [])]
     return table(columns, rows, chosen=places.index(profile.chosen))
 
@@ -225,6 +234,7 @@ def _row(name: str, point: CurvePoint, priced: bool) -> list[str]:
         name,
         percent(1 - point.disagreement),
         _interval(point),
+        percent(1 - point.rejected),
         percent(1 - point.mismatch),
         percent(point.share),
         f"{point.token_ms:.1f}",
@@ -242,11 +252,26 @@ def _facts(profile: Profile) -> list[tuple[str, str]]:
         ("link", _link(profile)),
         ("made by", f"Updraft {profile.version}, {profile.created}"),
         ("agreement", "1 less the token edit distance to the cloud's greedy text over the longer text's length"),
+        ("tokens agree", "tokens that are the cloud's greedy choice after the text before them, whoever wrote that"),
     ]
 
 
 def _edge_quality(outcome: Outcome) -> Floats:
-    return 1.0 - np.array([cell.disagreement for cell in outcome.table.edge], np.float64)
+    by_place = _by_place(outcome.profile)
+    return 1.0 - np.array([c.rejected if by_place else c.disagreement for c in outcome.table.edge], np.float64)
+
+
+def _by_place(profile: Profile) -> bool:
+    """The report shows agreement token by token, where the goal is about that, else of whole texts."""
+    return parse_goal(profile.goal).metric == "rejected"
+
+
+def _loss(profile: Profile, point: CurvePoint) -> float:
+    return point.rejected if _by_place(profile) else point.disagreement
+
+
+def _kind(profile: Profile) -> str:
+    return "of tokens, after the same text" if _by_place(profile) else "of texts, by edit distance"
 
 
 def _baselines(profile: Profile) -> tuple[CurvePoint, CurvePoint]:
@@ -258,6 +283,8 @@ def _baselines(profile: Profile) -> tuple[CurvePoint, CurvePoint]:
 def _point(profile: Profile, point: CurvePoint, x: float) -> Point:
     knob = KNOBS[profile.mode].name
     label = f"{knob} = {number(point.value)}" if point in profile.curve else ""
+    if _by_place(profile):
+        return Point(x, 1 - point.rejected, label)
     return Point(x, 1 - point.disagreement, label, 1 - point.high, 1 - point.low)
 
 

@@ -29,6 +29,7 @@ class Measured:
         prompt: its key.
         setting: EDGE_ONLY, CLOUD_ONLY, or the settings as JSON.
         disagreement: token edit distance to the cloud's text over the longer one's length, 0 to 1.
+        rejected: share of tokens that are not the cloud's greedy choice after the text before them.
         mismatch: 1 where the text is not the cloud's, else 0.
         share: tokens that the cloud wrote.
         cost: money for the answer.
@@ -39,6 +40,7 @@ class Measured:
     prompt: str
     setting: str
     disagreement: float
+    rejected: float
     mismatch: float
     share: float
     tokens: int
@@ -181,6 +183,6 @@ def _check(measured: Measured) -> None:
         value = getattr(measured, field.name)
         if isinstance(value, float) and not np.isfinite(value):
             raise ValueError(f"{field.name} is not finite")
-    for name in ("disagreement", "mismatch", "share"):
+    for name in ("disagreement", "rejected", "mismatch", "share"):
         if not 0.0 <= getattr(measured, name) <= 1.0:
             raise ValueError(f"{name} is not from 0 to 1")

@@ -14,11 +14,11 @@ import numpy as np
 
 from updraft.calibration.grid import GridPoint, make_grid
 from updraft.calibration.measure import Progress, collect
+from updraft.calibration.pair import Pair
 from updraft.calibration.prompts import CalibrationPrompt
 from updraft.calibration.results import Measured, Results, Table
 from updraft.errors import InvalidRequest
 from updraft.evaluation.conformal import conformal_alignment
-from updraft.generation import Generator
 from updraft.modes import Mode
 
 __all__ = ["alignment_words", "collect_routes", "routed"]
@@ -27,7 +27,7 @@ HIGHEST: Final = 1000.0  # no score reaches it: the edge answers
 
 
 async def collect_routes(
-    generator: Generator,
+    pair: Pair,
     prompts: Sequence[CalibrationPrompt],
     base: dict[str, dict[str, Any]],
     results: Results,
@@ -45,9 +45,7 @@ async def collect_routes(
         CloudUnavailable: the cloud went away; what was measured before is kept.
     """
     edge_answers = make_grid(Mode.ROUTE, [HIGHEST], base)
-    table = await collect(
-        generator, prompts, Mode.ROUTE, edge_answers, results, max_tokens=max_tokens, progress=progress
-    )
+    table = await collect(pair, prompts, Mode.ROUTE, edge_answers, results, max_tokens=max_tokens, progress=progress)
     return routed(table, base)
 
 
@@ -81,8 +79,8 @@ def alignment_words(table: Table, level: float) -> str:
     return (
         f"Conformal alignment (arXiv 2405.10301, as in 2510.17543) with half of the prompts as its reference trusts "
         f"the edge with {int(chosen.sum())} of the other {len(chosen)} answers, so that on average at most {level:.0%} "
-        f"of those trusted differ from the cloud's text; {wrong} of them did. This holds for a batch of prompts that is "
-        "selected at once, not for the threshold above."
+        f"of those trusted differ from the cloud's text; {wrong} of them did. This holds for a batch of prompts that "
+        "is selected at once, not for the threshold above."
     )
 
 

@@ -30,7 +30,7 @@ def calibration(
         list[Path] | None,
         typer.Option(metavar="FILE", help="The .results.jsonl that `updraft calibrate` left; may be repeated."),
     ] = None,
-    metric: Annotated[str | None, typer.Option(metavar="NAME", help="disagreement or mismatch.")] = None,
+    metric: Annotated[str | None, typer.Option(metavar="NAME", help="disagreement, rejected or mismatch.")] = None,
     level: Annotated[
         list[float] | None, typer.Option(min=0.0, max=1.0, metavar="X", help="Promised level; may be repeated.")
     ] = None,

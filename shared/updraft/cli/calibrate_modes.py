@@ -39,7 +39,7 @@ def calibrate(
         str,
         typer.Option(
             metavar="METRIC<=LEVEL",
-            help="disagreement, mismatch, share, token_ms or cost; @0.9 behind it asks for that confidence.",
+            help="disagreement, rejected, mismatch, share, token_ms or cost; @0.9 behind it asks for that confidence.",
         ),
     ] = "disagreement<=0.05@0.9",
     out: Annotated[
@@ -74,7 +74,9 @@ def calibrate(
     """Fit a mode's threshold to a goal on your own prompts, and keep it as a profile of this pair of models.
 
     Every setting of a grid answers every prompt for real; results of single answers are kept beside the profile, so
-    that an interrupted run goes on where it ended. A goal on disagreement, mismatch or share comes with a promise:
+    that an interrupted run goes on where it ended. The disagreement of an answer is its token edit distance to the
+    cloud's own text; rejected are tokens that the cloud would not have chosen after the text before them, which is
+    kinder to modes that do not go back. A goal on disagreement, rejected, mismatch or share comes with a promise:
     with @CONFIDENCE at that confidence over the prompts, without on average.
     """
     if context.invoked_subcommand is not None:
@@ -235,7 +237,15 @@ def _summary(profile: Profile, *, as_json: bool) -> None:
     from updraft.profiles import some_points
 
     table = Table(box=None, pad_edge=False)
-    for column in (KNOBS[profile.mode].name, "agreement", "same text", "cloud share", "ms/token", "passes/token", ""):
+    for column in (
+        KNOBS[profile.mode].name,
+        "agreement",
+        "tokens agree",
+        "cloud share",
+        "ms/token",
+        "passes/token",
+        "",
+    ):
         table.add_column(column, justify="right")
     places = some_points(profile)
     rows = [(f"{profile.curve[place].value:g}", profile.curve[place]) for place in places]
@@ -244,7 +254,7 @@ def _summary(profile: Profile, *, as_json: bool) -> None:
         table.add_row(
             name,
             f"{1 - point.disagreement:.1%}",
-            f"{1 - point.mismatch:.1%}",
+            f"{1 - point.rejected:.1%}",
             f"{point.share:.1%}",
             f"{point.token_ms:.1f}",
             f"{point.passes_per_token:.3f}",

@@ -15,6 +15,7 @@ __all__ = ["measured", "table"]
 def measured(prompt: str, setting: str, **changes: object) -> Measured:
     fields: dict[str, object] = {
         "disagreement": 0.0,
+        "rejected": 0.0,
         "mismatch": 0.0,
         "share": 0.0,
         "tokens": 10,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import html
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,11 @@ from tests.fakes.engine import HashEngine
 from tests.fakes.tiers import complete, running_agent, running_cloud
 from updraft.calibration.goals import parse_goal
 from updraft.calibration.grid import make_grid
-from updraft.calibration.job import Calibration, Pair, calibrate, results_path
+from updraft.calibration.job import Calibration, calibrate, results_path
+from updraft.calibration.pair import Pair
 from updraft.calibration.prompts import CalibrationPrompt
 from updraft.calibration.report import draw_png, report_page
+from updraft.chat_template import ChatTemplate
 from updraft.errors import CloudUnavailable, ConfigError
 from updraft.generation import ChatMessage, GenerationRequest
 from updraft.modes import Mode, ModeSettings
@@ -41,6 +44,7 @@ async def pair(**link: float) -> AsyncIterator[Pair]:
             ModelIdentity(name=engine.info.name, fingerprint=engine.info.fingerprint),
             ModelIdentity(name=large.info.name, fingerprint=large.info.fingerprint),
             engine.info.tokenizer_hash,
+            ChatTemplate(engine.info.chat_template, bos="", eos=""),
         )
 
 
@@ -53,6 +57,8 @@ async def test_a_profile_is_fitted_saved_and_used(tmp_path: Path, monkeypatch: p
         save_profile(profile, profile_path("mine"))
         agreement = [1 - point.disagreement for point in profile.curve]
         assert agreement[0] == 1.0 and agreement == sorted(agreement, reverse=True)
+        kept = [1 - point.rejected for point in profile.curve]
+        assert kept[0] == 1.0 and kept == sorted(kept, reverse=True) and kept[-1] > agreement[-1]
         assert profile.edge_only is not None and profile.edge_only.share == 0.0
         assert profile.cloud_only is not None and profile.cloud_only.disagreement == 0.0
         assert steps[-1] == (30, 30) and len(steps) == 30
@@ -62,7 +68,7 @@ async def test_a_profile_is_fitted_saved_and_used(tmp_path: Path, monkeypatch: p
             max_tokens=12,
             settings=ModeSettings(profile="mine"),
         )
-        _, answer = await complete(running.generator, request)  # type: ignore[arg-type]
+        _, answer = await complete(running.agent, request)  # type: ignore[arg-type]
         assert answer.mode == "cascade"
 
 
@@ -87,7 +93,7 @@ async def test_results_of_another_pair_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "mine.results.jsonl"
     async with pair() as running:
         await calibrate(running, TASK, path, lambda *_: None)
-        other = Pair(running.generator, running.edge, ModelIdentity(name="x", fingerprint="y"), running.tokenizer_hash)
+        other = replace(running, cloud=ModelIdentity(name="x", fingerprint="y"))
         with pytest.raises(ConfigError, match="cloud differs"):
             await calibrate(other, TASK, path, lambda *_: None)
 
@@ -97,7 +103,7 @@ async def test_a_cloud_that_goes_away_ends_the_run_and_keeps_what_was_measured(t
     engine = HashEngine(noise=0.8, own_seed=7)
     async with running_agent(engine, "127.0.0.1:1", link={"connect_timeout_s": 0.3}) as agent:
         model = ModelIdentity(name="x", fingerprint="y")
-        lost = Pair(agent, model, model, "letters")
+        lost = Pair(agent, model, model, "letters", ChatTemplate(None, bos="", eos=""))
         with pytest.raises(CloudUnavailable, match="went away"):
             await calibrate(lost, TASK, path, lambda *_: None)
     assert len(path.read_text().splitlines()) == 1
