@@ -26,6 +26,58 @@ __all__ = ["register"]
 
 DATA_VARIABLE = "UPDRAFT_DATA"
 
+TaskArgument = Annotated[
+    list[str] | None, typer.Argument(metavar="TASK...", help="Names of `--list`, or files of prompts.")
+]
+DataOption = Annotated[
+    Path | None, typer.Option(metavar="DIR", envvar=DATA_VARIABLE, help="Folder with the tasks' data files.")
+]
+ModeOption = Annotated[list[str] | None, typer.Option(metavar="MODE", help="Also evaluate this mode; may be repeated.")]
+SweepOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="PATH=V1,V2", help="Values of a mode's setting to try, each with each; may be repeated."),
+]
+SettingOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="A mode's setting; may be repeated.")
+]
+PolicyOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="'MODE K=V K=V1,V2'", help="A mode with settings and sweeps of its own; may be repeated."),
+]
+LimitOption = Annotated[int | None, typer.Option(min=1, metavar="N", help="Items of each task, the first ones.")]
+ShuffleOption = Annotated[bool, typer.Option("--shuffle", help="With --limit: items drawn by the seed.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Of sampling, of --shuffle and of the intervals.")]
+TemperatureOption = Annotated[float, typer.Option(min=0, max=100, metavar="T", help="0 is greedy.")]
+MaxTokensOption = Annotated[int | None, typer.Option(min=1, metavar="N", help="Longest answer; the task's own.")]
+ShotsOption = Annotated[int, typer.Option(min=0, max=8, metavar="N", help="Worked examples before a gsm8k question.")]
+ExecuteCodeOption = Annotated[
+    bool,
+    typer.Option(
+        "--execute-code",
+        help="Run programs that the model wrote (humaneval, mbpp), with limits on time, memory and files. "
+        "This is no security boundary: do it in a container.",
+    ),
+]
+ModelOption = Annotated[str, typer.Option(metavar="NAME|FILE", help="Edge model.")]
+CloudModelOption = Annotated[str, typer.Option(metavar="NAME|FILE", help="Cloud model, in a process of its own.")]
+CloudOption = Annotated[
+    str | None, typer.Option("--cloud", metavar="HOST:PORT", help="A running cloud service instead.")
+]
+AgentOption = Annotated[
+    str | None, typer.Option(metavar="HOST:PORT", help="A running agent instead; tasks that write only.")
+]
+ContextOption = Annotated[int, typer.Option(min=64, metavar="N", help="Context of the models, tokens.")]
+TogetherOption = Annotated[int, typer.Option(min=1, max=64, metavar="N", help="Items at once.")]
+RouterOption = Annotated[
+    str | None, typer.Option(metavar="NAME|FILE", help="Router of the score `learned`; the pair's own.")
+]
+ResultsOption = Annotated[
+    Path, typer.Option(metavar="FILE", help="Results of each item; a run that was cut short goes on from it.")
+]
+KeepTextOption = Annotated[bool, typer.Option("--keep-text", help="Keep answers in the results file.")]
+ReportOption = Annotated[Path | None, typer.Option(metavar="FILE", help="Write an HTML report.")]
+ListTasksOption = Annotated[bool, typer.Option("--list", help="List the tasks.")]
+
 
 def register(app: typer.Typer) -> None:
     app.command(
@@ -43,61 +95,30 @@ def register(app: typer.Typer) -> None:
 
 @reported
 def evaluate(
-    task: Annotated[
-        list[str] | None, typer.Argument(metavar="TASK...", help="Names of `--list`, or files of prompts.")
-    ] = None,
-    data: Annotated[
-        Path | None, typer.Option(metavar="DIR", envvar=DATA_VARIABLE, help="Folder with the tasks' data files.")
-    ] = None,
-    mode: Annotated[
-        list[str] | None, typer.Option(metavar="MODE", help="Also evaluate this mode; may be repeated.")
-    ] = None,
-    sweep: Annotated[
-        list[str] | None,
-        typer.Option(metavar="PATH=V1,V2", help="Values of a mode's setting to try, each with each; may be repeated."),
-    ] = None,
-    setting: Annotated[
-        list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="A mode's setting; may be repeated.")
-    ] = None,
-    policy: Annotated[
-        list[str] | None,
-        typer.Option(metavar="'MODE K=V K=V1,V2'", help="A mode with settings and sweeps of its own; may be repeated."),
-    ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Items of each task, the first ones.")] = None,
-    shuffle: Annotated[bool, typer.Option("--shuffle", help="With --limit: items drawn by the seed.")] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Of sampling, of --shuffle and of the intervals.")] = 0,
-    temperature: Annotated[float, typer.Option(min=0, max=100, metavar="T", help="0 is greedy.")] = 0.0,
-    max_tokens: Annotated[int | None, typer.Option(min=1, metavar="N", help="Longest answer; the task's own.")] = None,
-    shots: Annotated[int, typer.Option(min=0, max=8, metavar="N", help="Worked examples before a gsm8k question.")] = 0,
-    execute_code: Annotated[
-        bool,
-        typer.Option(
-            "--execute-code",
-            help="Run programs that the model wrote (humaneval, mbpp), with limits on time, memory and files. "
-            "This is no security boundary: do it in a container.",
-        ),
-    ] = False,
-    model: Annotated[str, typer.Option(metavar="NAME|FILE", help="Edge model.")] = "smollm2-q4_0",
-    cloud_model: Annotated[str, typer.Option(metavar="NAME|FILE", help="Cloud model, in a process of its own.")] = (
-        "smollm2"
-    ),
-    cloud: Annotated[
-        str | None, typer.Option("--cloud", metavar="HOST:PORT", help="A running cloud service instead.")
-    ] = None,
-    agent: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="A running agent instead; tasks that write only.")
-    ] = None,
-    context: Annotated[int, typer.Option(min=64, metavar="N", help="Context of the models, tokens.")] = 1024,
-    together: Annotated[int, typer.Option(min=1, max=64, metavar="N", help="Items at once.")] = 2,
-    router: Annotated[
-        str | None, typer.Option(metavar="NAME|FILE", help="Router of the score `learned`; the pair's own.")
-    ] = None,
-    results: Annotated[
-        Path, typer.Option(metavar="FILE", help="Results of each item; a run that was cut short goes on from it.")
-    ] = Path("eval-results.jsonl"),
-    keep_text: Annotated[bool, typer.Option("--keep-text", help="Keep answers in the results file.")] = False,
-    report: Annotated[Path | None, typer.Option(metavar="FILE", help="Write an HTML report.")] = None,
-    list_tasks: Annotated[bool, typer.Option("--list", help="List the tasks.")] = False,
+    task: TaskArgument = None,
+    data: DataOption = None,
+    mode: ModeOption = None,
+    sweep: SweepOption = None,
+    setting: SettingOption = None,
+    policy: PolicyOption = None,
+    limit: LimitOption = None,
+    shuffle: ShuffleOption = False,
+    seed: SeedOption = 0,
+    temperature: TemperatureOption = 0.0,
+    max_tokens: MaxTokensOption = None,
+    shots: ShotsOption = 0,
+    execute_code: ExecuteCodeOption = False,
+    model: ModelOption = "smollm2-q4_0",
+    cloud_model: CloudModelOption = "smollm2",
+    cloud: CloudOption = None,
+    agent: AgentOption = None,
+    context: ContextOption = 1024,
+    together: TogetherOption = 2,
+    router: RouterOption = None,
+    results: ResultsOption = Path("eval-results.jsonl"),
+    keep_text: KeepTextOption = False,
+    report: ReportOption = None,
+    list_tasks: ListTasksOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Quality of modes on real tasks, against edge only, cloud only, random escalation and the oracle.
