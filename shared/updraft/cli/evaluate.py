@@ -150,6 +150,7 @@ def evaluate(
             limit=limit,
             shuffle=shuffle,
             together=together,
+            router=router,
         ),
         pair=PairOptions(model, cloud_model, cloud, context, together, router),
         agent=agent,

@@ -31,6 +31,7 @@ class Run:
         variants: policies; edge only and cloud only are always added.
         limit: items of each task, at most; the first ones unless `shuffle`.
         together: items at once.
+        router: tells results of one router from those of another.
     """
 
     data: Path
@@ -40,6 +41,7 @@ class Run:
     limit: int | None = None
     shuffle: bool = False
     together: int = 2
+    router: str | None = None
 
     def of(self, task: Task) -> list[Variant]:
         """The variants that a task can judge, the cloud first, because others are compared with it."""
@@ -92,7 +94,7 @@ async def run_task(
         UpdraftError: what the agent raises; what was done until then is in the results.
     """
     variants = run.of(task)
-    keys = {variant: digest(variant.settings, run.options, run.sampling) for variant in variants}
+    keys = {variant: digest(variant.settings, run.options, run.sampling, run.router) for variant in variants}
     places = asyncio.Semaphore(run.together)
     done = TaskRun(task)
 

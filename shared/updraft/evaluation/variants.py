@@ -88,9 +88,10 @@ def mode_policy(mode: str, sweeps: Sequence[str], settings: Sequence[str]) -> st
     return " ".join([mode, *settings, *own])
 
 
-def digest(settings: ModeSettings, options: TaskOptions, sampling: SamplingParams) -> str:
-    """A short hash of all that changes a result besides the models and the item."""
-    parts = [settings.model_dump(mode="json"), _plain(options), _plain(sampling)]
+def digest(settings: ModeSettings, options: TaskOptions, sampling: SamplingParams, router: str | None = None) -> str:
+    """A short hash of all that changes a result besides the models and the item; the router only where it is read."""
+    learned = "learned" in (settings.span.score, settings.route.score)
+    parts = [settings.model_dump(mode="json"), _plain(options), _plain(sampling), router if learned else None]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -83,3 +83,6 @@ def test_a_digest_tells_apart_what_changes_a_result() -> None:
         digest(EDGE.settings, TaskOptions(), SamplingParams(seed=0, logit_bias={3: 1.0})),
     ]
     assert len({base, *others}) == 5
+    learned = parse_policy("span score=learned")[0].settings
+    assert digest(learned, TaskOptions(), GREEDY, "one") != digest(learned, TaskOptions(), GREEDY, "other")
+    assert digest(EDGE.settings, TaskOptions(), GREEDY, "one") == base  # it reads no router
