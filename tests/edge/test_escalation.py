@@ -189,6 +189,16 @@ async def test_a_budget_of_money_needs_prices() -> None:
     assert completion.statistics.cost == pytest.approx(completion.statistics.cloud_tokens * 1e-5)
 
 
+@pytest.mark.parametrize(("token_ms", "most"), [(1e-6, 0.0), (1e6, 0.9)])
+async def test_a_deadline_limits_what_the_cloud_may_write(token_ms: float, most: float) -> None:
+    extra = {**span(escalate=0.1, hand_back=0.0), "budget": {"token_ms": token_ms}}
+    async with running_cloud(HashEngine()) as cloud, running_agent(edge_engine(), cloud.address) as agent:
+        await complete(agent, ask("span", WORDS, extra=extra))  # one span at most, to see what it takes
+        _, completion = await complete(agent, ask("span", WORDS, extra=extra, max_tokens=100))
+    assert len(completion.token_ids) == 100
+    assert (completion.statistics.cloud_share == 0.0) if most == 0.0 else (completion.statistics.cloud_share > 0.5)
+
+
 class BrokenEngine(HashEngine):
     """Its logits grow from some position on until their sum is not finite any more."""
 

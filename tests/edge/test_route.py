@@ -17,6 +17,7 @@ from updraft.modes import Origin
 from updraft.sampling import Distribution, Sampled, Sampler, SamplingParams, measure
 from updraft_edge.costs import Costs
 from updraft_edge.drafters import ModelDrafter
+from updraft_edge.http.extension import answer_label
 from updraft_edge.prompt_rows import PromptReadingDrafter
 from updraft_edge.route import AnswerEnergy, RoutePolicy, mean_energy, mean_entropy
 from updraft_edge.seams import Decision, HandOver
@@ -46,6 +47,8 @@ async def test_each_tier_writes_what_it_would_write_alone(score: str, temperatur
         assert kept[1].token_ids == small.token_ids
     assert kept[1].mode == given[1].mode == "route"
     assert small.routed is None
+    assert answer_label(given[1])["routed"] == "cloud"
+    assert "routed" not in answer_label(small)
 
 
 @pytest.mark.parametrize("score", SCORES)
