@@ -94,7 +94,8 @@ async def collect_verdicts(job: VerdictJob, progress: Progress | None = None) ->
             sequences=job.at_once,
             threads=job.threads,
             verdict_log=job.log,
-            cloud=CloudLinkSettings(address=service.address),
+            # Nobody waits for these answers: a busy machine may take its time.
+            cloud=CloudLinkSettings(address=service.address, connect_timeout_s=60, reply_timeout_s=300),
             mode=ModeSettings(mode=Mode.DRAFT, stop=StopSettings(rule="fixed", length=6)),
         )
         async with Agent(settings) as agent:
