@@ -240,13 +240,15 @@ def _progress() -> Iterator[Watcher]:
 def _show(found: Findings) -> None:
     from rich.console import Console
 
-    from updraft.evaluation.analysis import verdict
+    from updraft.evaluation.analysis import FEW_ITEMS, verdict
 
     console = Console()
     for report in found.reports:
         console.print(_rows(report, found.pair))
         if report.skipped:
             console.print(f"Left out, because they did not fit the context: {report.skipped} items.", highlight=False)
+        if report.items < FEW_ITEMS:
+            console.print(f"Only {report.items} items: the intervals are too narrow to tell by.", highlight=False)
         for curve in report.curves:
             gain = "" if curve.gain is None else f"; {curve.gain:.0%} of the oracle's gain"
             line = f"{verdict(curve)} Area above random {curve.area_above_random:.3g}{gain}."

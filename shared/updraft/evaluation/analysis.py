@@ -16,11 +16,13 @@ from updraft.evaluation.signals import SIGNALS
 from updraft.evaluation.tasks.base import Outcome
 from updraft.evaluation.variants import CLOUD, EDGE, Variant
 
-__all__ = ["Curve", "CurvePoint", "Row", "TaskReport", "analyse", "verdict"]
+__all__ = ["FEW_ITEMS", "Curve", "CurvePoint", "Row", "TaskReport", "analyse", "verdict"]
 
 Floats = NDArray[np.float64]
 _GRID: Final = np.linspace(0.0, 1.0, 21)
 _RESAMPLES: Final = 400
+FEW_ITEMS: Final = 30
+"""With fewer, a bootstrap's intervals are too narrow to tell anything by."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from updraft.evaluation.analysis import Curve, Row, TaskReport, verdict
+from updraft.evaluation.analysis import FEW_ITEMS, Curve, Row, TaskReport, verdict
 from updraft.evaluation.charts import Point, Series, line_chart, number, percent
 from updraft.evaluation.job import Findings
 from updraft.evaluation.page import Markup, facts, figure, note, page, paragraph, section, table, tiles
@@ -55,6 +55,8 @@ def _task_section(report: TaskReport) -> Markup:
     parts: list[Markup] = [paragraph(report.summary)]
     if report.skipped:
         parts.append(note(f"Left out, because they did not fit the context: {report.skipped} items.", warning=True))
+    if report.items < FEW_ITEMS:
+        parts.append(note(f"Only {report.items} items: the intervals are too narrow to tell by.", warning=True))
     if report.gap_interval[0] <= 0 <= report.gap_interval[1]:
         text = "The tiers do not differ by more than chance on these items: no policy can be told from another here."
         parts.append(note(text, warning=True))

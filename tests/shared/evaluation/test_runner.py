@@ -263,7 +263,7 @@ async def test_the_report_is_one_page_and_its_record_is_json() -> None:
     assert (
         "small &lt;b&gt; and large" in html and "<svg" in html and "http" not in html.replace("http://www.w3.org", "")
     )
-    assert "did not fit the context: 1 items" in html and "item by entropy" in html
+    assert "Only 3 items" in html and "did not fit the context: 1 items" in html and "item by entropy" in html
     record = found.record()
     assert record["tasks"][0]["metric"] == "acc" and record["verdicts"]["puzzle"]
 
