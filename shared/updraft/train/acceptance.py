@@ -44,8 +44,8 @@ class HeadRecipe:
     epochs: int = 12
     batch: int = 256
     learning_rate: float = 1e-3
-    weight_decay: float = 0.1
-    dropout: float = 0.4
+    weight_decay: float = 0.3
+    dropout: float = 0.6
     kept_back: float = 0.12
     rejected_weight: float = 6.0
     seed: int = 0
@@ -78,6 +78,8 @@ class _Head(nn.Module):
         self.out = nn.Linear(recipe.narrow + FEATURES, 1)
         for block in self.blocks:  # begins as the identity, as SpecDec++'s ResBlock does
             nn.init.zeros_(block.weight)  # type: ignore[arg-type]
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         features = inputs[:, -FEATURES:]
@@ -114,6 +116,7 @@ def train_head(
     stood = torch.from_numpy(labels.stood.astype(np.float32))
     weights = torch.where(stood > 0, 1.0, recipe.rejected_weight)
     head = _Head(hidden.shape[1], recipe)
+    _start_at_features(head, inputs[:, -FEATURES:], stood, weights)
     _fit(head, inputs, stood, weights, recipe, progress)
     return AcceptanceHead(
         _tensors(head, scale),
@@ -122,6 +125,29 @@ def train_head(
         recipe.rejected_weight,
         {**(facts or {}), "recipe": asdict(recipe), "positions": len(labels), "seconds": time.perf_counter() - started},
     )
+
+
+def _start_at_features(head: _Head, features: torch.Tensor, stood: torch.Tensor, weights: torch.Tensor) -> None:
+    """Logistic regression on the features alone, which the state then only has to correct.
+
+    From random weights the state's hundreds of values are overfitted before the few features are learned.
+    """
+    coefficients = torch.zeros(FEATURES, requires_grad=True)
+    bias = torch.zeros(1, requires_grad=True)
+    optimiser = torch.optim.LBFGS([coefficients, bias], max_iter=100, line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        optimiser.zero_grad()
+        logits = features @ coefficients + bias
+        losses = nn.functional.binary_cross_entropy_with_logits(logits, stood, reduction="none")
+        loss = (losses * weights).sum() / weights.sum() + 1e-4 * coefficients.square().sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    optimiser.step(closure)  # type: ignore[no-untyped-call]
+    with torch.no_grad():
+        head.out.weight[0, -FEATURES:] = coefficients
+        head.out.bias.copy_(bias)
 
 
 def _fit(
@@ -137,7 +163,7 @@ def _fit(
     optimiser = torch.optim.AdamW(head.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     shuffle = torch.Generator().manual_seed(recipe.seed)
-    best, kept = math.inf, head.state_dict()
+    best, kept = _reached(head, inputs[stop:], stood[stop:], weights[stop:]), _copy(head)
     for epoch in range(recipe.epochs):
         head.train()
         for part in torch.split(torch.randperm(stop, generator=shuffle), recipe.batch):
@@ -146,14 +172,23 @@ def _fit(
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             schedule.step()
-        head.eval()
-        with torch.no_grad():
-            reached = float(_loss(head, inputs[stop:], stood[stop:], weights[stop:]))
+        reached = _reached(head, inputs[stop:], stood[stop:], weights[stop:])
         if reached < best:
-            best, kept = reached, {name: values.clone() for name, values in head.state_dict().items()}
+            best, kept = reached, _copy(head)
         if progress:
             progress(epoch + 1, recipe.epochs)
     head.load_state_dict(kept)
+    head.eval()
+
+
+def _copy(head: _Head) -> dict[str, torch.Tensor]:
+    return {name: values.clone() for name, values in head.state_dict().items()}
+
+
+def _reached(head: _Head, inputs: torch.Tensor, stood: torch.Tensor, weights: torch.Tensor) -> float:
+    head.eval()
+    with torch.no_grad():
+        return float(_loss(head, inputs, stood, weights))
 
 
 def _loss(head: _Head, inputs: torch.Tensor, stood: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:

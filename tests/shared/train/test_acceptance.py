@@ -162,3 +162,15 @@ def test_nothing_to_train_on_is_refused(tiny_pair: tuple[Path, Path], tmp_path: 
     edge, cloud = map(str, tiny_pair)
     with pytest.raises(InvalidRequest, match="nothing to train on"):
         train_acceptance(AcceptanceJob(edge, cloud, tmp_path / "head.safetensors", threads=1))
+
+
+def test_a_head_is_no_worse_than_the_confidence_where_the_state_says_nothing() -> None:
+    rng = np.random.default_rng(3)
+
+    def noise(count: int, seed: int) -> Labels:
+        made = labels(count, seed)
+        return replace(made, hidden=rng.normal(size=(count, 64)).astype(np.float16))
+
+    training, held_out = noise(600, 0), noise(800, 1)
+    found = compare(train_head(training, edge="e", cloud="c"), training, held_out)
+    assert found["head"].auc > found["confidence"].auc - 0.03
