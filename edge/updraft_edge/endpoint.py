@@ -19,7 +19,6 @@ from updraft.errors import (
     LateReply,
     LinkError,
     Overloaded,
-    ProtocolViolation,
     Withheld,
 )
 from updraft.generation import GenerationRequest
@@ -135,9 +134,7 @@ class EndpointSession:
         data = await self._grading(step)
         grades, exact = read_grades(data)
         if not grades:
-            raise ProtocolViolation(
-                "The endpoint's grade is no digit.", remedy="Use a model that follows instructions."
-            )
+            raise CloudUnavailable("The endpoint's grade is no digit.", remedy="Use a model that follows instructions.")
         if not exact:
             self._statistics.grades_without_logprobs += 1
         return grade(grades, scoring)

@@ -336,6 +336,12 @@ async def test_a_digit_alone_is_a_grade_and_the_answer_says_so() -> None:
     assert statistics.grades_without_logprobs == len(statistics.step_scores) > 0
 
 
+async def test_a_grade_that_is_no_digit_leaves_the_answer_to_the_edge() -> None:
+    async with FakeEndpoint([whole("Well done!")]) as endpoint, agent_of(endpoint) as agent:
+        _, completion = await complete(agent, ask("reason", max_tokens=24, ignore_end=True, extra=REASON))
+    assert completion.degraded_reason == "cloud_unavailable" and completion.statistics.edge_tokens == 24
+
+
 @pytest.mark.parametrize(
     ("continuation", "refuses", "last"),
     [
