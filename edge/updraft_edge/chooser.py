@@ -96,8 +96,9 @@ class Chooser:
         """With what was learned in earlier runs."""
         history = self._open_history()
         if history.records:
-            last = history.records[-1].situation
-            self._agreement, self._round_trip_s, self._throughput = last.agreement, last.round_trip_s, last.throughput
+            last = history.records[-1]
+            self._round_trip_s = last.round_trip_s
+            self._agreement, self._throughput = last.situation.agreement, last.situation.throughput
         return Learner(history, seed=self._seed)
 
     async def close(self) -> None:
@@ -140,7 +141,9 @@ class Chooser:
         if completion.finish_reason == "cancelled" or completion.withheld is not None or not counts.tokens:
             return
         if written == ticket.arm.mode.value:
-            self.learner.learn(ticket, Outcome.of(counts, degraded=completion.degraded))
+            self.learner.learn(
+                ticket, Outcome.of(counts, degraded=completion.degraded), round_trip_s=self._round_trip()
+            )
             self.note(counts)
 
     def _place(self) -> str | None:
@@ -157,14 +160,10 @@ class Chooser:
     def situation(self, request: GenerationRequest, *, prompt_tokens: int, tokens: int) -> Situation:
         """What is known before a request is answered."""
         costs, text = self._costs, _text(request)
-        if self._gauge is not None and self._gauge.round_trip_s is not None:
-            self._round_trip_s = self._gauge.round_trip_s
-        elif costs.verdicts:
-            self._round_trip_s = costs.network_s
         return Situation(
             edge_s=costs.draft_s,
             cloud_s=costs.cloud_s + costs.position_s,
-            round_trip_s=self._round_trip_s,
+            round_trip_s=self._round_trip(),
             throughput=self._throughput,
             agreement=self._agreement,
             load=self._surroundings.load,
@@ -176,6 +175,14 @@ class Chooser:
             digits=_share(text, str.isdigit),
             marks=_share(text, _MARKS.__contains__),
         )
+
+    def _round_trip(self) -> float | None:
+        """As last measured, in an earlier run if not in this one."""
+        if self._gauge is not None and self._gauge.round_trip_s is not None:
+            self._round_trip_s = self._gauge.round_trip_s
+        elif self._costs.verdicts:
+            self._round_trip_s = self._costs.network_s
+        return self._round_trip_s
 
     def note(self, counts: Statistics) -> None:
         """Keep of an answer what later situations are described with."""

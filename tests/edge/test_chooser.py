@@ -102,6 +102,9 @@ async def test_the_agents_own_mode_may_be_auto(tmp_path: Path) -> None:
     assert len(records) == 6 and len({record.pair for record in records}) == 1
     trip = records[-1].situation.round_trip_s
     assert trip is not None and 0.0 < trip < 5.0
+    async with pair(path, mode=ModeSettings(mode=Mode.AUTO)) as agent:
+        here = agent.chooser.situation(GenerationRequest(prompt="Once"), prompt_tokens=4, tokens=6)
+    assert here.round_trip_s is not None  # known from the run before
 
 
 async def test_answers_that_are_broken_off_teach_nothing(tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ class Record:
         random: it was drawn, not reckoned.
         expected: of every arm that could be chosen: the estimate and the bonus, in the order of preference.
         reward: by the goal that held then.
+        round_trip_s: of the link as known once the answer was there: what a next run of the agent begins with.
     """
 
     version: Literal[1]
@@ -55,6 +56,7 @@ class Record:
     reward: float
     situation: Situation
     outcome: Outcome
+    round_trip_s: float | None = None
 
 
 _RECORD: Final = TypeAdapter(Record)

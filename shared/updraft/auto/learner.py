@@ -74,8 +74,8 @@ class Learner:
         )
         return Ticket(_BY_NAME[choice.name], settings.goal, situation, choice)
 
-    def learn(self, ticket: Ticket, outcome: Outcome) -> float:
-        """Record what came of a choice; its reward."""
+    def learn(self, ticket: Ticket, outcome: Outcome, *, round_trip_s: float | None = None) -> float:
+        """Record what came of a choice; its reward. `round_trip_s`: of the link, as known now."""
         gained = reward(outcome, ticket.situation, ticket.goal)
         record = Record(
             version=1,
@@ -89,6 +89,7 @@ class Learner:
             reward=gained,
             situation=ticket.situation,
             outcome=outcome,
+            round_trip_s=round_trip_s,
         )
         for goal, model in self._models.items():
             _teach(model, record, goal)

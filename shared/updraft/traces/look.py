@@ -35,7 +35,7 @@ def heat(entropy: float | None) -> float:
 def title(answer: AnswerTrace) -> str:
     """The mode, and what `auto` made of it."""
     head = answer.head
-    return head.mode if head.chosen is None else f"{head.mode} → {head.chosen}"
+    return printable(head.mode if head.chosen is None else f"{head.mode} → {head.chosen}")
 
 
 def milliseconds(value: float) -> str:
