@@ -48,7 +48,7 @@ class Separation:
 
 def pairs(problems: Sequence[Problem], count: int, seed: int) -> list[Pair]:
     """One pair of each problem that has a step with a number, up to `count`."""
-    rng, found = random.Random(seed), []
+    rng, found = random.Random(seed), list[Pair]()
     for problem in problems:
         steps = [line for line in problem.worked.splitlines() if line.strip() and not line.startswith("####")]
         numbered = [place for place, step in enumerate(steps) if _NUMBER.search(step)]
@@ -67,16 +67,13 @@ def _changed(step: str, rng: random.Random) -> str:
 
 
 class _Tokens:
-    """The agent's tokenizer as the rubric wants it."""
+    """The agent's tokenizer as the rubric wants it: without a start token."""
 
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
 
-    def encode(self, text: str, *, special: bool = False, start: bool = False) -> list[int]:
-        return self._agent.encode(text, start=start, special=special)
-
-    def piece(self, token: int) -> bytes:
-        return self._agent.piece(token)
+    def encode(self, text: str, *, special: bool = False) -> list[int]:
+        return self._agent.encode(text, start=False, special=special)
 
 
 async def judged(agent: Agent, link: CloudLink, one: Pair, prompt: str, scoring: Scored) -> tuple[float, float]:

@@ -9,10 +9,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Literal
+from typing import Literal, Protocol
 
 from updraft.chat_template import ChatTemplate
-from updraft.engine.base import Tokenizer
 from updraft.errors import InvalidRequest, ProtocolViolation
 from updraft_edge.cloud_session import CloudSession
 
@@ -20,6 +19,7 @@ __all__ = [
     "DIGITS",
     "PREFILL",
     "RUBRIC",
+    "Encoder",
     "LikelihoodJudge",
     "Question",
     "Questions",
@@ -40,6 +40,12 @@ RUBRIC = (
 PREFILL = "Grade:"
 
 
+class Encoder(Protocol):
+    """What the rubric needs of a tokenizer."""
+
+    def encode(self, text: str, *, special: bool = False) -> list[int]: ...
+
+
 def question(template: ChatTemplate | None) -> str:
     """What follows the answer and the step: their end, the rubric, and the start of the grade.
 
@@ -56,7 +62,7 @@ def question(template: ChatTemplate | None) -> str:
     return text.split(mark, 1)[1] + PREFILL
 
 
-def digit_tokens(tokenizer: Tokenizer, text: str) -> tuple[list[int], list[int]]:
+def digit_tokens(tokenizer: Encoder, text: str) -> tuple[list[int], list[int]]:
     """Token ids of `text`, up to where a digit may follow, and the ids of the ten digits as they would follow it.
 
     Raises InvalidRequest where the tokenizer has no token for each digit.
@@ -102,7 +108,7 @@ class Questions:
         template: Jinja source of the model's chat template, if it has one.
     """
 
-    def __init__(self, tokenizer: Tokenizer, template: str | None) -> None:
+    def __init__(self, tokenizer: Encoder, template: str | None) -> None:
         self._tokenizer = tokenizer
         self._template = template
         self._made: dict[bool, Question] = {}
