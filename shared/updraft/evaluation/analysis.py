@@ -123,7 +123,7 @@ def analyse(done: TaskRun, *, seed: int = 0) -> TaskReport:
         report.token_oracle = _pairs(_GRID, oracle_curve(*units, _GRID))
         report.token_ends = float(units[0].mean()), float(units[1].mean())
     report.curves += [_policy_curve(done, name, variants, seed) for name, variants in policies.items()]
-    report.curves += _item_curves(done, edge, cloud, seed)
+    report.curves += _token_curve(done, seed) + _item_curves(done, edge, cloud, seed)
     return report
 
 
@@ -251,6 +251,49 @@ def _item_curves(done: TaskRun, edge: Floats, cloud: Floats, seed: int) -> list[
             )
         )
     return curves
+
+
+def _token_curve(done: TaskRun, seed: int) -> list[Curve]:
+    """Single tokens of given text sent to the cloud by the edge's entropy at them: asked before, not handed over after.
+
+    Intervals resample items, all tokens of one together.
+    """
+    pairs = list(zip(done.outcomes[EDGE], done.outcomes[CLOUD], strict=True))
+    if not all(len(ours.doubts) == len(ours.units) == len(theirs.units) > 0 for ours, theirs in pairs):
+        return []
+    rows = [np.array([ours.doubts, ours.units, theirs.units], np.float64).T for ours, theirs in pairs]
+    if np.ptp(np.concatenate(rows)[:, 0]) == 0.0:
+        return []
+
+    def heights(part: Floats) -> Floats:
+        return scored_curve(part[:, 0], part[:, 1], part[:, 2], _GRID)
+
+    def above(part: Floats) -> float:
+        return area(_GRID, heights(part)) - area(_GRID, random_line(part[:, 1].mean(), part[:, 2].mean(), _GRID))
+
+    def gain(part: Floats) -> float:
+        return gain_share((_GRID, heights(part)), part[:, 1], part[:, 2])
+
+    def over(places: Floats, statistic: Callable[[Floats], float]) -> float:
+        return statistic(np.concatenate([rows[int(place)] for place in places]))
+
+    whole, places = np.concatenate(rows), np.arange(len(rows))
+    found, line = heights(whole), random_line(whole[:, 1].mean(), whole[:, 2].mean(), _GRID)
+    points = tuple(
+        CurvePoint(f"{share:.0%}", float(share), float(value), (math.nan, math.nan), float(value - base))
+        for share, value, base in zip(_GRID[1:-1], found[1:-1], line[1:-1], strict=True)
+    )
+    return [
+        Curve(
+            "token by entropy",
+            "tokens",
+            points,
+            above(whole),
+            bootstrap(places, lambda part: over(part, above), seed, _RESAMPLES),
+            _none(gain(whole)),
+            bootstrap(places, lambda part: over(part, gain), seed, _RESAMPLES),
+        )
+    ]
 
 
 def _ascending(shares: Floats, heights: Floats) -> tuple[Floats, Floats]:

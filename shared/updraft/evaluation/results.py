@@ -84,7 +84,13 @@ class Results:
 
     def add(self, key: Key, variant: str, outcome: Outcome) -> None:
         """Keep an outcome, at once in the file. Raises InvalidRequest if a number of it is not finite."""
-        numbers = [outcome.score, *outcome.measures.values(), *outcome.units, *outcome.signals.values()]
+        numbers = [
+            outcome.score,
+            *outcome.measures.values(),
+            *outcome.units,
+            *outcome.doubts,
+            *outcome.signals.values(),
+        ]
         if not all(math.isfinite(number) for number in numbers):
             raise InvalidRequest(
                 f"{key.task}, item {key.item}, {variant}: the model gave scores that are not finite.",

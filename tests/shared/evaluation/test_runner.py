@@ -67,9 +67,10 @@ class Puzzle:
         score = {EDGE: self.edge, CLOUD: self.cloud}.get(variant, self.quality or self.cloud)[place]
         share = {EDGE: 0.0, CLOUD: 1.0}.get(variant, self.share)
         units = [score, score] if self.units else []
+        doubts = [self.signals[place], 0.5] if self.units else []
         tokens = [1] if self.compares and variant is CLOUD else []
         signals = {"entropy": self.signals[place]}
-        return Outcome(score, {"m": 1.0}, units, share, 10, int(10 * share), signals=signals, token_ids=tokens)
+        return Outcome(score, {"m": 1.0}, units, doubts, share, 10, int(10 * share), signals=signals, token_ids=tokens)
 
     def totals(self, outcomes: Sequence[Outcome]) -> dict[str, float]:
         return mean_measures(self.metric, outcomes)
@@ -232,6 +233,15 @@ async def test_token_level_curves_are_of_tokens() -> None:
     report = await report_of(Puzzle(given=True, units=True))
     assert report.token_ends == (0.5, 0.5) and report.token_oracle[-1][1] == 0.75
     assert next(curve for curve in report.curves if curve.policy == "span").level == "tokens"
+
+
+async def test_single_tokens_are_sent_by_the_entropy_at_them() -> None:
+    # Tokens gain 1 (two of the first item) or lose 1 (two of the last); 9 and 0 mark one of each, 0.5 all others.
+    report = await report_of(Puzzle(given=True, units=True, signals=(9.0, 0.5, 0.5, 0.0)))
+    curve = next(curve for curve in report.curves if curve.policy == "token by entropy")
+    heights = {round(point.share, 2): point.quality for point in curve.points}
+    assert heights[0.1] == pytest.approx(0.6) and heights[0.5] == pytest.approx(0.625)
+    assert curve.level == "tokens" and curve.gain is not None and 0 < curve.gain < 1
 
 
 async def test_verdicts_say_plainly_what_beats_random() -> None:

@@ -143,6 +143,7 @@ class DistributionAgreement(_Prompts):
             sum(same) / len(same),
             measures=measures,
             units=same,
+            doubts=[scored.distribution.entropy for scored in scores],
             signals=signals_of(scores, given=True),
         )
 

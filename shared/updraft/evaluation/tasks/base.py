@@ -45,6 +45,7 @@ class Outcome:
         score: the task's main measure; higher is better.
         measures: further ones.
         units: quality of each token where given text is judged: what a token-level oracle chooses from.
+        doubts: entropy at each of these tokens (nats), before the token was known.
         share: of the answer's tokens that the cloud wrote or judged.
         signals: how sure the writing tier was, see `evaluation.signals`.
         token_ids: the answer, for tasks that compare answers; kept in files only if texts are.
@@ -53,6 +54,7 @@ class Outcome:
     score: float
     measures: dict[str, float] = field(default_factory=dict)
     units: list[float] = field(default_factory=list)
+    doubts: list[float] = field(default_factory=list)
     share: float = 0.0
     tokens: int = 0
     cloud_tokens: int = 0
@@ -137,6 +139,7 @@ def judged_outcome(
     signals: Mapping[str, float],
     measures: Mapping[str, float] | None = None,
     units: Sequence[float] = (),
+    doubts: Sequence[float] = (),
     answer: str | None = None,
 ) -> Outcome:
     """The outcome of scores of given text."""
@@ -145,6 +148,7 @@ def judged_outcome(
         score=score,
         measures=dict(measures or {}),
         units=list(units),
+        doubts=[round(doubt, 4) for doubt in doubts],
         share=judged.share,
         tokens=len(flags),
         cloud_tokens=sum(flags),

@@ -68,6 +68,7 @@ class LastWord:
             measures={"loglikelihood": loglikelihood},
             signals=signals_of(scores[:1], given=True),  # later places are told about the word
             units=[float(scored.top[0][0] == scored.token) for scored in scores],
+            doubts=[scored.distribution.entropy for scored in scores],
         )
 
     async def refer(self, item: Item[Any], cloud: Subject) -> Outcome | None:

@@ -68,6 +68,7 @@ class Perplexity:
             measures={"loglikelihood": total, "scored_tokens": len(scores), "words": window.words},
             signals=signals_of(scores, given=True),
             units=[round(scored.logprob, 4) for scored in scores],
+            doubts=[scored.distribution.entropy for scored in scores],
         )
 
     async def refer(self, item: Item[Any], cloud: Subject) -> Outcome | None:
