@@ -29,7 +29,7 @@ def register(group: typer.Typer) -> None:
         "acceptance",
         epilog=examples(
             "updraft train acceptance smollm2-q4_0 smollm2 --text text.jsonl --out head.safetensors",
-            "updraft serve edge --acceptance-head head.safetensors",
+            "updraft serve edge --set acceptance_head=head.safetensors --set mode.stop.predictor=head",
         ),
     )(acceptance)
 
