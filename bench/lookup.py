@@ -28,6 +28,7 @@ from .tiers import cloud_process, edge_settings, pin_apart, question, relay_to
 __all__ = ["WAYS", "LookupBench", "rows_of"]
 
 _SETTLE_S: Final = 0.2
+_PATIENCE_S: Final = 60.0
 _QUESTIONS: Final = Path("spec_bench/question.jsonl")
 
 WAYS: Final[dict[str, dict[str, Any]]] = {
@@ -53,6 +54,7 @@ _COLUMNS: Final = {
     "decode_ms_per_token": ("ms/token", ".1f"),
     "vs_cloud": ("x cloud", ".2f"),
     "same": ("text as cloud", ""),
+    "degraded": ("degraded", "d"),
 }
 
 
@@ -161,7 +163,9 @@ class LookupBench:
     async def _lane(self, stack: AsyncExitStack, way: str, relay: Relay) -> _Lane:
         settings = parse_settings(WAYS[way])
         edge = edge_settings(self.edge_model, address=relay.address, context=self.context, sequences=1)
-        agent = await stack.enter_async_context(Agent(edge))
+        # A long prompt takes a slow cloud seconds before its first verdict, and an answer that degrades says nothing.
+        patient = edge.cloud.model_copy(update={"reply_timeout_s": _PATIENCE_S})
+        agent = await stack.enter_async_context(Agent(edge.model_copy(update={"cloud": patient})))
         await self._answer(agent, settings, "Hello.", min(8, self.tokens))  # connects, and warms the caches
         return _Lane(way, settings, agent)
 
