@@ -20,8 +20,8 @@ from updraft.engine.loop import EngineLoop
 from updraft.exits.criteria import ExitCriterion, ExitVerdict, NeverConfident, make_criterion
 from updraft.exits.scores import Trace
 from updraft.sampling import Sampler, SamplingParams
-from updraft_edge.early_exit import EarlyExitDrafter
 from updraft_edge.costs import Costs
+from updraft_edge.early_exit import EarlyExitDrafter
 
 PROMPT = [5, 6, 7]
 PARAMS = SamplingParams(temperature=0.8, seed=2, presence_penalty=0.4)
