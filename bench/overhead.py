@@ -16,10 +16,10 @@ from updraft.acceptance_head import FEATURES, AcceptanceHead
 from updraft.engine import open_engine
 from updraft.engine.base import Engine, Run
 from updraft.sampling import Sampled, Sampler, SamplingParams
-from updraft_edge.costs import Costs
-from updraft_edge.predictors import Calibration, ScorePredictor, confidence, head_score
 from updraft_edge.seams import StopRule
-from updraft_edge.stop_rules import EntropyStop, FixedLength, RateStop
+from updraft_edge.stopping.costs import Costs
+from updraft_edge.stopping.predictors import Calibration, ScorePredictor, confidence, head_score
+from updraft_edge.stopping.rules import EntropyStop, FixedLength, RateStop
 
 from .figures import Spread
 from .overhead_lookup import lookup_pieces

@@ -8,9 +8,9 @@ from typing import Final
 from updraft.generation import Statistics
 from updraft.mode_settings import LookupSettings
 from updraft.sampling import Sampled
-from updraft_edge.costs import Costs
 from updraft_edge.lookup.drafter import LookupDrafter
 from updraft_edge.lookup.memory import LookupEstimate, LookupMemory
+from updraft_edge.stopping.costs import Costs
 
 __all__ = ["lookup_pieces"]
 

@@ -16,9 +16,9 @@ from updraft.routing.router import Router
 from updraft.sampling import Sampled, shaped
 from updraft.token_log import TokenLog
 from updraft_edge.answer import Answer
-from updraft_edge.budget import Budgeted, Ledger, TopShare
-from updraft_edge.score_policy import ScorePolicy
-from updraft_edge.scores import make_score
+from updraft_edge.policies.budget import Budgeted, Ledger, TopShare
+from updraft_edge.policies.scores import make_score
+from updraft_edge.policies.span import ScorePolicy
 from updraft_edge.seams import EscalationPolicy, HandOver
 
 __all__ = ["score_pieces"]

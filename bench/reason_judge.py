@@ -17,9 +17,9 @@ from updraft.token_log import TokenLog
 from updraft_edge import wire
 from updraft_edge.agent import Agent
 from updraft_edge.cloud_session import CloudSession
-from updraft_edge.judges import step_judge
 from updraft_edge.link import CloudLink
-from updraft_edge.rubric import Questions
+from updraft_edge.policies.judges import step_judge
+from updraft_edge.policies.rubric import Questions
 
 __all__ = ["Pair", "Scored", "Separation", "judged", "pairs", "separation"]
 

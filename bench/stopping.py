@@ -18,7 +18,7 @@ from updraft.engine import open_engine
 from updraft.errors import ConfigError
 from updraft.modes import ModeSettings, parse_settings
 from updraft_edge.agent import Agent
-from updraft_edge.costs import Costs
+from updraft_edge.stopping.costs import Costs
 
 from .figures import Observed, observe
 from .relay import Relay

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from updraft.modes import ModeSettings
 from updraft_edge.agent import Agent
-from updraft_edge.costs import Costs
+from updraft_edge.stopping.costs import Costs
 
 from .figures import Observed
 from .report import table_of

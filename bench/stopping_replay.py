@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from updraft.sampling import Sampled
-from updraft_edge.costs import Costs
 from updraft_edge.seams import StopRule
+from updraft_edge.stopping.costs import Costs
 
 __all__ = ["Clock", "Machine", "Outcome", "Recording", "RuleMaker", "replay"]
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from updraft.acceptance_head import read_acceptance_head
 from updraft.modes import ModeSettings, parse_settings
-from updraft_edge.costs import Costs
-from updraft_edge.predictors import Calibration, Predictor, ScorePredictor, confidence, head_score
 from updraft_edge.seams import StopRule
-from updraft_edge.stop_rules import RateStop, make_stop_rule
+from updraft_edge.stopping.costs import Costs
+from updraft_edge.stopping.predictors import Calibration, Predictor, ScorePredictor, confidence, head_score
+from updraft_edge.stopping.rules import RateStop, make_stop_rule
 
 from .stopping_replay import Clock
 

@@ -23,22 +23,23 @@ from updraft.generation import Completion, GenerationRequest, TokenEvent
 from updraft.modes import Mode, ModeSettings, Origin
 from updraft.sampling import Sampled
 from updraft_edge.answer import Answer
-from updraft_edge.chooser import Chooser
-from updraft_edge.composition import Composition, Workshop, fails
-from updraft_edge.costs import Costs
+from updraft_edge.auto.chooser import Chooser
+from updraft_edge.composition import Composition, fails
 from updraft_edge.describe import MODEL, describe_agent, describe_outside, describe_tokenizer
 from updraft_edge.drafters import NoDrafter
-from updraft_edge.endpoint_link import open_endpoint
-from updraft_edge.escalation import Escalation
+from updraft_edge.endpoint.link import open_endpoint
 from updraft_edge.intake import Intake
 from updraft_edge.link import CloudLink
 from updraft_edge.lookup.drafter import own_tokens
 from updraft_edge.metrics import EdgeMetrics
+from updraft_edge.policies.escalation import Escalation
 from updraft_edge.profiles import Profiles
-from updraft_edge.rules import Rules
+from updraft_edge.rules.guard import Rules
 from updraft_edge.scoring import Judge
 from updraft_edge.seams import Decision, HandOver
+from updraft_edge.stopping.costs import Costs
 from updraft_edge.trace_recorder import TraceRecorder
+from updraft_edge.workshop import Workshop
 
 __all__ = ["Agent"]
 

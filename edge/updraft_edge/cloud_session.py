@@ -27,7 +27,7 @@ from updraft.token_log import TokenLog
 from updraft.transport import error_from_rpc
 from updraft.v1 import collaboration_pb2 as pb
 from updraft_edge import wire
-from updraft_edge.hidden_upload import HiddenUpload
+from updraft_edge.exits.upload import HiddenUpload
 from updraft_edge.link import CloudLink
 from updraft_edge.seams import HandOver
 from updraft_edge.span_progress import SpanProgress

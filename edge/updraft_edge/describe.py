@@ -6,10 +6,10 @@ from updraft import __version__
 from updraft.config import EdgeSettings
 from updraft.engine import Engine
 from updraft.modes import TEXT_MODES, Mode
-from updraft_edge.endpoint_link import EndpointLink
-from updraft_edge.exit_plans import ExitModel
+from updraft_edge.endpoint.link import EndpointLink
+from updraft_edge.exits.plans import ExitModel
 from updraft_edge.link import CloudLink
-from updraft_edge.rules import Rules
+from updraft_edge.rules.guard import Rules
 
 __all__ = ["MODEL", "describe_agent", "describe_outside", "describe_tokenizer"]
 

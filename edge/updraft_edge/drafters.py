@@ -13,7 +13,7 @@ from updraft.engine.base import Output, Run
 from updraft.engine.loop import EngineLoop, Priority, next_run
 from updraft.errors import UpdraftError
 from updraft.sampling import Sampled, Sampler
-from updraft_edge.costs import Costs
+from updraft_edge.stopping.costs import Costs
 
 __all__ = ["DraftTask", "ModelDrafter", "NoDrafter", "Proposal"]
 

@@ -15,7 +15,7 @@ from updraft.transport import bearer_metadata, error_from_rpc, open_channel
 from updraft.v1 import collaboration_pb2 as pb
 from updraft.v1.collaboration_pb2_grpc import CollaborationStub
 from updraft_edge.breaker import Breaker, BreakerState
-from updraft_edge.rules import Rules
+from updraft_edge.rules.guard import Rules
 
 __all__ = ["CloudLink"]
 

@@ -8,10 +8,10 @@ import pytest
 
 from bench.stopping_replay import Clock, Machine, Outcome, Recording, replay
 from updraft.sampling import Distribution, Sampled
-from updraft_edge.costs import Costs
-from updraft_edge.predictors import Calibration, ScorePredictor, confidence
 from updraft_edge.seams import StopRule
-from updraft_edge.stop_rules import FixedLength, RateStop
+from updraft_edge.stopping.costs import Costs
+from updraft_edge.stopping.predictors import Calibration, ScorePredictor, confidence
+from updraft_edge.stopping.rules import FixedLength, RateStop
 
 LONGEST = 16
 LENGTHS = (2, 3, 4, 6, 8, 10, 12, 16)

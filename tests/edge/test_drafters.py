@@ -14,8 +14,8 @@ from tests.fakes.tiers import until
 from updraft.engine.loop import EngineLoop
 from updraft.errors import EngineFailure, Overloaded
 from updraft.sampling import Sampler, SamplingParams
-from updraft_edge.costs import Costs
 from updraft_edge.drafters import ModelDrafter
+from updraft_edge.stopping.costs import Costs
 
 PROMPT = [5, 6, 7]
 PARAMS = SamplingParams(temperature=0.8, seed=2, presence_penalty=0.4)

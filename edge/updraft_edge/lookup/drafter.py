@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from updraft.generation import Statistics
 from updraft.mode_settings import LookupSettings
 from updraft.sampling import Sampled
-from updraft_edge.costs import Costs
 from updraft_edge.drafters import ModelDrafter
 from updraft_edge.lookup.memory import LookupEstimate, LookupMemory
 from updraft_edge.lookup.predictor import LookedUp, Predictor, Step, Way
 from updraft_edge.seams import Branch
+from updraft_edge.stopping.costs import Costs
 
 __all__ = ["LookupDrafter", "LookupFirst", "own_tokens"]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from updraft.mode_settings import LookupSettings
 from updraft.modes import Mode, ModeSettings
 from updraft_edge.answer import Answer
-from updraft_edge.costs import Costs
 from updraft_edge.drafters import ModelDrafter
 from updraft_edge.lookup.drafter import LookupDrafter, LookupFirst
 from updraft_edge.lookup.memory import LookupEstimate, LookupMemory
 from updraft_edge.lookup.rules import AskOrStream, LookupStop
 from updraft_edge.seams import StopRule
+from updraft_edge.stopping.costs import Costs
 
 __all__ = ["LookupKit", "looks_up"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from updraft.sampling import Sampled
-from updraft_edge.costs import Costs
 from updraft_edge.lookup.drafter import own_tokens
 from updraft_edge.seams import Decision, HandOver, StopRule
+from updraft_edge.stopping.costs import Costs
 
 __all__ = ["AskOrStream", "LookupStop"]
 

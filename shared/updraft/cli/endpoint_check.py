@@ -36,8 +36,8 @@ def check_endpoint(settings: EdgeSettings) -> list[Check]:
 
 async def _models(settings: EdgeSettings) -> list[str]:
     with needs_extra("edge"):
-        from updraft_edge.endpoint_link import open_endpoint
-        from updraft_edge.rules import Rules
+        from updraft_edge.endpoint.link import open_endpoint
+        from updraft_edge.rules.guard import Rules
 
     link = open_endpoint(settings, Rules(settings, lambda token: b""))
     if link is None:

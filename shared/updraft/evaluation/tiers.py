@@ -67,7 +67,7 @@ async def open_pair(options: PairOptions, sampling: SamplingParams, say: Callabl
         CloudUnavailable: the cloud did not start, or does not answer.
     """
     from updraft_edge.agent import Agent
-    from updraft_edge.replay import replay_span
+    from updraft_edge.policies.replay import replay_span
 
     edge_info = model_info(resolve(options.model, progress=say))
     split = split_cores(usable_cores())

@@ -16,13 +16,13 @@ from updraft.sampling import Distribution, Sampled
 from updraft.token_log import TokenLog
 from updraft.v1 import collaboration_pb2 as pb
 from updraft_edge import wire
-from updraft_edge.costs import Costs
 from updraft_edge.lookup.drafter import LookupDrafter, own_tokens
 from updraft_edge.lookup.kit import looks_up
 from updraft_edge.lookup.memory import LookupEstimate, LookupMemory
 from updraft_edge.lookup.predictor import LookedUp
 from updraft_edge.lookup.rules import AskOrStream, LookupStop
 from updraft_edge.seams import Decision, HandOver
+from updraft_edge.stopping.costs import Costs
 from updraft_edge.tree import clipped, ways
 
 TEXT = [1, 2, 3, 4, 5, 9, 1, 2, 3, 4, 6, 9, 1, 2]

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from updraft.errors import InvalidRequest
-from updraft.exits.isotonic import pool_adjacent_violators as pool
 from updraft.exits.isotonic import coverage_table, expected_error, fit_curve
+from updraft.exits.isotonic import pool_adjacent_violators as pool
 
 
 @st.composite
