@@ -12,7 +12,7 @@ from rich.table import Table
 
 from updraft.config import ListenSettings
 from updraft.errors import ConfigError
-from updraft.evaluation.subject import AgentSubject
+from updraft.evaluation.subject import AgentSubject, ScoreMemory
 from updraft.evaluation.tasks.base import TaskOptions
 from updraft.evaluation.tasks.choices import ChoiceLikelihood
 from updraft.modes import Mode, ModeSettings
@@ -100,7 +100,7 @@ class HarnessBench:
     async def _ours(self, agent: Agent, settings: ModeSettings, folder: Path) -> list[HarnessItem]:
         """What `updraft eval` finds, with the options' likelihoods that it decides by."""
         task = ChoiceLikelihood(self.task, "items.jsonl", TaskOptions())
-        subject = AgentSubject(agent, settings, SamplingParams(seed=0))
+        subject = AgentSubject(agent, settings, SamplingParams(seed=0), ScoreMemory(agent))
         found = []
         for item in task.items(folder):
             outcome = await task.run(item, subject, None)
