@@ -20,7 +20,8 @@ from updraft.agent_wire import (
 )
 from updraft.errors import InvalidRequest, ProtocolViolation, UnknownName
 from updraft.generation import ChatMessage, Completion, GenerationRequest, Statistics, TokenEvent
-from updraft.modes import ExitSettings, Mode, ModeSettings, Origin, SpanSettings, StopSettings
+from updraft.mode_settings import ExitSettings, SpanSettings, StopSettings
+from updraft.modes import Mode, ModeSettings, Origin
 from updraft.sampling import MAX_TOP_LOGPROBS, SamplingParams
 from updraft.traces.steps import STEP_KINDS, DraftedToken, Trace, TraceStep
 from updraft.v1 import agent_pb2 as pb

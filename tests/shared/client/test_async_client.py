@@ -28,7 +28,8 @@ from updraft.errors import (
     error_classes,
 )
 from updraft.generation import ChatMessage, GenerationRequest, TokenEvent
-from updraft.modes import Mode, ModeSettings, Origin, SpanSettings
+from updraft.mode_settings import SpanSettings
+from updraft.modes import Mode, ModeSettings, Origin
 from updraft.sampling import SamplingParams
 from updraft.v1 import agent_pb2 as pb
 
