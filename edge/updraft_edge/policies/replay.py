@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import cast
 
 from updraft.errors import ConfigError
@@ -76,7 +78,7 @@ async def follow(
     flags: list[bool] = []
     while len(flags) < len(edge):
         place = len(flags)
-        decision = await policy.decide([edge[place]])
+        decision = await policy.decide([_drafted(edge[place])])
         if isinstance(decision, HandOver):
             own = decision.keep != 0  # the token stands with the edge unless it is dropped
             flags += [False] * own + [True] * _span(decision, cloud[place + own :])
@@ -86,6 +88,12 @@ async def follow(
         if isinstance(decision, HandOver):
             policy.returned()
     return flags
+
+
+def _drafted(scored: Sampled) -> Sampled:
+    """The token that the edge would have drafted here, greedily: how probable it finds the text's own would tell a
+    policy what the edge cannot know when it decides."""
+    return replace(scored, logprob=math.log(max(scored.distribution.top_probability, 1e-30)))
 
 
 def _span(condition: HandOver, cloud: Sequence[Sampled]) -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -90,3 +91,18 @@ async def test_the_random_score_hands_over_about_its_share(share: float) -> None
     # Each hand-over follows an edge token and lasts one token, so a part p gives p / (1 + p).
     assert sum(flags) / 2000 == pytest.approx(share / (1 + share), abs=0.04)
     assert flags == await replay_span(settings, [1], tokens, tokens, seed=1)
+
+
+async def test_how_probable_the_texts_own_token_is_tells_a_policy_nothing() -> None:
+    """When it decides, the edge knows its own best token and not the one that the text goes on with."""
+    seen: list[float] = []
+
+    class Watching(Scripted):
+        async def decide(self, run: Sequence[Sampled]) -> Decision | HandOver:
+            seen.extend(sampled.logprob for sampled in run)
+            return await super().decide(run)
+
+    for logprob in (-0.1, -20.0):
+        edge = [replace(scored, logprob=logprob) for scored in scores(1.0, 2.0)]
+        await follow(Watching([Decision.COMMIT] * 2), edge, scores(1.0, 2.0))
+    assert seen == pytest.approx([math.log(0.5)] * 4)
