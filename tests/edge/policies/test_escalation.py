@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -189,10 +190,18 @@ async def test_a_budget_of_money_needs_prices() -> None:
     assert completion.statistics.cost == pytest.approx(completion.statistics.cloud_tokens * 1e-5)
 
 
+class SlowEngine(HashEngine):
+    """A cloud that is slower than the edge however busy the machine is."""
+
+    def forward(self, runs: Sequence[Run]) -> list[Output]:
+        time.sleep(0.01)
+        return super().forward(runs)
+
+
 @pytest.mark.parametrize(("token_ms", "most"), [(1e-6, 0.0), (1e6, 0.9)])
 async def test_a_deadline_limits_what_the_cloud_may_write(token_ms: float, most: float) -> None:
     extra = {**span(escalate=0.1, hand_back=0.0), "budget": {"token_ms": token_ms}}
-    async with running_cloud(HashEngine()) as cloud, running_agent(edge_engine(), cloud.address) as agent:
+    async with running_cloud(SlowEngine()) as cloud, running_agent(edge_engine(), cloud.address) as agent:
         await complete(agent, ask("span", WORDS, extra=extra))  # one span at most, to see what it takes
         _, completion = await complete(agent, ask("span", WORDS, extra=extra, max_tokens=100))
     assert len(completion.token_ids) == 100
