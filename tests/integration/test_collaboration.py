@@ -59,7 +59,8 @@ async def test_draft_writes_the_text_of_the_cloud_alone(tiers: tuple[Agent, Clou
     tokens = passes = 0
     for prompt in PROMPTS:
         _, alone = await complete(agent, ask("cloud", prompt, temperature))
-        _, drafted = await complete(agent, ask("draft", prompt, temperature))
+        # The rule that goes by measured costs may find that short runs are quickest, on a busy machine.
+        _, drafted = await complete(agent, ask("draft", prompt, temperature, stop={"rule": "fixed", "length": 6}))
         assert drafted.text == alone.text
         assert not drafted.degraded
         tokens += drafted.statistics.tokens

@@ -139,7 +139,7 @@ def test_two_models_of_one_size_keep_their_promises(smollm2_q4_0_path: Path, upd
     assert found["passed"] and found["lossless"]
     assert (found["edge"]["quantisation"], found["cloud"]["quantisation"]) == ("Q4_0", "Q4_1")
     rows = {(row["mode"], row["temperature"]): row for row in found["modes"]}
-    assert rows["draft", 0.0]["cloud_passes_per_token"] < 0.6 < rows["cloud", 0.0]["cloud_passes_per_token"]
+    assert rows["draft", 0.0]["cloud_passes_per_token"] < 0.8 < rows["cloud", 0.0]["cloud_passes_per_token"]
     assert found["outage"]["degraded"] and found["outage"]["alone"] > 0
 
 
