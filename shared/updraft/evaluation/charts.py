@@ -65,8 +65,8 @@ def percent(value: float) -> str:
 
 def nice_ticks(low: float, high: float, about: int = 5) -> list[float]:
     """Round numbers from at most `low` to at least `high`: about so many steps of 1, 2, 2.5 or 5 times 10**k."""
-    if not high > low:
-        high = low + (abs(low) or 1.0)
+    if not high - low > 1e-9 * max(1.0, abs(low)):  # one point, as far as a picture can tell
+        high = low + (abs(low) if abs(low) > 1e-9 else 1.0)
     raw = (high - low) / about
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(size * power for size in (1, 2, 2.5, 5, 10) if size * power >= raw * 0.999)

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from updraft.evaluation.charts import Bar, Point, Series, bar_chart, line_chart, nice_ticks, percent
@@ -101,6 +101,8 @@ def test_values_that_cannot_be_shown_are_refused(bad: float) -> None:
 
 
 @given(st.floats(-1e6, 1e6), st.floats(0, 1e6))
+@example(0.0, 5e-324)
+@example(5e-324, 0.0)
 def test_ticks_enclose_what_they_are_for(low: float, width: float) -> None:
     ticks = nice_ticks(low, low + width)
     slack = 1e-6 * max(1.0, abs(low), width)
