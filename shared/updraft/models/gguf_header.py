@@ -12,6 +12,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import NoReturn
 
@@ -205,7 +206,14 @@ class _Walk:
             if name in places:
                 self._refuse(f"tensor {name!r} stands in it twice")
             places[name] = TensorPlace(name, shape, kind, start + offset, size)
+        self._apart(sorted(places.values(), key=lambda place: place.start))
         return tuple(places.values())
+
+    def _apart(self, places: list[TensorPlace]) -> None:
+        """Tensors in the order of their places may touch, but not overlap: one would be read as another's values."""
+        for place, following in pairwise(places):
+            if place.start + place.size > following.start:
+                self._refuse(f"the tensors {place.name!r} and {following.name!r} overlap")
 
     def _string(self, limit: int, what: str) -> str:
         size = self._number(_U64)

@@ -172,6 +172,14 @@ def test_tensors_that_do_not_fit(
         read_model_info(_written(tmp_path, tiny_bytes[:at] + packed + tiny_bytes[at + len(packed) :]))
 
 
+def test_tensors_that_overlap(tmp_path: Path, tiny_bytes: bytes) -> None:
+    at = _tensor_field(tiny_bytes, b"blk.0.attn_q.weight", 4)
+    other = _tensor_field(tiny_bytes, b"blk.0.attn_k.weight", 4)
+    moved = tiny_bytes[:at] + tiny_bytes[other : other + 8] + tiny_bytes[at + 8 :]
+    with pytest.raises(BadModelFile, match="overlap"):
+        read_model_info(_written(tmp_path, moved))
+
+
 @FUZZ
 @given(st.data())
 def test_any_truncation_is_a_model_error(
