@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from enum import StrEnum
 
-__all__ = ["Breaker", "BreakerState"]
+from updraft.errors import UpdraftError
+
+__all__ = ["Breaker", "BreakerState", "ProbingBreaker"]
 
 
 class BreakerState(StrEnum):
@@ -51,3 +54,54 @@ class Breaker:
         if self.state is BreakerState.HALF_OPEN or self._failures >= self._limit:
             self.state = BreakerState.OPEN
             self._opened_at = self._clock()
+
+
+class ProbingBreaker(Breaker):
+    """A breaker that, while open, probes in the background until what it guards answers again.
+
+    Args:
+        probe: asks what it guards; raises UpdraftError while it is away.
+        on_state: told the state whenever it may have changed.
+    """
+
+    def __init__(
+        self,
+        failures: int,
+        probe_interval_s: float,
+        probe: Callable[[], Awaitable[object]],
+        on_state: Callable[[BreakerState], None] | None = None,
+    ) -> None:
+        super().__init__(failures, probe_interval_s)
+        self._probe = probe
+        self._on_state = on_state or (lambda state: None)
+        self._probing: asyncio.Task[None] | None = None
+
+    def failure(self) -> None:
+        super().failure()
+        self._on_state(self.state)
+        if not self.closed and (self._probing is None or self._probing.done()):
+            self._probing = asyncio.create_task(self._probe_until_back())
+
+    def success(self) -> None:
+        super().success()
+        self._on_state(self.state)
+
+    async def close(self) -> None:
+        """Probe no more."""
+        if self._probing is not None:
+            self._probing.cancel()
+            await asyncio.gather(self._probing, return_exceptions=True)
+            self._probing = None
+
+    async def _probe_until_back(self) -> None:
+        while not self.closed:
+            await asyncio.sleep(self._interval)
+            if not self.probe_due():
+                continue
+            self._on_state(self.state)
+            try:
+                await self._probe()
+            except UpdraftError:
+                self.failure()
+            else:
+                self.success()

@@ -244,12 +244,12 @@ class CloudSession:
                     if not error.retryable:
                         raise
                     if not attempts_left or isinstance(error, LateReply):
-                        self._link.failed()
+                        self._link.breaker.failure()
                         raise
                     tried = self._settings.reconnect_attempts - attempts_left
                     await asyncio.sleep(self._settings.reconnect_backoff_s * 2**tried)
                     continue
-                self._link.succeeded()
+                self._link.breaker.success()
                 return result
         finally:
             self._statistics.waited_seconds += time.perf_counter() - started

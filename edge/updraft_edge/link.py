@@ -14,7 +14,7 @@ from updraft.errors import CloudUnavailable, UpdraftError
 from updraft.transport import bearer_metadata, error_from_rpc, open_channel
 from updraft.v1 import collaboration_pb2 as pb
 from updraft.v1.collaboration_pb2_grpc import CollaborationStub
-from updraft_edge.breaker import Breaker, BreakerState
+from updraft_edge.breaker import BreakerState, ProbingBreaker
 from updraft_edge.rules.guard import Rules
 
 __all__ = ["CloudLink"]
@@ -35,11 +35,9 @@ class CloudLink:
     ) -> None:
         self.settings = settings
         self.rules = rules
-        self.breaker = Breaker(settings.breaker_failures, settings.probe_interval_s)
+        self.breaker = ProbingBreaker(settings.breaker_failures, settings.probe_interval_s, self._probe, on_state)
         self.cloud: pb.DescribeResponse | None = None
-        self._on_state = on_state or (lambda state: None)
         self._channel: grpc.aio.Channel | None = None
-        self._probe: asyncio.Task[None] | None = None
         self._greeting: asyncio.Task[None] | None = None
 
     def greet(self) -> None:
@@ -75,23 +73,12 @@ class CloudLink:
     def metadata(self) -> Any:
         return bearer_metadata(self.settings.token)
 
-    def failed(self) -> None:
-        """A call failed; once the breaker is open, probe until the cloud answers again."""
-        self.breaker.failure()
-        self._on_state(self.breaker.state)
-        if not self.breaker.closed and (self._probe is None or self._probe.done()):
-            self._probe = asyncio.create_task(self._probe_until_back())
-
-    def succeeded(self) -> None:
-        self.breaker.success()
-        self._on_state(self.breaker.state)
-
     async def close(self) -> None:
-        for task in (self._probe, self._greeting):
-            if task is not None:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
-        self._probe = self._greeting = None
+        await self.breaker.close()
+        if self._greeting is not None:
+            self._greeting.cancel()
+            await asyncio.gather(self._greeting, return_exceptions=True)
+            self._greeting = None
         if self._channel is not None:
             await self._channel.close(grace=None)
             self._channel = None
@@ -103,17 +90,6 @@ class CloudLink:
         except UpdraftError as error:
             log.warning("the cloud at %s does not answer yet: %s", self.settings.address, error.message)
 
-    async def _probe_until_back(self) -> None:
-        while not self.breaker.closed:
-            await asyncio.sleep(self.settings.probe_interval_s)
-            if not self.breaker.probe_due():
-                continue
-            self._on_state(self.breaker.state)
-            try:
-                await self.describe()
-            except UpdraftError:
-                self.breaker.failure()
-            else:
-                self.breaker.success()
-                log.info("the cloud answers again")
-            self._on_state(self.breaker.state)
+    async def _probe(self) -> None:
+        await self.describe()
+        log.info("the cloud answers again")

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,7 +25,7 @@ from updraft.errors import (
     UpdraftError,
 )
 from updraft.transport.address import is_loopback, read_authority
-from updraft_edge.breaker import Breaker, BreakerState
+from updraft_edge.breaker import ProbingBreaker
 from updraft_edge.endpoint.stream import MOST_EVENT_BYTES, parse_json
 from updraft_edge.rules.guard import Rules
 
@@ -50,7 +50,6 @@ class EndpointLink:
 
     Args:
         rules: what may leave the device; every session has its guard from them.
-        on_state: told the breaker's state whenever it may have changed.
 
     Attributes:
         plain: it has refused fields beyond OpenAI's oldest ones, and gets none.
@@ -61,20 +60,16 @@ class EndpointLink:
         ConfigError: the variable of the key is not set, or the authority's file cannot be read.
     """
 
-    def __init__(
-        self, settings: EndpointSettings, rules: Rules, *, on_state: Callable[[BreakerState], None] | None = None
-    ) -> None:
+    def __init__(self, settings: EndpointSettings, rules: Rules) -> None:
         self.settings = settings
         self.rules = rules
-        self.breaker = Breaker(settings.breaker_failures, settings.probe_interval_s)
+        self.breaker = ProbingBreaker(settings.breaker_failures, settings.probe_interval_s, self._probe)
         self.plain = False
         self.continues = True
         self.offers_logprobs = True
-        self._on_state = on_state or (lambda state: None)
         self._headers = _headers(settings)
         self._verify = _verify(settings)
         self._client: httpx.AsyncClient | None = None
-        self._probe: asyncio.Task[None] | None = None
 
     @contextlib.asynccontextmanager
     async def post(self, path: str, body: bytes) -> AsyncIterator[httpx.Response]:
@@ -104,22 +99,8 @@ class EndpointLink:
             raise refusal.error from refusal
         return [str(item.get("id")) for item in listed or () if isinstance(item, dict)]
 
-    def failed(self) -> None:
-        """A call failed; once the breaker is open, probe until the endpoint answers again."""
-        self.breaker.failure()
-        self._on_state(self.breaker.state)
-        if not self.breaker.closed and (self._probe is None or self._probe.done()):
-            self._probe = asyncio.create_task(self._probe_until_back())
-
-    def succeeded(self) -> None:
-        self.breaker.success()
-        self._on_state(self.breaker.state)
-
     async def close(self) -> None:
-        if self._probe is not None:
-            self._probe.cancel()
-            await asyncio.gather(self._probe, return_exceptions=True)
-            self._probe = None
+        await self.breaker.close()
         if self._client is not None:
             await self._client.aclose()
             self._client = None
@@ -157,7 +138,7 @@ class EndpointLink:
                     pause = max(pause, error.retry_after_s)
                 if not left or pause > _LONGEST_PAUSE_S or isinstance(error, LateReply):
                     if not isinstance(error, Overloaded):
-                        self.failed()
+                        self.breaker.failure()
                     raise
                 await asyncio.sleep(pause)
                 continue
@@ -193,21 +174,10 @@ class EndpointLink:
             remedy="Raise edge.endpoint.reply_timeout_s, or try again.",
         )
 
-    async def _probe_until_back(self) -> None:
-        while not self.breaker.closed:
-            await asyncio.sleep(self.settings.probe_interval_s)
-            if not self.breaker.probe_due():
-                continue
-            self._on_state(self.breaker.state)
-            try:
-                await self.models()
-            except (ModelNotFound, Unauthenticated, InvalidRequest):
-                self.breaker.success()  # it answers, if only so
-            except UpdraftError:
-                self.breaker.failure()
-            else:
-                self.breaker.success()
-            self._on_state(self.breaker.state)
+    async def _probe(self) -> None:
+        # It answers, if only so: a refusal is not its absence.
+        with contextlib.suppress(ModelNotFound, Unauthenticated, InvalidRequest):
+            await self.models()
 
 
 def _headers(settings: EndpointSettings) -> dict[str, str]:

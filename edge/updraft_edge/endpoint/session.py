@@ -123,7 +123,7 @@ class EndpointSession:
             for span in spans.rest():
                 yield self._known(span)
             raise failure
-        self.link.succeeded()
+        self.link.breaker.success()
         if not cut:
             yield self._known(spans.last(final=final))
 
@@ -154,7 +154,7 @@ class EndpointSession:
                 finish = finish or piece.finish
                 yield Piece(piece.text, None, piece.usage)
             if finish is None:
-                self.link.failed()
+                self.link.breaker.failure()
                 raise CloudUnavailable("The endpoint broke off before the answer's end.")
             yield Piece("", finish)
 
@@ -196,12 +196,12 @@ class EndpointSession:
                 except TimeoutError as error:
                     if finished:
                         return
-                    self.link.failed()
+                    self.link.breaker.failure()
                     raise LateReply(f"The endpoint sent nothing for {patience:g} s.") from error
                 except (CloudUnavailable, LateReply):
                     if finished:
                         return
-                    self.link.failed()
+                    self.link.breaker.failure()
                     raise
                 finally:
                     self._statistics.waited_seconds += time.perf_counter() - waiting
@@ -245,7 +245,7 @@ class EndpointSession:
                 continue
             finally:
                 self._statistics.waited_seconds += time.perf_counter() - started
-            self.link.succeeded()
+            self.link.breaker.success()
             self._settle(read_piece(data).usage, self._prompt_tokens() + len(step), 1)
             return data
 
