@@ -62,6 +62,7 @@ class Agent:
         self.rules = Rules(settings, self.piece)
         self.endpoint = open_endpoint(settings, self.rules)
         self._given_engine = engine
+        self._link: CloudLink | None = None
         self._ready = False
 
     async def __aenter__(self) -> Self:
@@ -69,11 +70,22 @@ class Agent:
         if engine is None:
             engine = await asyncio.to_thread(_load_engine, self.settings)
         self._engine: Engine = engine
-        self._profiles = Profiles.of(engine, self.settings.mode.profile)
         self._loop = EngineLoop(engine, pass_tokens=self.settings.batch_tokens)
         self._loop.start()
+        try:
+            self._compose(engine)
+        except BaseException:  # nobody will leave an agent that was never entered
+            if self._link is not None:
+                await self._link.close()
+            await asyncio.to_thread(self._loop.stop)
+            raise
+        self._ready = True
+        return self
+
+    def _compose(self, engine: Engine) -> None:
+        """Everything that an answer needs besides the engine's loop."""
+        self._profiles = Profiles.of(engine, self.settings.mode.profile)
         self._intake = Intake(engine, most=self.settings.max_tokens)
-        self._link: CloudLink | None = None
         if self.settings.has_cloud and not self.settings.local_only:
             self._link = CloudLink(
                 self.settings.cloud, self.rules, on_state=lambda state: self.metrics.link(state.value)
@@ -87,8 +99,6 @@ class Agent:
             self.settings, self._workshop, edge=engine.info.name, link=self._link, endpoint=self.endpoint
         )
         self._places = asyncio.Semaphore(engine.max_sequences)
-        self._ready = True
-        return self
 
     async def __aexit__(self, *exception: object) -> None:
         self._ready = False

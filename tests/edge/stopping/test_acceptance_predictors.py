@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,7 @@ async def test_an_agent_does_not_start_with_a_head_of_another_model(
     with pytest.raises(WrongTrunk, match="another"):
         async with running_agent(edge, None, acceptance_head=head):
             pass
+    assert not [thread for thread in threading.enumerate() if thread.name == "updraft-engine"], "its loop goes on"
 
 
 async def test_costs_are_measured_while_it_answers(tiny_pair: tuple[Path, Path]) -> None:

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -59,19 +58,16 @@ def test_version(updraft: Updraft) -> None:
     assert updraft("--version").output == f"updraft {__version__}\n"
 
 
-def test_help_is_quick_and_loads_nothing_heavy() -> None:
+def test_help_loads_nothing_heavy() -> None:
     program = (
         "import sys\nfrom updraft.cli import app\n"
         "try:\n    app(['--help'])\nexcept SystemExit:\n    pass\n"
         "print(*sys.modules, file=sys.stderr)"
     )
-    started = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    seconds = time.perf_counter() - started
     loaded = set(done.stderr.split())
     assert "updraft.cli.run" in loaded
     assert not loaded & {"llama_cpp", "grpc", "numpy", "pydantic", "updraft_edge", "updraft_cloud", "uvicorn"}
-    assert seconds < 3  # about 0.2 s on a machine that does nothing else
 
 
 def test_the_page_of_help_is_current() -> None:
