@@ -249,16 +249,28 @@ class CloudFrame(_message.Message):
     def __init__(self, sequence: _Optional[int] = ..., opened: _Optional[_Union[Opened, _Mapping]] = ..., verdict: _Optional[_Union[Verdict, _Mapping]] = ..., span: _Optional[_Union[Span, _Mapping]] = ..., notice: _Optional[_Union[Notice, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., scored: _Optional[_Union[Scored, _Mapping]] = ...) -> None: ...
 
 class Opened(_message.Message):
-    __slots__ = ("session", "fingerprint", "max_draft", "context")
+    __slots__ = ("session", "fingerprint", "max_draft", "context", "cost")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     MAX_DRAFT_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    COST_FIELD_NUMBER: _ClassVar[int]
     session: str
     fingerprint: str
     max_draft: int
     context: int
-    def __init__(self, session: _Optional[str] = ..., fingerprint: _Optional[str] = ..., max_draft: _Optional[int] = ..., context: _Optional[int] = ...) -> None: ...
+    cost: Cost
+    def __init__(self, session: _Optional[str] = ..., fingerprint: _Optional[str] = ..., max_draft: _Optional[int] = ..., context: _Optional[int] = ..., cost: _Optional[_Union[Cost, _Mapping]] = ...) -> None: ...
+
+class Cost(_message.Message):
+    __slots__ = ("pass_micros", "position_micros", "load")
+    PASS_MICROS_FIELD_NUMBER: _ClassVar[int]
+    POSITION_MICROS_FIELD_NUMBER: _ClassVar[int]
+    LOAD_FIELD_NUMBER: _ClassVar[int]
+    pass_micros: int
+    position_micros: int
+    load: float
+    def __init__(self, pass_micros: _Optional[int] = ..., position_micros: _Optional[int] = ..., load: _Optional[float] = ...) -> None: ...
 
 class TokenReport(_message.Message):
     __slots__ = ("logprob", "entropy", "energy", "top_ids", "top_logprobs")
@@ -275,7 +287,7 @@ class TokenReport(_message.Message):
     def __init__(self, logprob: _Optional[float] = ..., entropy: _Optional[float] = ..., energy: _Optional[float] = ..., top_ids: _Optional[_Iterable[int]] = ..., top_logprobs: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Verdict(_message.Message):
-    __slots__ = ("position", "accepted", "token", "has_token", "log_hash", "end", "reports", "spent", "branch", "tolerated")
+    __slots__ = ("position", "accepted", "token", "has_token", "log_hash", "end", "reports", "spent", "branch", "tolerated", "cost")
     POSITION_FIELD_NUMBER: _ClassVar[int]
     ACCEPTED_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
@@ -286,6 +298,7 @@ class Verdict(_message.Message):
     SPENT_FIELD_NUMBER: _ClassVar[int]
     BRANCH_FIELD_NUMBER: _ClassVar[int]
     TOLERATED_FIELD_NUMBER: _ClassVar[int]
+    COST_FIELD_NUMBER: _ClassVar[int]
     position: int
     accepted: int
     token: int
@@ -296,7 +309,8 @@ class Verdict(_message.Message):
     spent: Spent
     branch: int
     tolerated: int
-    def __init__(self, position: _Optional[int] = ..., accepted: _Optional[int] = ..., token: _Optional[int] = ..., has_token: _Optional[bool] = ..., log_hash: _Optional[int] = ..., end: _Optional[_Union[End, str]] = ..., reports: _Optional[_Iterable[_Union[TokenReport, _Mapping]]] = ..., spent: _Optional[_Union[Spent, _Mapping]] = ..., branch: _Optional[int] = ..., tolerated: _Optional[int] = ...) -> None: ...
+    cost: Cost
+    def __init__(self, position: _Optional[int] = ..., accepted: _Optional[int] = ..., token: _Optional[int] = ..., has_token: _Optional[bool] = ..., log_hash: _Optional[int] = ..., end: _Optional[_Union[End, str]] = ..., reports: _Optional[_Iterable[_Union[TokenReport, _Mapping]]] = ..., spent: _Optional[_Union[Spent, _Mapping]] = ..., branch: _Optional[int] = ..., tolerated: _Optional[int] = ..., cost: _Optional[_Union[Cost, _Mapping]] = ...) -> None: ...
 
 class Scored(_message.Message):
     __slots__ = ("choices", "reports", "spent")
@@ -323,20 +337,22 @@ class Spent(_message.Message):
     def __init__(self, passes: _Optional[int] = ..., positions: _Optional[int] = ..., prefilled: _Optional[int] = ..., micros: _Optional[int] = ..., layers: _Optional[int] = ...) -> None: ...
 
 class Span(_message.Message):
-    __slots__ = ("position", "tokens", "reports", "end", "log_hash", "spent")
+    __slots__ = ("position", "tokens", "reports", "end", "log_hash", "spent", "cost")
     POSITION_FIELD_NUMBER: _ClassVar[int]
     TOKENS_FIELD_NUMBER: _ClassVar[int]
     REPORTS_FIELD_NUMBER: _ClassVar[int]
     END_FIELD_NUMBER: _ClassVar[int]
     LOG_HASH_FIELD_NUMBER: _ClassVar[int]
     SPENT_FIELD_NUMBER: _ClassVar[int]
+    COST_FIELD_NUMBER: _ClassVar[int]
     position: int
     tokens: _containers.RepeatedScalarFieldContainer[int]
     reports: _containers.RepeatedCompositeFieldContainer[TokenReport]
     end: End
     log_hash: int
     spent: Spent
-    def __init__(self, position: _Optional[int] = ..., tokens: _Optional[_Iterable[int]] = ..., reports: _Optional[_Iterable[_Union[TokenReport, _Mapping]]] = ..., end: _Optional[_Union[End, str]] = ..., log_hash: _Optional[int] = ..., spent: _Optional[_Union[Spent, _Mapping]] = ...) -> None: ...
+    cost: Cost
+    def __init__(self, position: _Optional[int] = ..., tokens: _Optional[_Iterable[int]] = ..., reports: _Optional[_Iterable[_Union[TokenReport, _Mapping]]] = ..., end: _Optional[_Union[End, str]] = ..., log_hash: _Optional[int] = ..., spent: _Optional[_Union[Spent, _Mapping]] = ..., cost: _Optional[_Union[Cost, _Mapping]] = ...) -> None: ...
 
 class Notice(_message.Message):
     __slots__ = ("kind", "message", "retry_after_ms")
@@ -357,13 +373,15 @@ class Notice(_message.Message):
     def __init__(self, kind: _Optional[_Union[Notice.Kind, str]] = ..., message: _Optional[str] = ..., retry_after_ms: _Optional[int] = ...) -> None: ...
 
 class Error(_message.Message):
-    __slots__ = ("code", "message", "remedy", "retryable")
+    __slots__ = ("code", "message", "remedy", "retryable", "retry_after_ms")
     CODE_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     REMEDY_FIELD_NUMBER: _ClassVar[int]
     RETRYABLE_FIELD_NUMBER: _ClassVar[int]
+    RETRY_AFTER_MS_FIELD_NUMBER: _ClassVar[int]
     code: str
     message: str
     remedy: str
     retryable: bool
-    def __init__(self, code: _Optional[str] = ..., message: _Optional[str] = ..., remedy: _Optional[str] = ..., retryable: _Optional[bool] = ...) -> None: ...
+    retry_after_ms: int
+    def __init__(self, code: _Optional[str] = ..., message: _Optional[str] = ..., remedy: _Optional[str] = ..., retryable: _Optional[bool] = ..., retry_after_ms: _Optional[int] = ...) -> None: ...
