@@ -70,9 +70,7 @@ async def test_it_proposes_what_plain_decoding_writes(loop: EngineLoop) -> None:
 def test_any_settling_is_followed_by_what_plain_decoding_writes_after_it(
     data: st.DataObject, ahead: int, linger_s: float
 ) -> None:
-    async def check() -> None:
-        loop = EngineLoop(HashEngine())
-        loop.start()
+    async def check(loop: EngineLoop) -> None:
         drafter = make(loop, ahead=ahead, linger_s=linger_s)
         committed: list[int] = []
         for _ in range(6):
@@ -95,9 +93,13 @@ def test_any_settling_is_followed_by_what_plain_decoding_writes_after_it(
             committed += tokens
         assert await propose(drafter, 1) == truth(committed, 1)
         drafter.close()
-        await asyncio.to_thread(loop.stop)
 
-    asyncio.run(check())
+    loop = EngineLoop(HashEngine())
+    loop.start()
+    try:
+        asyncio.run(check(loop))
+    finally:
+        loop.stop()
 
 
 async def test_it_drafts_on_while_nobody_asks_and_keeps_what_still_fits(loop: EngineLoop) -> None:

@@ -80,10 +80,12 @@ async def test_an_agent_does_not_start_with_a_head_of_another_model(
 ) -> None:
     edge = load(tiny_pair[0])
     head = head_of(edge, tmp_path / "head.safetensors", fingerprint="another")
+    before = set(threading.enumerate())
     with pytest.raises(WrongTrunk, match="another"):
         async with running_agent(edge, None, acceptance_head=head):
             pass
-    assert not [thread for thread in threading.enumerate() if thread.name == "updraft-engine"], "its loop goes on"
+    new = set(threading.enumerate()) - before
+    assert not [thread for thread in new if thread.name == "updraft-engine"], "its engine loop goes on"
 
 
 async def test_costs_are_measured_while_it_answers(tiny_pair: tuple[Path, Path]) -> None:
