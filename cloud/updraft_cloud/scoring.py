@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from updraft.engine.base import Engine, FloatRows, Run
-from updraft.engine.loop import Priority
+from updraft.engine.loop import Priority, Want
 from updraft.errors import ProtocolViolation
 from updraft.sampling import Sampled, Sampler, SamplingParams
 from updraft.v1 import collaboration_pb2 as pb
@@ -45,13 +45,13 @@ class Scoring:
         self._reports: list[pb.TokenReport] = []
         self._choices: list[float] = []
 
-    def plan(self, sequence: int) -> tuple[Priority, Run]:
+    def plan(self, sequence: int) -> Want:
         """The next run; the cache holds at least the log without its last token."""
         start = self._engine.length(sequence)
         last = self._end - start <= self._engine.max_run
         stop = self._end if last else start + self._chunk
         run = Run(sequence, start, self._all[start:stop], max(0, stop - max(start, self._first_row)))
-        return (Priority.VERIFY if last else Priority.PREFILL), run
+        return Want(Priority.SCORE if run.rows else Priority.PREFILL, run)
 
     def take(self, run: Run, rows: FloatRows) -> bool:
         """Read the rows of a run; whether it was the last."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from updraft.engine.base import Engine, Output, Run
-from updraft.engine.loop import Priority, next_run
+from updraft.engine.loop import Priority, Want, next_run
 from updraft.errors import LogMismatch, ProtocolViolation, UpdraftError
 from updraft.sampling import Sampled, Sampler
 from updraft.steps import StepText
@@ -126,25 +126,25 @@ class Session:
             self._engine.close(self.sequence)
             self.sequence = -1
 
-    def plan(self) -> tuple[Priority, Run] | None:
+    def plan(self) -> Want | None:
         log, job = self.log.tokens, self._job
         if job is None:
             # Compute ahead of the next frame, but leave the last token: its row is what the frame will ask for.
             ready = len(log) - 1 if self._states is None else min(len(log) - 1, self._states.end)
             if self._engine.length(self.sequence) >= ready:
                 return None
-            return Priority.PREFILL, self._next_run(log[:ready], 0)
+            return Want(Priority.PREFILL, self._next_run(log[:ready], 0))
         if isinstance(job, Verification):
             if job.waiting:
                 return None
             run = self._next_run(log + job.run, len(job.run) + 1)
-            return (Priority.VERIFY if run.rows else Priority.PREFILL), run
+            return Want(Priority.VERIFY if run.rows else Priority.PREFILL, run)
         if isinstance(job, Scoring) and self._engine.length(self.sequence) >= len(log) - 1:
             return job.plan(self.sequence)
         if isinstance(job, Scoring):
-            return Priority.PREFILL, self._next_run(log[:-1], 0)
+            return Want(Priority.PREFILL, self._next_run(log[:-1], 0))
         run = self._next_run(log, 1)
-        return (Priority.WRITE if run.rows else Priority.PREFILL), run
+        return Want(Priority.WRITE if run.rows else Priority.PREFILL, run)
 
     def consume(self, run: Run, output: Output) -> None:
         prompt_part = max(0, min(len(self.log) - 1, run.position + len(run.tokens)) - run.position)

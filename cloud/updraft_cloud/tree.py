@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from itertools import takewhile
 
 from updraft.engine.base import FloatRows, Output, Run
-from updraft.engine.loop import EngineLoop, Priority
+from updraft.engine.loop import EngineLoop, Priority, Want
 from updraft.errors import Overloaded, UpdraftError
 from updraft.v1 import collaboration_pb2 as pb
 from updraft_cloud import wire
@@ -119,9 +119,9 @@ class BranchRun:
         self._loop = loop
         self._text = text  # log and path
 
-    def plan(self) -> tuple[Priority, Run] | None:
+    def plan(self) -> Want:
         start = self._loop.engine.length(self.sequence)
-        return Priority.VERIFY, Run(self.sequence, start, self._text[start:], len(self.path) - self.shared)
+        return Want(Priority.VERIFY, Run(self.sequence, start, self._text[start:], len(self.path) - self.shared))
 
     def consume(self, run: Run, output: Output) -> None:
         self.rows = output.logits.copy()  # the run's may come in a later pass

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from updraft.engine.base import Output, Run
-from updraft.engine.loop import EngineLoop, Priority, next_run
+from updraft.engine.loop import EngineLoop, Priority, Want, next_run
 from updraft.errors import UpdraftError
 from updraft.sampling import Sampled, Sampler
 from updraft_edge.stopping.costs import Costs
@@ -228,7 +228,7 @@ class DraftTask:
             self._engine.close(self._sequence)
             self._sequence = -1
 
-    def plan(self) -> tuple[Priority, Run] | None:
+    def plan(self) -> Want | None:
         drafts = self._drafts
         ended = bool(drafts) and drafts[-1].token in self._ends
         if self._held or ended or self._full or len(drafts) >= self._ahead:
@@ -237,11 +237,11 @@ class DraftTask:
             if drafts or self._engine.length(self._sequence) >= len(self._tokens) - 1:
                 return None
             # Nothing to propose now: compute what the cloud wrote, but leave the last token for its row.
-            return Priority.PREFILL, next_run(self._engine, self._sequence, self._tokens[:-1], 0, PREFILL_CHUNK)
+            return Want(Priority.PREFILL, next_run(self._engine, self._sequence, self._tokens[:-1], 0, PREFILL_CHUNK))
         run = next_run(self._engine, self._sequence, self._tokens, 1, PREFILL_CHUNK)
         if run.rows and self._hidden:
             run = replace(run, hidden=True)
-        return (Priority.WRITE if run.rows else Priority.PREFILL), run
+        return Want(Priority.WRITE if run.rows else Priority.PREFILL, run)
 
     @property
     def _full(self) -> bool:

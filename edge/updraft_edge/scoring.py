@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from updraft.engine.base import Engine, Output, Run
-from updraft.engine.loop import EngineLoop, Priority
+from updraft.engine.loop import EngineLoop, Priority, Want
 from updraft.errors import InvalidRequest, PromptTooLong, UpdraftError
 from updraft.generation import Statistics
 from updraft.modes import Mode, ModeSettings
@@ -146,14 +146,15 @@ class _Scoring:
         self._next_branch()
         self._loop.add(self)
 
-    def plan(self) -> tuple[Priority, Run] | None:
+    def plan(self) -> Want | None:
         if len(self._scores) > len(self._branches):
             return None
         inputs = [*self._prompt, *self._branches[len(self._scores) - 1][:-1]]
         start = self._engine.length(self._sequence)
         last = len(inputs) - start <= self._engine.max_run
         stop = len(inputs) if last else start + min(PREFILL_CHUNK, self._engine.max_run)
-        return Priority.PREFILL, Run(self._sequence, start, inputs[start:stop], max(0, stop - max(start, self._base)))
+        run = Run(self._sequence, start, inputs[start:stop], max(0, stop - max(start, self._base)))
+        return Want(Priority.SCORE if run.rows else Priority.PREFILL, run)
 
     def consume(self, run: Run, output: Output) -> None:
         scores, branch = self._scores[-1], self._branches[len(self._scores) - 1]

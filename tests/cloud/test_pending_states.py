@@ -70,8 +70,8 @@ class Pair:
             planned = self.session.plan()
             if planned is None:
                 return False
-            (output,) = self.engine.forward([planned[1]])
-            self.session.consume(planned[1], output)
+            (output,) = self.engine.forward([planned.run])
+            self.session.consume(planned.run, output)
         return True
 
     def ask(self, committed: list[int], run: list[int] | None = None) -> pb.Verdict:
@@ -165,8 +165,8 @@ def test_a_plain_session_on_a_staged_model_runs_all_layers() -> None:
     session.take_draft(wire.Draft(len(log), [], log.hash, []))
     planned = session.plan()
     assert planned is not None
-    assert (planned[0], planned[1].inputs, planned[1].entry) == (Priority.VERIFY, None, 0)
-    session.consume(planned[1], engine.forward([planned[1]])[0])
+    assert (planned.priority, planned.run.inputs, planned.run.entry) == (Priority.VERIFY, None, 0)
+    session.consume(planned.run, engine.forward([planned.run])[0])
     verdict = frames.pop().verdict
     assert (verdict.token, verdict.spent.layers) == (TRUTH[0.8][0], 6 * len(PROMPT))
 

@@ -49,8 +49,8 @@ class Bench:
             planned = self.session.plan()
             if planned is None:
                 return False
-            (output,) = self.engine.forward([planned[1]])
-            self.session.consume(planned[1], output)
+            (output,) = self.engine.forward([planned.run])
+            self.session.consume(planned.run, output)
         return True
 
     def run_dry(self) -> None:

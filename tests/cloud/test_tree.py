@@ -33,8 +33,8 @@ class Forest:
         return Grown(self, frame)
 
     def run_dry(self) -> None:
-        while batch := self.loop._schedule():
-            self.loop._postprocess(batch, self.loop._run(batch))
+        while self.loop.turn():
+            pass
 
 
 class Grown:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from updraft.engine.base import FloatRows, Output, Run, StagedEngine
-from updraft.engine.loop import EngineLoop, Priority
+from updraft.engine.loop import EngineLoop, Priority, Want
 from updraft.exits.criteria import ExitCriterion, ExitVerdict
 from updraft.exits.scores import ExitView
 from updraft.sampling import Sampled, Sampler
@@ -121,7 +121,7 @@ class _ExitTask(DraftTask):
         self._guess: Sampled | None = None  # what the last of them would write
         self._left = False  # the token after the log is left to the cloud
 
-    def plan(self) -> tuple[Priority, Run] | None:
+    def plan(self) -> Want | None:
         if self._left:
             self._deliver()
             return None
@@ -129,14 +129,14 @@ class _ExitTask(DraftTask):
         if self._trace and not self._held:
             length = self._engine.length(self._sequence)
             depth = self._exits.depths[len(self._trace)]
-            return Priority.WRITE, Run(self._sequence, length, (), 1, hidden=wants, depth=depth)
+            return Want(Priority.WRITE, Run(self._sequence, length, (), 1, hidden=wants, depth=depth))
         planned = super().plan()
         if planned is None:
             return None
-        priority, run = planned
+        run = planned.run
         # The prompt goes to the deepest exit chunk by chunk: some token will need it, and catching up stays short.
         depth = self._exits.depths[0 if run.rows else -1]
-        return priority, replace(run, depth=depth, hidden=wants and bool(run.rows))
+        return planned._replace(run=replace(run, depth=depth, hidden=wants and bool(run.rows)))
 
     def consume(self, run: Run, output: Output) -> None:
         if not run.rows:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from updraft.engine.base import Output, Run
-from updraft.engine.loop import EngineLoop, Priority
+from updraft.engine.loop import EngineLoop, Want
 from updraft.sampling import Distribution, Sampler, measure
 from updraft_edge.drafters import DraftTask, ModelDrafter
 
@@ -53,15 +53,15 @@ class _PromptReadingTask(DraftTask):
         self._first = max(0, len(prompt) - window)
         self._measured: list[Distribution] = []
 
-    def plan(self) -> tuple[Priority, Run] | None:
+    def plan(self) -> Want | None:
         planned = super().plan()
         if planned is None:
             return None
-        priority, run = planned
+        run = planned.run
         end = run.position + len(run.tokens)
         if run.position >= self._prompt_length or end <= self._first or end > self._prompt_length:
             return planned
-        return priority, replace(run, rows=end - max(run.position, self._first))
+        return planned._replace(run=replace(run, rows=end - max(run.position, self._first)))
 
     def consume(self, run: Run, output: Output) -> None:
         end = run.position + len(run.tokens)

@@ -12,32 +12,25 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from enum import IntEnum
 from functools import partial
-from typing import Protocol, TypeVar
+from time import perf_counter
+from typing import NamedTuple, Protocol, TypeVar
 
 from updraft.engine.base import Engine, Output, Run
+from updraft.engine.scheduler import Priority, Want
 from updraft.errors import EngineFailure, UpdraftError
 
-__all__ = ["EngineLoop", "LoopStatistics", "Priority", "Task", "next_run"]
+__all__ = ["EngineLoop", "LoopStatistics", "PassRecord", "Priority", "Share", "Task", "Want", "next_run"]
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 
-class Priority(IntEnum):
-    """Order in which runs get a place in a pass."""
-
-    VERIFY = 0  # somebody waits for it across a network
-    WRITE = 1
-    PREFILL = 2
-
-
 class Task(Protocol):
     """Something that owns one sequence and wants tokens of it computed. All methods run in the loop's thread."""
 
-    def plan(self) -> tuple[Priority, Run] | None:
+    def plan(self) -> Want | None:
         """What it wants computed next, or None while it has to wait for somebody."""
         ...
 
@@ -59,6 +52,34 @@ class LoopStatistics:
     runs: int = 0
 
 
+class Share(NamedTuple):
+    """What one priority had of a pass."""
+
+    runs: int = 0
+    positions: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PassRecord:
+    """What one pass was made of.
+
+    Attributes:
+        seconds: the forward pass.
+        waiting: tasks that wanted a place and got none.
+        consumed_s: seconds in the tasks' own `consume`: sampling and answers.
+        overhead_s: seconds of the loop's turn that were neither; waiting for something to do does not count.
+    """
+
+    seconds: float
+    verify: Share
+    write: Share
+    score: Share
+    prefill: Share
+    waiting: int
+    consumed_s: float
+    overhead_s: float
+
+
 def next_run(engine: Engine, sequence: int, tokens: Sequence[int], rows: int, chunk: int) -> Run:
     """The next run that brings a sequence's cache up to `tokens`, with logits for the last `rows` of them.
 
@@ -77,11 +98,24 @@ class EngineLoop:
     Args:
         engine: the engine; only this loop may touch it while it runs.
         pass_tokens: positions in one forward pass, at most.
+        settle: called in the loop's thread once a turn after admission and once after a pass was handed out: the
+            time to send what has come together.
+        observe: called in the loop's thread with a record of each pass.
     """
 
-    def __init__(self, engine: Engine, *, pass_tokens: int = 256) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        pass_tokens: int = 256,
+        settle: Callable[[], None] | None = None,
+        observe: Callable[[PassRecord], None] | None = None,
+    ) -> None:
         self.engine = engine
         self.statistics = LoopStatistics()
+        self._settle = settle
+        self._observe = observe
+        self._began = 0.0  # of this turn, perf_counter
         self._pass_tokens = max(pass_tokens, engine.max_run)
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._tasks: dict[Task, int] = {}  # task -> pass in which it was served last
@@ -124,18 +158,41 @@ class EngineLoop:
         """Serve it no more; unknown tasks are ignored. Loop thread only."""
         self._tasks.pop(task, None)
 
+    def turn(self) -> bool:
+        """Schedule, run and hand out one pass; False if nobody wants anything. Loop thread only."""
+        batch, waiting = self._schedule()
+        if not batch:
+            return False
+        started = perf_counter()
+        outputs = self._run(batch)
+        passed = perf_counter() - started
+        consumed = 0.0 if outputs is None else self._postprocess(batch, outputs)
+        self._settle_all()
+        now = perf_counter()
+        if self._observe is not None and outputs is not None:
+            overhead = now - self._began - passed - consumed
+            self._carry_out(partial(self._observe, _record(batch, passed, waiting, consumed, overhead)))
+        self._began = now
+        return True
+
     def _run_loop(self) -> None:
-        batch: list[tuple[Task, Run]] = []
-        while self._admit(wait=not batch):
-            batch = self._schedule()
-            if batch:
-                self._postprocess(batch, self._run(batch))
+        busy = False
+        while self._admit(wait=not busy):
+            self._settle_all()
+            busy = self.turn()
+        self._settle_all()
         self.engine.shutdown()
+
+    def _settle_all(self) -> None:
+        if self._settle is not None:
+            self._carry_out(self._settle)
 
     def _admit(self, *, wait: bool) -> bool:
         """Carry out the commands that have arrived; block for one if there was nothing to compute."""
         if wait:
-            self._carry_out(self._inbox.get())
+            command = self._inbox.get()
+            self._began = perf_counter()
+            self._carry_out(command)
         while not self._stopping:
             try:
                 command = self._inbox.get_nowait()
@@ -144,50 +201,57 @@ class EngineLoop:
             self._carry_out(command)
         return False
 
-    def _schedule(self) -> list[tuple[Task, Run]]:
-        """Runs for the next pass: by priority, then whoever waited longest; one prefill always gets a place."""
-        planned = [(plan[0], served, task, plan[1]) for task, served in self._tasks.items() if (plan := task.plan())]
+    def _schedule(self) -> tuple[list[tuple[Task, Want]], int]:
+        """The next pass and how many got no place: by priority, then whoever waited longest; one prefill always."""
+        planned = [(want.priority, served, task, want) for task, served in self._tasks.items() if (want := task.plan())]
         if len(planned) == 1:
-            return [planned[0][2:]]
+            return [planned[0][2:]], 0
         planned.sort(key=lambda entry: entry[:2])
         room = self._pass_tokens
         prefills = [entry for entry in planned if entry[0] is Priority.PREFILL]
         if prefills:
-            room -= len(prefills[0][3].tokens)
-        batch: list[tuple[Task, Run]] = []
+            room -= len(prefills[0][3].run.tokens)
+        batch: list[tuple[Task, Want]] = []
         for entry in planned:
             reserved = bool(prefills) and entry is prefills[0]
-            size = 0 if reserved else len(entry[3].tokens)
+            size = 0 if reserved else len(entry[3].run.tokens)
             if size <= room:
                 room -= size
-                batch.append((entry[2], entry[3]))
-        return batch
+                batch.append(entry[2:])
+        return batch, len(planned) - len(batch)
 
-    def _run(self, batch: list[tuple[Task, Run]]) -> list[Output] | None:
+    def _run(self, batch: list[tuple[Task, Want]]) -> list[Output] | None:
         """One forward pass; None if it failed, after the tasks in it were told."""
         statistics = self.statistics
         try:
-            outputs = self.engine.forward([run for _, run in batch])
+            outputs = self.engine.forward([want.run for _, want in batch])
         except Exception as error:
             log.exception("a forward pass of %d runs failed", len(batch))
             self._fail([task for task, _ in batch], _as_failure(error))
             return None
         statistics.passes += 1
         statistics.runs += len(batch)
-        statistics.positions += sum(len(run.tokens) for _, run in batch)
+        statistics.positions += sum(len(want.run.tokens) for _, want in batch)
         return outputs
 
-    def _postprocess(self, batch: list[tuple[Task, Run]], outputs: list[Output] | None) -> None:
-        """Hand the results out; a task that fails on its own result takes nobody else with it."""
-        for (task, run), output in zip(batch, outputs or (), strict=False):
+    def _postprocess(self, batch: list[tuple[Task, Want]], outputs: list[Output]) -> float:
+        """Hand the results out; a task that fails on its own result takes nobody else with it.
+
+        Returns the seconds that the tasks took.
+        """
+        seconds = 0.0
+        for (task, want), output in zip(batch, outputs, strict=True):
             if task not in self._tasks:
                 continue
             self._tasks[task] = self.statistics.passes
+            started = perf_counter()
             try:
-                task.consume(run, output)
+                task.consume(want.run, output)
             except Exception as error:
                 log.exception("a task failed on its result")
                 self._fail([task], _as_failure(error))
+            seconds += perf_counter() - started
+        return seconds
 
     def _fail(self, tasks: list[Task], failure: UpdraftError) -> None:
         for task in tasks:
@@ -208,3 +272,14 @@ class EngineLoop:
 
 def _as_failure(error: Exception) -> UpdraftError:
     return error if isinstance(error, UpdraftError) else EngineFailure(f"The engine failed: {error}")
+
+
+def _record(
+    batch: list[tuple[Task, Want]], seconds: float, waiting: int, consumed_s: float, overhead_s: float
+) -> PassRecord:
+    runs, positions = [0] * len(Priority), [0] * len(Priority)
+    for _, want in batch:
+        runs[want.priority] += 1
+        positions[want.priority] += len(want.run.tokens)
+    verify, write, score, prefill = (Share(*share) for share in zip(runs, positions, strict=True))
+    return PassRecord(seconds, verify, write, score, prefill, waiting, consumed_s, overhead_s)

@@ -10,7 +10,7 @@ import pytest
 
 from tests.fakes.engine import HashEngine
 from updraft.engine.base import Output, Run
-from updraft.engine.loop import EngineLoop, Priority, next_run
+from updraft.engine.loop import EngineLoop, Priority, Want, next_run
 from updraft.errors import EngineFailure, UpdraftError
 
 
@@ -27,12 +27,12 @@ class Feeder:
         self.error: UpdraftError | None = None
         self.done = threading.Event()
 
-    def plan(self) -> tuple[Priority, Run] | None:
+    def plan(self) -> Want | None:
         start = self._engine.length(self.sequence)
         if start >= len(self.tokens):
             return None
         part = self.tokens[start : start + self.size]
-        return self.priority, Run(self.sequence, start, part, len(part))
+        return Want(self.priority, Run(self.sequence, start, part, len(part)))
 
     def consume(self, run: Run, output: Output) -> None:
         self.rows.extend(row.tobytes() for row in output.logits)
