@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from updraft.config.base import Seconds, Settings
+from updraft.config.kv import KvSettings
 from updraft.config.outside import EndpointSettings, LimitSettings, PriceSettings, RulesSettings
 from updraft.modes import ModeSettings
 
@@ -280,6 +281,7 @@ class CloudSettings(TierSettings):
         default=300.0, description="A session without a frame for so long is closed, seconds."
     )
     drain_s: Seconds = Field(default=10.0, description="Time that open sessions get at shutdown, seconds.")
+    kv: KvSettings = Field(default=KvSettings(), description="The KV cache, and what becomes of idle sessions.")
 
     @model_validator(mode="after")
     def _fits(self) -> CloudSettings:

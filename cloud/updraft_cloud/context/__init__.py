@@ -1,0 +1,8 @@
+"""The context manager: many more sessions than the engine has sequences."""
+
+from __future__ import annotations
+
+from updraft_cloud.context.manager import ContextManager, Holder
+from updraft_cloud.context.statistics import ContextStatistics
+
+__all__ = ["ContextManager", "ContextStatistics", "Holder"]
