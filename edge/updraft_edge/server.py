@@ -5,15 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import socket
-import ssl
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Self
 
-import uvicorn
 from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from starlette.applications import Starlette
 
 from updraft.config import EdgeSettings, ListenSettings
 from updraft.errors import AddressInUse
@@ -28,6 +24,7 @@ from updraft.transport import (
     server_options,
 )
 from updraft.transport.address import format_address
+from updraft.transport.http import HttpServer
 from updraft_edge.agent import Agent
 from updraft_edge.grpc_service import SERVICE, AgentService, add_agent_service
 from updraft_edge.http import create_app
@@ -68,7 +65,7 @@ class EdgeServer:
         _check_listen(self.settings)
         async with contextlib.AsyncExitStack() as opened:
             agent, metrics = await self._open_agent(opened)
-            servers: list[_HttpServer | _GrpcServer] = []
+            servers: list[HttpServer | _GrpcServer] = []
             opened.push_async_callback(_stop_together, servers)
             servers.append(self._start_http(agent, metrics))
             servers.append(await self._start_grpc(agent))
@@ -92,7 +89,7 @@ class EdgeServer:
         agent = await opened.enter_async_context(Agent(self.settings))
         return agent, agent.metrics
 
-    def _start_http(self, agent: AgentView, metrics: EdgeMetrics | None) -> _HttpServer:
+    def _start_http(self, agent: AgentView, metrics: EdgeMetrics | None) -> HttpServer:
         settings, listen = self.settings, self.settings.http
         app = create_app(
             agent,
@@ -102,7 +99,7 @@ class EdgeServer:
             metrics=metrics,
             defaults=settings.mode,
         )
-        server = _HttpServer(app, listen, self._grace_s)
+        server = HttpServer(app, listen, self._grace_s)
         self.http_address = format_address(listen.host, server.port)
         return server
 
@@ -113,43 +110,6 @@ class EdgeServer:
         self.grpc_address = format_address(listen.host, server.port)
         await server.start()
         return server
-
-
-class _HttpServer(uvicorn.Server):
-    """Uvicorn in a task of the running loop, on a socket that is bound at once; signals are left alone."""
-
-    def __init__(self, app: Starlette, listen: ListenSettings, grace_s: int) -> None:
-        listener = _bind(listen)
-        super().__init__(
-            uvicorn.Config(
-                app,
-                access_log=False,
-                lifespan="off",
-                log_config=None,
-                log_level="warning",
-                proxy_headers=False,
-                server_header=False,
-                timeout_graceful_shutdown=grace_s,
-                ws="none",
-                ssl_certfile=listen.tls_cert,
-                ssl_keyfile=str(listen.tls_key) if listen.tls_key else None,
-                ssl_ca_certs=str(listen.client_ca) if listen.client_ca else None,
-                ssl_cert_reqs=ssl.CERT_REQUIRED if listen.client_ca else ssl.CERT_NONE,
-            )
-        )
-        self.port: int = listener.getsockname()[1]
-        self._task = asyncio.create_task(self.serve([listener]))
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    async def stop(self) -> None:
-        self.should_exit = True
-        await self._task
-        # Answers that outlived the grace have been cancelled; they still need the agent to end.
-        if self.server_state.tasks:
-            await asyncio.wait(self.server_state.tasks, timeout=1.0)
 
 
 class _GrpcServer:
@@ -177,7 +137,7 @@ class _GrpcServer:
         await self._server.stop(self._grace_s)
 
 
-async def _stop_together(servers: Sequence[_HttpServer | _GrpcServer]) -> None:
+async def _stop_together(servers: Sequence[HttpServer | _GrpcServer]) -> None:
     await asyncio.gather(*(server.stop() for server in servers))
 
 
@@ -190,18 +150,6 @@ def _check_listen(settings: EdgeSettings) -> None:
         server_credentials(listen)
     if http.port == grpc.port != 0 and http.host == grpc.host:
         raise AddressInUse(f"HTTP and gRPC are both to listen on {format_address(http.host, http.port)}.")
-
-
-def _bind(listen: ListenSettings) -> socket.socket:
-    """A listening socket. Raises AddressInUse or ConfigError."""
-    check_port_free(listen.host, listen.port)
-    host = listen.host.strip("[]")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.create_server((host, listen.port), family=family, backlog=128)
-    # Connections inherit it. asyncio would set it on sockets that name their protocol, which this one does not, and
-    # every answer on a kept connection would wait 40 ms for the client's delayed acknowledgement.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listener
 
 
 async def serve(settings: EdgeSettings, *, ready: Callable[[], None] | None = None) -> None:

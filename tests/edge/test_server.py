@@ -22,7 +22,8 @@ from updraft.client import AsyncClient
 from updraft.config import EdgeSettings, ListenSettings
 from updraft.errors import AddressInUse, AgentUnavailable, ConfigError, InsecureListen, Overloaded, Unauthenticated
 from updraft.modes import Mode, ModeSettings
-from updraft_edge.server import EdgeServer, _bind
+from updraft.transport.http import bind
+from updraft_edge.server import EdgeServer
 
 ANY_PORT = ListenSettings(port=0)
 
@@ -234,7 +235,7 @@ async def test_serve_answers_with_a_real_model_and_ends_at_sigterm_after_the_run
 
 def test_connections_send_answers_without_waiting_for_acknowledgements() -> None:
     """With Nagle's algorithm each answer on a kept connection would take 40 ms longer."""
-    with _bind(ListenSettings(port=0)) as listener, socket.create_connection(listener.getsockname()):
+    with bind(ListenSettings(port=0)) as listener, socket.create_connection(listener.getsockname()):
         connection, _ = listener.accept()
         with connection:
             assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
