@@ -16,7 +16,8 @@ from updraft.errors import AddressInUse
 from updraft.generation import AgentView
 from updraft.process import pin_to_cores, stop_signal
 from updraft.transport import (
-    BearerInterceptor,
+    Authenticator,
+    Guard,
     add_port,
     check_port_free,
     require_safe_listen,
@@ -118,7 +119,7 @@ class _GrpcServer:
     def __init__(self, service: AgentService, listen: ListenSettings, max_concurrent: int, grace_s: int) -> None:
         self._grace_s = grace_s
         self._server = aio.server(
-            interceptors=(BearerInterceptor(listen.token),) if listen.token else (),
+            interceptors=(Guard(Authenticator(token=listen.token)),),
             options=server_options(),
             maximum_concurrent_rpcs=max_concurrent,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from updraft.config.identity import IdentitySettings
 from updraft.config.layers import Tier, config_path
 from updraft.config.load import (
     SettingSource,
@@ -19,6 +20,7 @@ __all__ = [
     "CloudSettings",
     "EdgeSettings",
     "EndpointSettings",
+    "IdentitySettings",
     "LimitSettings",
     "ListenSettings",
     "PriceSettings",

@@ -1,9 +1,13 @@
-"""How servers listen and clients connect: addresses, TLS, bearer tokens, and errors as gRPC statuses."""
+"""How servers listen and clients connect: addresses, TLS, identities, and errors as gRPC statuses."""
 
 from __future__ import annotations
 
-from updraft.transport.bearer import BearerInterceptor, bearer_metadata
+from pydantic import SecretStr
+
+from updraft.transport.bearer import bearer_metadata
 from updraft.transport.channel import channel_credentials, channel_options, open_channel
+from updraft.transport.guard import Guard
+from updraft.transport.identity import Authenticator, Identity, caller
 from updraft.transport.listen import (
     add_port,
     check_port_free,
@@ -15,10 +19,13 @@ from updraft.transport.listen import (
 from updraft.transport.status import abort_with, error_from_rpc
 
 __all__ = [
-    "BearerInterceptor",
+    "Authenticator",
+    "Guard",
+    "Identity",
     "abort_with",
     "add_port",
     "bearer_metadata",
+    "caller",
     "channel_credentials",
     "channel_options",
     "check_port_free",
@@ -29,3 +36,7 @@ __all__ = [
     "server_credentials",
     "server_options",
 ]
+
+
+def BearerInterceptor(token: SecretStr) -> Guard:
+    return Guard(Authenticator(token=token))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
+import logging
 import socket
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import grpc
 from grpc import aio
@@ -13,6 +14,7 @@ from pydantic import SecretStr
 
 from updraft.errors import AddressInUse, ConfigError, InsecureListen
 from updraft.transport.address import format_address, is_loopback, read_authority, read_key_pair
+from updraft.transport.reload import Reloaded
 
 __all__ = [
     "MAX_MESSAGE_BYTES",
@@ -24,6 +26,8 @@ __all__ = [
     "server_credentials",
     "server_options",
 ]
+
+log = logging.getLogger(__name__)
 
 MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
 # Half of the shortest keepalive that the settings allow: a ping that comes early must not count as abuse.
@@ -47,22 +51,30 @@ class Listen(Protocol):
     def token(self) -> SecretStr | None: ...
 
 
-def require_safe_listen(listen: Listen, insecure: bool) -> None:
+def require_safe_listen(listen: Listen, insecure: bool, *, tokens: Path | None = None) -> None:
     """Refuse to serve other machines without both TLS and a token, unless the user said `insecure`.
+
+    A client certificate does not take the token's place: it is the device's, and a device can be stolen whole.
+
+    Args:
+        tokens: file of tokens, where there is one.
 
     Raises:
         InsecureListen: the host is not loopback and one of them is missing.
     """
-    if insecure or is_loopback(listen.host):
+    if is_loopback(listen.host):
         return
     missing = []
     if listen.tls_cert is None or listen.tls_key is None:
         missing.append("TLS")
-    if listen.token is None or not listen.token.get_secret_value():
+    if tokens is None and (listen.token is None or not listen.token.get_secret_value()):
         missing.append("a token")
-    if missing:
-        where = format_address(listen.host, listen.port)
-        raise InsecureListen(f"Listening on {where} without {' and '.join(missing)} would let anyone in.")
+    if not missing:
+        return
+    where, without = format_address(listen.host, listen.port), " and ".join(missing)
+    if not insecure:
+        raise InsecureListen(f"Listening on {where} without {without} would let anyone in.")
+    log.warning("INSECURE: %s is open to other machines without %s; anyone who reaches it is let in", where, without)
 
 
 def check_port_free(host: str, port: int) -> None:
@@ -96,16 +108,27 @@ def check_port_free(host: str, port: int) -> None:
 def server_credentials(listen: Listen) -> grpc.ServerCredentials | None:
     """TLS credentials, with `client_ca` for mutual TLS; None when no certificate is set.
 
+    The files are looked at before each handshake: a certificate that was renewed, or a list of authorities that
+    changed, is in force for the next connection without a restart. Wrong content leaves the old in force.
+
     Raises:
         ConfigError: a file is missing or wrong.
     """
-    if listen.tls_cert is None or listen.tls_key is None:
+    cert, key, authority = listen.tls_cert, listen.tls_key, listen.client_ca
+    if cert is None or key is None:
         return None
-    chain, key = read_key_pair(listen.tls_cert, listen.tls_key)
-    authority = read_authority(listen.client_ca) if listen.client_ca is not None else None
-    return grpc.ssl_server_credentials(
-        [(key, chain)], root_certificates=authority, require_client_auth=authority is not None
-    )
+
+    def load() -> grpc.ServerCertificateConfiguration:
+        chain, private = read_key_pair(cert, key)
+        roots = read_authority(authority) if authority is not None else None
+        return grpc.ssl_server_certificate_configuration([(private, chain)], root_certificates=roots)
+
+    def fetch() -> Any:  # None keeps what is in force
+        return held.value if held.refresh() else None
+
+    paths = [path for path in (cert, key, authority) if path is not None]
+    held = Reloaded("TLS certificates", paths, load)
+    return grpc.dynamic_ssl_server_credentials(held.value, fetch, require_client_authentication=authority is not None)
 
 
 def server_options(*, max_message_bytes: int = MAX_MESSAGE_BYTES) -> list[tuple[str, int]]:

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from tests.fakes.generator import FakeAgent
 from updraft.modes import ModeSettings
-from updraft.transport import BearerInterceptor, server_options
+from updraft.transport import Authenticator, Guard, server_options
 from updraft_edge.grpc_service import AgentService, add_agent_service
 
 __all__ = ["BackgroundServer", "eventually", "serving"]
@@ -29,7 +29,7 @@ async def serving(
     port: int = 0,
 ) -> AsyncIterator[str]:
     """Serves the agent; yields its address."""
-    interceptors = [BearerInterceptor(SecretStr(token))] if token else []
+    interceptors = [Guard(Authenticator(token=SecretStr(token) if token else None))]
     server = aio.server(interceptors=interceptors, options=server_options())
     add_agent_service(AgentService(agent, defaults=defaults, write_timeout_s=write_timeout_s), server)
     bound = server.add_insecure_port(f"127.0.0.1:{port}")
