@@ -263,14 +263,16 @@ class Opened(_message.Message):
     def __init__(self, session: _Optional[str] = ..., fingerprint: _Optional[str] = ..., max_draft: _Optional[int] = ..., context: _Optional[int] = ..., cost: _Optional[_Union[Cost, _Mapping]] = ...) -> None: ...
 
 class Cost(_message.Message):
-    __slots__ = ("pass_micros", "position_micros", "load")
+    __slots__ = ("pass_micros", "position_micros", "load", "sessions")
     PASS_MICROS_FIELD_NUMBER: _ClassVar[int]
     POSITION_MICROS_FIELD_NUMBER: _ClassVar[int]
     LOAD_FIELD_NUMBER: _ClassVar[int]
+    SESSIONS_FIELD_NUMBER: _ClassVar[int]
     pass_micros: int
     position_micros: int
     load: float
-    def __init__(self, pass_micros: _Optional[int] = ..., position_micros: _Optional[int] = ..., load: _Optional[float] = ...) -> None: ...
+    sessions: int
+    def __init__(self, pass_micros: _Optional[int] = ..., position_micros: _Optional[int] = ..., load: _Optional[float] = ..., sessions: _Optional[int] = ...) -> None: ...
 
 class TokenReport(_message.Message):
     __slots__ = ("logprob", "entropy", "energy", "top_ids", "top_logprobs")
