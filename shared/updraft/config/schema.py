@@ -11,6 +11,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from updraft.config.base import Seconds, Settings
 from updraft.config.identity import IdentitySettings
 from updraft.config.kv import KvSettings
+from updraft.config.operations import OperationsSettings, TracingSettings
 from updraft.config.outside import EndpointSettings, LimitSettings, PriceSettings, RulesSettings
 from updraft.modes import ModeSettings
 
@@ -141,6 +142,7 @@ class TierSettings(Settings):
         default=None, description="Numbers of the processor cores to stay on; all when left out."
     )
     insecure: bool = Field(default=False, description="Allow listening beyond this machine without TLS and a token.")
+    tracing: TracingSettings = Field(default=TracingSettings(), description="Where traces of requests go.")
     log_level: LogLevel = Field(default="info", description="debug, info, warning or error.")
     log_format: LogFormat = Field(default="text", description="text, or json for one JSON object a line.")
 
@@ -283,6 +285,9 @@ class CloudSettings(TierSettings):
         default=300.0, description="A session without a frame for so long is closed, seconds."
     )
     drain_s: Seconds = Field(default=10.0, description="Time that open sessions get at shutdown, seconds.")
+    operations: OperationsSettings = Field(
+        default=OperationsSettings(), description="Metrics and health over HTTP, and going away."
+    )
     kv: KvSettings = Field(default=KvSettings(), description="The KV cache, and what becomes of idle sessions.")
 
     @model_validator(mode="after")
