@@ -12,6 +12,7 @@ from updraft.cli import (
     auto,
     bench,
     calibrate,
+    certs,
     chat,
     configure,
     demo,
@@ -20,6 +21,7 @@ from updraft.cli import (
     models,
     run,
     serve,
+    tokens,
     trace,
     train,
 )
@@ -27,7 +29,23 @@ from updraft.cli.reporting import DEBUG_VARIABLE, examples
 
 __all__ = ["app", "main"]
 
-VERBS = (demo, run, chat, trace, auto, serve, models, train, calibrate, evaluate, doctor, bench, configure)
+VERBS = (
+    demo,
+    run,
+    chat,
+    trace,
+    auto,
+    serve,
+    certs,
+    tokens,
+    models,
+    train,
+    calibrate,
+    evaluate,
+    doctor,
+    bench,
+    configure,
+)
 
 app = typer.Typer(
     name="updraft",

@@ -40,6 +40,7 @@ Port = Annotated[int | None, typer.Option(help="Port to listen on; 0 takes any f
 TlsCert = Annotated[Path | None, typer.Option(help="PEM file with the server's certificate chain.")]
 TlsKey = Annotated[Path | None, typer.Option(help="PEM file with the server's private key.")]
 ClientCa = Annotated[Path | None, typer.Option(help="PEM file of the authority of client certificates.")]
+TokensFile = Annotated[Path | None, typer.Option(metavar="FILE", help="File of bearer tokens; see `updraft tokens`.")]
 Insecure = Annotated[
     bool | None, typer.Option("--insecure", help="Allow listening beyond this machine without TLS and a token.")
 ]
@@ -56,7 +57,7 @@ def register(app: typer.Typer) -> None:
         "cloud",
         epilog=examples(
             "updraft serve cloud --model smollm2",
-            "UPDRAFT_CLOUD__LISTEN__TOKEN=... updraft serve cloud --host 0.0.0.0 --tls-cert c.pem --tls-key k.pem",
+            "updraft serve cloud --host 0.0.0.0 --tls-cert c.pem --tls-key k.pem --client-ca ca.pem --tokens tokens",
         ),
     )(cloud)
     app.add_typer(group, name="serve", epilog=examples("updraft serve edge"))
@@ -134,6 +135,7 @@ def cloud(
     tls_cert: TlsCert = None,
     tls_key: TlsKey = None,
     client_ca: ClientCa = None,
+    tokens: TokensFile = None,
     insecure: Insecure = None,
     context: Context = None,
     sequences: Sequences = None,
@@ -148,8 +150,8 @@ def cloud(
 ) -> None:
     """Start the cloud service that edge agents work with.
 
-    The token that edges must send is read from the configuration file or from UPDRAFT_CLOUD__LISTEN__TOKEN, never
-    from a flag, which others could see.
+    Edges send a token of the file --tokens. A single token for all is read from the configuration file or from
+    UPDRAFT_CLOUD__LISTEN__TOKEN, never from a flag, which others could see.
     """
     from updraft.config import describe_sources, load_cloud_settings
     from updraft.logging_setup import configure_logging
@@ -162,6 +164,7 @@ def cloud(
         listen__tls_cert=tls_cert,
         listen__tls_key=tls_key,
         listen__client_ca=client_ca,
+        identity__tokens=tokens,
         insecure=insecure,
         context=context,
         sequences=sequences,
