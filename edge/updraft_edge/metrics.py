@@ -18,7 +18,13 @@ _LINK_STATES = {"off": "off", "closed": "up", "open": "down", "half_open": "down
 _FIRST_TOKEN_SECONDS = (0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
 _GAP_SECONDS = (0.001, 0.002, 0.004, 0.006, 0.008, 0.012, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.0, 2.0, 5.0, 20.0)
 _ANSWER_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 3.0, 6.0, 12.0, 25.0, 50.0, 100.0, 300.0)
+_ROUND_TRIP_SECONDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2, 0.35, 0.6, 1.0, 2.0, 5.0, 10.0, 30.0)
 _ENTROPY_NATS = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0, 10.0)
+
+
+_SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99, 1.0)
+_TOKENS = (0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32, 48)
+_QUESTIONS = ("verify", "write", "score")
 
 
 class EdgeMetrics:
@@ -34,6 +40,7 @@ class EdgeMetrics:
         self.registry = CollectorRegistry()
         self._count_tokens_and_requests(self.registry)
         self._count_cloud_work(self.registry)
+        self._count_questions(self.registry)
         self._measure_latency(self.registry)
 
     def _count_tokens_and_requests(self, registry: CollectorRegistry) -> None:
@@ -78,6 +85,40 @@ class EdgeMetrics:
             states=["closed", "open", "half_open"],
             registry=registry,
         )
+
+    def _count_questions(self, registry: CollectorRegistry) -> None:
+        asked = Counter(
+            "updraft_escalations", "Questions to the cloud: drafts, spans, scores.", ["kind"], registry=registry
+        )
+        seconds = Histogram(
+            "updraft_escalation_rtt_seconds",
+            "From a question to the cloud to its first answer, lost streams included.",
+            ["kind"],
+            buckets=_ROUND_TRIP_SECONDS,
+            registry=registry,
+        )
+        self._asked = {kind: asked.labels(kind) for kind in _QUESTIONS}
+        self._round_trip = {kind: seconds.labels(kind) for kind in _QUESTIONS}
+        self._verdicts = Counter("updraft_verdicts", "Drafts that were judged.", registry=registry)
+        self._accepted_length = Histogram(
+            "updraft_accepted_length_tokens",
+            "Draft tokens that stood in a verdict.",
+            buckets=_TOKENS,
+            registry=registry,
+        )
+        self._tolerated = Counter(
+            "updraft_draft_tolerated_tokens", "Of these, what its model would not have drawn.", registry=registry
+        )
+        self._share = Histogram(
+            "updraft_cloud_share_ratio", "Cloud-written tokens of an answer.", buckets=_SHARES, registry=registry
+        )
+        self._waited = Counter("updraft_cloud_waited_seconds", "Time that answers waited.", registry=registry)
+        self._reopened = Counter(
+            "updraft_sessions_reopened", "Sessions opened again, after a loss or a notice.", registry=registry
+        )
+        self._notices = Counter("updraft_notices", "Advice of the cloud, by kind.", ["kind"], registry=registry)
+        for kind in ("drain", "slow_down"):
+            self._notices.labels(kind)
 
     def _measure_latency(self, registry: CollectorRegistry) -> None:
         self._first = Histogram(
@@ -134,6 +175,11 @@ class EdgeMetrics:
         self._whole.observe(statistics.seconds)
         self._drafted.inc(statistics.drafted)
         self._accepted.inc(statistics.accepted)
+        self._tolerated.inc(statistics.tolerated)
+        self._waited.inc(statistics.waited_seconds)
+        self._reopened.inc(statistics.reopened)
+        if statistics.tokens:
+            self._share.observe(statistics.cloud_share)
         self._passes.inc(statistics.cloud_passes)
         self._bytes.labels("up").inc(statistics.bytes_up)
         self._bytes.labels("down").inc(statistics.bytes_down)
@@ -142,6 +188,23 @@ class EdgeMetrics:
         """A request ended with an error; `code` is `UpdraftError.code`."""
         self._running.dec()
         self._errors.labels(code).inc()
+
+    def asked(self, kind: str) -> None:
+        """The cloud is asked to `verify`, `write` or `score`."""
+        self._asked[kind].inc()
+
+    def answered(self, kind: str, seconds: float) -> None:
+        """It has begun to answer, so long after it was asked."""
+        self._round_trip[kind].observe(seconds)
+
+    def judged(self, accepted: int) -> None:
+        """A verdict let so many draft tokens stand."""
+        self._verdicts.inc()
+        self._accepted_length.observe(accepted)
+
+    def notice(self, kind: str) -> None:
+        """The cloud gave advice: `drain` or `slow_down`."""
+        self._notices.labels(kind).inc()
 
     def link(self, state: str) -> None:
         """The state of the link's circuit breaker, or "off" where there is no link.

@@ -60,6 +60,39 @@ def test_a_finished_request_adds_its_statistics() -> None:
     assert value(registry, "updraft_e2e_request_latency_seconds_sum") == pytest.approx(1.8)
 
 
+def test_an_answers_share_waiting_and_reopened_sessions_are_counted() -> None:
+    metrics = EdgeMetrics()
+    metrics.started()
+    statistics = Statistics(tokens=4, cloud_tokens=1, tolerated=2, reopened=3, waited_seconds=0.5)
+    metrics.finished(completion(statistics=statistics))
+    metrics.started()
+    metrics.finished(completion(statistics=Statistics()))  # nothing was written: it has no share
+    registry = metrics.registry
+    assert value(registry, "updraft_cloud_share_ratio_count") == 1
+    assert value(registry, "updraft_cloud_share_ratio_bucket", le="0.2") == 0
+    assert value(registry, "updraft_cloud_share_ratio_bucket", le="0.3") == 1
+    assert value(registry, "updraft_sessions_reopened_total") == 3
+    assert value(registry, "updraft_draft_tolerated_tokens_total") == 2
+    assert value(registry, "updraft_cloud_waited_seconds_total") == 0.5
+
+
+def test_questions_are_counted_and_timed_by_kind() -> None:
+    metrics = EdgeMetrics()
+    metrics.asked("verify")
+    metrics.asked("verify")
+    metrics.answered("verify", 0.03)
+    metrics.judged(5)
+    metrics.notice("drain")
+    registry = metrics.registry
+    assert value(registry, "updraft_escalations_total", kind="verify") == 2
+    assert value(registry, "updraft_escalations_total", kind="write") == 0
+    assert value(registry, "updraft_escalation_rtt_seconds_count", kind="verify") == 1
+    assert value(registry, "updraft_escalation_rtt_seconds_sum", kind="verify") == pytest.approx(0.03)
+    assert value(registry, "updraft_verdicts_total") == 1
+    assert value(registry, "updraft_accepted_length_tokens_sum") == 5
+    assert value(registry, "updraft_notices_total", kind="drain") == 1
+
+
 def test_a_failed_request_is_counted_by_code() -> None:
     metrics = EdgeMetrics()
     metrics.started()
