@@ -16,9 +16,19 @@ from pydantic import SecretStr
 
 from updraft.transport import add_port, server_options
 
-__all__ = ["Certificates", "Listening", "echo_server"]
+__all__ = ["Certificates", "Clock", "Listening", "echo_server"]
 
 SERVICE = "updraft.test.Echo"
+
+
+@dataclass
+class Clock:
+    """A clock that tests set."""
+
+    now: float
+
+    def __call__(self) -> float:
+        return self.now
 
 
 @dataclass(frozen=True)
