@@ -12,34 +12,26 @@ from typing import Self
 from updraft.config import EdgeSettings
 from updraft.engine import Engine, open_engine
 from updraft.engine.loop import EngineLoop
-from updraft.errors import (
-    Cancelled,
-    LinkError,
-    Overloaded,
-    UpdraftError,
-    Withheld,
-)
+from updraft.errors import Cancelled, UpdraftError
 from updraft.generation import Completion, GenerationRequest, TokenEvent
-from updraft.modes import Mode, ModeSettings, Origin
+from updraft.modes import ModeSettings
 from updraft.sampling import Sampled
 from updraft_edge.answer import Answer
 from updraft_edge.auto.chooser import Chooser
-from updraft_edge.composition import Composition, fails
+from updraft_edge.composition import Composition
 from updraft_edge.describe import MODEL, describe_agent, describe_outside, describe_tokenizer
-from updraft_edge.drafters import NoDrafter
 from updraft_edge.endpoint.link import open_endpoint
 from updraft_edge.intake import Intake
 from updraft_edge.link import CloudLink
-from updraft_edge.lookup.drafter import own_tokens
 from updraft_edge.metrics import EdgeMetrics
 from updraft_edge.policies.escalation import Escalation
 from updraft_edge.profiles import Profiles
 from updraft_edge.rules.guard import Rules
 from updraft_edge.scoring import Judge
-from updraft_edge.seams import Decision, HandOver
 from updraft_edge.stopping.costs import Costs
 from updraft_edge.trace_recorder import TraceRecorder
 from updraft_edge.workshop import Workshop
+from updraft_edge.writing import write
 
 __all__ = ["Agent"]
 
@@ -171,7 +163,7 @@ class Agent:
                 recorder = self._recorder(answer, composition) if request.trace else None
                 try:
                     last = 0.0
-                    async for event in self._write(answer, composition):
+                    async for event in write(answer, composition):
                         self.metrics.token(event, event.seconds - last)
                         last = event.seconds
                         yield event
@@ -208,34 +200,6 @@ class Agent:
             judge = Judge(self._loop, self._link, endpoint=self.endpoint is not None)
             return await judge.score(prompt, branches, settings or self.settings.mode, top_logprobs=top_logprobs)
 
-    async def _write(self, answer: Answer, composition: Composition) -> AsyncIterator[TokenEvent]:
-        """The edge tier's loop."""
-        while not answer.done():
-            run = await _draft(answer, composition)
-            try:
-                match decision := await composition.policy.decide(run):
-                    case Decision.COMMIT:
-                        events = _commit(answer, composition, run)
-                    case Decision.ACCEPT:
-                        events = _commit(answer, composition, run, verified=True)
-                    case Decision.VERIFY:
-                        events = await _verify(answer, composition, run)
-                    case HandOver():
-                        for event in _commit(answer, composition, run[: decision.keep]):
-                            yield event
-                        run = []
-                        async for event in _hand_over(answer, composition, decision):
-                            yield event
-                        continue
-            except (LinkError, Overloaded, Withheld) as error:
-                if fails(error, answer):
-                    raise
-                log.warning("the edge finishes alone: %s", error.message)
-                composition.degrade(answer, error)
-                events = _commit(answer, composition, own_tokens(run))
-            for event in events:
-                yield event
-
     def _recorder(self, answer: Answer, composition: Composition) -> TraceRecorder:
         cloud = self._link.cloud if self._link is not None else None
         return TraceRecorder(answer, composition, edge=self._engine.info.name, cloud=cloud.model if cloud else None)
@@ -251,60 +215,6 @@ class Agent:
             yield composition
         finally:
             await composition.close()
-
-
-async def _draft(answer: Answer, composition: Composition) -> list[Sampled]:
-    """A run of proposed tokens; empty if nothing drafts or the drafter leaves the next token to the cloud."""
-    run: list[Sampled] = []
-    while not isinstance(composition.drafter, NoDrafter):
-        proposed = await composition.drafter.propose()
-        if proposed is None:
-            break
-        run.append(proposed)
-        if run[-1].token in answer.ends or len(run) >= answer.room or composition.stop.ends(run):
-            break
-    return run
-
-
-def _commit(
-    answer: Answer, composition: Composition, run: list[Sampled], *, verified: bool = False
-) -> list[TokenEvent]:
-    """The edge's own tokens stand."""
-    composition.drafter.settle([sampled.token for sampled in run])
-    return answer.commit(run, Origin.EDGE, verified=verified)
-
-
-async def _verify(answer: Answer, composition: Composition, run: list[Sampled]) -> list[TokenEvent]:
-    """Ask the cloud for a verdict on the run and commit what it says. The drafter goes on meanwhile."""
-    asked = time.perf_counter()
-    verdict = await composition.cloud.verify([sampled.token for sampled in run], composition.branches(run))
-    spent = verdict.spent
-    # The answer's first verdict has waited for the prompt and the session, too.
-    if (run or composition.mode is Mode.LOOKUP) and not spent.prefilled:
-        composition.costs.note_verdict(spent.positions, time.perf_counter() - asked, spent.micros * 1e-6)
-    composition.stop.learn(run, verdict.accepted)
-    own = [] if verdict.own is None else [verdict.own]
-    accepted = verdict.reports or run[: verdict.accepted]
-    composition.drafter.settle([*verdict.followed, *(sampled.token for sampled in own)])
-    events = answer.commit(accepted, Origin.EDGE, verified=True, finish=None if own else verdict.finish)
-    return events + answer.commit(own, Origin.CLOUD, verified=True, finish=verdict.finish)
-
-
-async def _hand_over(answer: Answer, composition: Composition, condition: HandOver) -> AsyncIterator[TokenEvent]:
-    """Let the cloud write until it hands back or the answer is finished."""
-    if answer.done():
-        return
-    composition.drafter.hold(True)
-    async with contextlib.aclosing(composition.writer.write(condition)) as spans:
-        async for span in spans:
-            events = answer.commit(span.tokens, Origin.CLOUD, verified=True, finish=span.finish)
-            composition.drafter.settle([sampled.token for sampled in span.tokens])
-            for event in events:
-                yield event
-            if answer.done():
-                return
-    composition.policy.returned()
-    composition.drafter.hold(False)
 
 
 def _load_engine(settings: EdgeSettings) -> Engine:

@@ -15,7 +15,7 @@ from updraft_edge.drafters import NoDrafter
 from updraft_edge.endpoint.session import EndpointSession
 from updraft_edge.lookup.drafter import LookupDrafter
 from updraft_edge.policies.plain import Never
-from updraft_edge.seams import Branching, CloudSide, Drafter, EscalationPolicy, StopRule
+from updraft_edge.seams import Branching, CloudSide, Drafter, EscalationPolicy, StopRule, Yielding
 from updraft_edge.stopping.costs import Costs
 from updraft_edge.stopping.rules import WhileReady
 from updraft_edge.tree import Branches
@@ -69,6 +69,12 @@ class Composition:
             if fails(error, answer):
                 raise
             self.degrade(answer, error)
+
+    @property
+    def drafts(self) -> bool:
+        """There is a drafter whose proposals are wanted now."""
+        yields = isinstance(self.policy, Yielding) and self.policy.yields()
+        return not yields and not isinstance(self.drafter, NoDrafter)
 
     def branches(self, run: Sequence[Sampled]) -> Branches:
         """Other ways than a run that is put to the cloud, where the drafter knows any that pay."""

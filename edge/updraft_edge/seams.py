@@ -20,6 +20,7 @@ __all__ = [
     "HandOver",
     "StepJudge",
     "StopRule",
+    "Yielding",
 ]
 
 
@@ -121,6 +122,15 @@ class EscalationPolicy(Protocol):
 
     def returned(self) -> None:
         """The cloud handed the writing back."""
+        ...
+
+
+@runtime_checkable
+class Yielding(Protocol):
+    """A policy that hands over without a look at a run where the cloud had better write."""
+
+    def yields(self) -> bool:
+        """The cloud should write on at once: nothing need be drafted first."""
         ...
 
 

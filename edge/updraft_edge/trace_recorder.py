@@ -17,7 +17,7 @@ from updraft.sampling import Sampled
 from updraft.traces.steps import DraftedToken, StepKind, Trace, TraceStep
 from updraft_edge.answer import Answer
 from updraft_edge.composition import Composition
-from updraft_edge.seams import Decision, EscalationPolicy, HandOver
+from updraft_edge.seams import Decision, EscalationPolicy, HandOver, Yielding
 
 __all__ = ["MOST_DRAFTED", "TraceRecorder"]
 
@@ -66,6 +66,9 @@ class TraceRecorder:
         decision = await self._policy.decide(run)
         asked.kind = _kind(decision, len(run))
         return decision
+
+    def yields(self) -> bool:
+        return isinstance(self._policy, Yielding) and self._policy.yields()
 
     def returned(self) -> None:
         self._policy.returned()

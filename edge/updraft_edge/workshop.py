@@ -26,6 +26,7 @@ from updraft_edge.link import CloudLink
 from updraft_edge.lookup.kit import LookupKit, looks_up
 from updraft_edge.policies.escalation import LOGGED_PROMPT_ROWS, Escalation
 from updraft_edge.policies.judges import step_judge
+from updraft_edge.policies.load import WhileItCarries
 from updraft_edge.policies.plain import Always, ConfidentOnly, HandOverAll, Never
 from updraft_edge.policies.prompt_rows import PromptReadingDrafter
 from updraft_edge.policies.reason import Reasoning
@@ -125,9 +126,11 @@ class Workshop:
         hidden, rows = self._predictors.reads_hidden(stop), self._logged_rows
         drafter = self.drafter(order, 2 * stop.longest, hidden=hidden, shape=rows > 0, prompt_rows=rows)
         rule = make_stop_rule(stop, predictor, self._costs, drafter.available)
+        heeds = stop.heeds_load and order.settings.mode is Mode.DRAFT  # a span of `cascade` would be another text
+        policy = WhileItCarries(self._costs, predictor, stop.longest) if heeds else Always()
         if order.settings.lookup.before_model:
-            return *self.lookups.before(order.settings.lookup, order.answer, drafter, rule), Always()
-        return drafter, rule, Always()
+            return *self.lookups.before(order.settings.lookup, order.answer, drafter, rule), policy
+        return drafter, rule, policy
 
     def _lookup(self, order: Order) -> Parts:
         return self.lookups.alone(order.settings.lookup, order.answer)

@@ -43,6 +43,16 @@ class StopSettings(BaseModel):
     risk: float | None = Field(
         default=None, gt=0, lt=1, description="Threshold of the rule `risk`; measured costs decide when left out."
     )
+    heed_load: bool = Field(
+        default=True,
+        description="With measured costs: while other sessions wait for the cloud, draft less, and let the cloud write "
+        "where that is faster for all of them. The text is the same.",
+    )
+
+    @property
+    def heeds_load(self) -> bool:
+        """Measured costs decide, and the cloud's load is one of them."""
+        return self.heed_load and self.rule == "risk" and self.risk is None
 
     @model_validator(mode="after")
     def _ordered(self) -> StopSettings:

@@ -6,6 +6,8 @@ import math
 from collections import deque
 from statistics import median
 
+from updraft_edge.stopping.price import CloudPrice
+
 __all__ = ["Costs"]
 
 
@@ -40,6 +42,7 @@ class Costs:
         self._unhidden_s = 2.0 * draft_s
         self._rounds = 0
         self.verdicts = 0
+        self.price: CloudPrice | None = None  # as the cloud told it last
 
     @property
     def network_s(self) -> float:
@@ -72,6 +75,13 @@ class Costs:
         return self._length
 
     @property
+    def surcharge_s(self) -> float:
+        """What one more position of a run costs the cloud's other sessions, as far as the cloud is loaded."""
+        if self.price is None:
+            return 0.0
+        return self.price.surcharge_s(self._length + 1.0, self.network_s + self._unhidden_s)
+
+    @property
     def rate(self) -> float:
         """Committed tokens a second: mean tokens a round over what such a round costs now.
 
@@ -88,6 +98,10 @@ class Costs:
     def verdict_s(self, length: float) -> float:
         """From asking to the verdict on a run of `length` tokens."""
         return self.round_s + (length + 1.0) * self.position_s
+
+    def heed(self, price: CloudPrice) -> None:
+        """The cloud has said what its work costs."""
+        self.price = price
 
     def note_draft(self, seconds: float) -> None:
         """The edge has drafted a token."""

@@ -106,16 +106,18 @@ class RateStop:
     that this rule made, so it climbs to it). One more token brings P_k x a, with a the acceptance to expect of it, and
     costs
 
-        wait + position_s + P_k x (1 - a) x a x saved_s
+        wait + position_s + surcharge_s + P_k x (1 - a) x a x saved_s
 
-    seconds: `wait` is draft_s, or 0 if the drafter has run ahead and the token is there; the last term is that a
-    longer run is rarer accepted as a whole, and only then what is drafted during the round trip can be used, which
-    saves `saved_s` of the next round. The gain falls with k, so stopping at the first token that does not pay is
-    optimal. Solved for P_k it is SpecDec++'s threshold (theorem 3.1) on 1 - P_k; without the pipeline (`saved_s` and
-    waits as for a drafter that stands still) the two are one.
+    seconds: `wait` is draft_s, or 0 if the drafter has run ahead and the token is there; `surcharge_s` is what the
+    cloud's other sessions wait for it, as far as the cloud is loaded (`CloudPrice`); the last term is that a longer
+    run is rarer accepted as a whole, and only then what is drafted during the round trip can be used, which saves
+    `saved_s` of the next round. The gain falls with k, so stopping at the first token that does not pay is optimal.
+    Solved for P_k it is SpecDec++'s threshold (theorem 3.1) on 1 - P_k; without the pipeline (`saved_s` and waits as
+    for a drafter that stands still) and other sessions the two are one.
 
     Args:
         ready: the next drafted token is there already.
+        heed_load: what others wait for a position counts, too.
         clock: seconds.
     """
 
@@ -127,6 +129,7 @@ class RateStop:
         shortest: int,
         longest: int,
         ready: Callable[[], bool],
+        heed_load: bool = True,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._risk = RejectionRisk(predictor, lambda: 1.0 - self._least(), shortest=shortest, longest=longest)
@@ -134,6 +137,7 @@ class RateStop:
         self._costs = costs
         self._longest = longest
         self._ready = ready
+        self._heed_load = heed_load
         self._clock = clock
         self._begun: float | None = None  # when the last verdict was learned
         self._drafted = 0.0  # when the run's last token came
@@ -152,8 +156,9 @@ class RateStop:
         """The probability of standing as a whole that a run needs to go on."""
         costs, rate, next_stands = self._costs, self._costs.rate, self._predictor.mean
         wait_s = 0.0 if self._ready() else costs.draft_s
+        position_s = costs.position_s + (costs.surcharge_s if self._heed_load else 0.0)
         gain = next_stands - rate * (1.0 - next_stands) * next_stands * self._saved_s()
-        return rate * (wait_s + costs.position_s) / gain if gain > 0.0 else math.inf
+        return rate * (wait_s + position_s) / gain if gain > 0.0 else math.inf
 
     def _saved_s(self) -> float:
         """What the next round saves if this one's run stands and the drafter guessed the cloud's own token, too."""
@@ -188,4 +193,5 @@ def make_stop_rule(
             fixed, shortest, longest = settings.risk, settings.shortest, settings.longest
             if fixed is not None:
                 return RejectionRisk(predictor, lambda: fixed, shortest=shortest, longest=longest)
-            return RateStop(predictor, costs, shortest=shortest, longest=longest, ready=ready)
+            heed_load = settings.heed_load
+            return RateStop(predictor, costs, shortest=shortest, longest=longest, ready=ready, heed_load=heed_load)
