@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from updraft.engine.base import ModelInfo, Output, Run
+from updraft.engine.saved_state import pack_state, unpack_state
 from updraft.errors import EngineFailure, InvalidRequest, Overloaded
 
 __all__ = ["HashEngine", "LetterTokenizer"]
@@ -89,6 +90,8 @@ class HashEngine:
         raise Overloaded("All sequences are taken.")
 
     def length(self, sequence: int) -> int:
+        if sequence not in self._caches:
+            raise InvalidRequest(f"sequence {sequence} is not open")
         return len(self._caches[sequence])
 
     def forward(self, runs: Sequence[Run]) -> list[Output]:
@@ -114,11 +117,14 @@ class HashEngine:
             raise InvalidRequest(f"sequence {sequence} is not open")
 
     def save(self, sequence: int) -> bytes:
-        return json.dumps(self._caches[sequence]).encode()
+        cache = self._caches[sequence]
+        owner = self.info.fingerprint
+        return pack_state(json.dumps(cache).encode(), fingerprint=owner, sequences=0, length=len(cache))
 
     def restore(self, state: bytes) -> int:
+        _, payload = unpack_state(state, fingerprint=self.info.fingerprint, sequences=0, context=self.context)
         sequence = self.open()
-        self._caches[sequence] = json.loads(state)
+        self._caches[sequence] = json.loads(payload)
         return sequence
 
     def embed(self, tokens: Sequence[int]) -> NDArray[np.float32]:

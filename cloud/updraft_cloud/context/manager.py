@@ -1,178 +1,188 @@
-"""Which session has which sequence of the engine."""
+"""Which session has which sequence of the engine, and who comes next."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+import logging
+import time
+from collections.abc import Callable
 
 from updraft.config.kv import KvSettings
 from updraft.engine.base import Engine
-from updraft.errors import EngineFailure, Overloaded
+from updraft.errors import Overloaded, UpdraftError
+from updraft_cloud.context import integrity
+from updraft_cloud.context.caches import Caches
+from updraft_cloud.context.costs import Costs
+from updraft_cloud.context.place import NONE, Holder, Place, State
 from updraft_cloud.context.statistics import ContextStatistics
 
-__all__ = ["ContextManager", "Holder"]
+__all__ = ["ContextManager"]
 
-NONE = -1
+log = logging.getLogger(__name__)
 
-
-class Holder(Protocol):
-    """A session, as the manager sees it.
-
-    Attributes:
-        sequence: its sequence now, -1 for none. The manager sets it: before `join`, between any two turns for a
-            holder that is idle, in `enter` and in `leave`. Never keep it across turns.
-    """
-
-    sequence: int
-
-    @property
-    def tokens(self) -> Sequence[int]:
-        """The log. While the holder is idle, its sequence's cache holds a beginning of it."""
-        ...
-
-    @property
-    def idle(self) -> bool:
-        """It has no job: its sequence may be taken away between two turns."""
-        ...
-
-
-@dataclass(slots=True, eq=False)
-class _Place:
-    """What the manager knows of a holder."""
-
-    holder: Holder
-    tenant: str
-    rebuildable: bool
+_CHECK_S = 10.0  # between two checks of integrity while nobody computes
 
 
 class ContextManager:
     """Lends the engine's sequences to sessions. Used from the loop's thread alone.
 
-    A session calls `join` when it opens, `enter` in every `plan` before it makes a run, and `leave` at its end. It may
+    A session calls `join` when it opens, `enter` in every `plan` that is to make a run, and `leave` at its end. It may
     truncate its own sequence, and opens and closes none. The worker calls `begin_turn` once a turn of the loop, before
-    anybody plans.
+    anybody plans, and gives `costs.note_pass` to the loop as what observes its passes.
 
     Attributes:
-        statistics: kept true all the time.
         give_way: frees one copy that no judged tree needs (`drop_copy`); False if there is none. Set by `Copies`.
     """
 
     def __init__(self, engine: Engine, settings: KvSettings | None = None) -> None:
-        self.statistics = ContextStatistics()
         self.give_way: Callable[[], bool] = lambda: False
-        self._engine = engine
         self._settings = settings or KvSettings()
-        self._places: dict[Holder, _Place] = {}
-        self._queue: dict[Holder, None] = {}  # who waits, the first first
-        self._entered: set[Holder] = set()  # in this turn: their runs may be planned already
-        self._copies: dict[int, Holder] = {}
+        self._caches = Caches(engine, self._settings)
+        self._places: dict[Holder, Place] = {}
+        self._queue: dict[Place, None] = {}  # who waits, the first first
+        self._entered: set[Place] = set()  # in this turn: their runs may be planned already
+        self._next_check = 0.0
+
+    @property
+    def statistics(self) -> ContextStatistics:
+        """Counts, and what is held now."""
+        statistics = self._caches.statistics
+        statistics.sessions = len(self._places)
+        statistics.copies = len(self._caches.copies)
+        statistics.prefixes = sum(place.holder is None for place in self._caches.residents.values())
+        statistics.resident = len(self._caches.residents) - statistics.prefixes
+        statistics.waiting = len(self._queue)
+        return statistics
+
+    @property
+    def costs(self) -> Costs:
+        """Measured costs of caches."""
+        return self._caches.costs
 
     def join(self, holder: Holder, tenant: str = "", *, rebuildable: bool = True) -> None:
         """Know a session from now on; it has no sequence yet.
 
         Args:
             tenant: only sessions of the same one share prompts: how fast a prompt is computed tells who else had it.
-            rebuildable: False where the cache cannot be computed from the log (hidden states that are gone): it is
-                then neither dropped nor shared.
+            rebuildable: False where the log does not say what the cache holds (hidden states came in place of tokens).
+                The session then keeps its sequence to its end, and nobody shares it.
         """
         holder.sequence = NONE
-        self._places[holder] = _Place(holder, tenant, rebuildable)
-        self.statistics.sessions += 1
+        self._places[holder] = Place(tenant, holder, rebuildable)
 
     def enter(self, holder: Holder) -> bool:
         """See that a session has a sequence for this turn. Its cache holds a beginning of the log, maybe an empty one
-        and at most all tokens but the last; the session computes the rest.
+        and without the last token; the session computes the rest.
 
         Sessions with a job are served first come, first served, and take the sequence of one that is idle. A session
-        without a job, that computes ahead, takes only a sequence that no session has.
+        without a job, which computes ahead, gets only a sequence that no session has, and only while none waits.
 
         Returns:
             False if no sequence can be had at the moment: ask again in the next turn.
         """
-        if holder.sequence == NONE and not self._provide(self._places[holder]):
+        place = self._places[holder]
+        if place.sequence == NONE:
+            if not self._provide(place):
+                return False
+        elif place.shared and not place.busy and self._first() is not None:
             return False
-        self._entered.add(holder)
+        else:
+            self._caches.touch(place)
+        if place.busy or self._caches.cached(place) < len(place.tokens) - 1:
+            self._entered.add(place)
         return True
 
     def leave(self, holder: Holder, *, keep: bool = True) -> None:
         """Forget a session; unknown ones are ignored. Its cache may serve later ones unless `keep` is False."""
-        if self._places.pop(holder, None) is None:
+        place = self._places.pop(holder, None)
+        if place is None:
             return
-        self._queue.pop(holder, None)
-        self._entered.discard(holder)
-        self.statistics.sessions -= 1
-        self._release(holder)
-        self._count()
+        self._queue.pop(place, None)
+        self._entered.discard(place)
+        place.want(None)
+        if keep and place.sequence != NONE:
+            self._caches.retire(place)
+        else:
+            self._caches.release(place)
 
     def begin_turn(self) -> None:
-        """Nothing is planned: whoever is idle may lose its sequence again. Called once a turn of the loop."""
+        """Nothing is planned: whoever is idle may lose its sequence again."""
         self._entered.clear()
+        now = time.monotonic()
+        if now < self._next_check or any(place.busy for place in self._places.values()):
+            return
+        self._next_check = now + _CHECK_S
+        try:
+            self.check_integrity()
+        except UpdraftError:
+            log.exception("all caches are dropped and will be computed again")
+            self._drop_all()
 
     def copy(self, holder: Holder) -> int:
-        """A copy of a resident holder's sequence for a branch. Raises Overloaded if no sequence is free."""
-        sequence = self._engine.fork(holder.sequence)
-        self._copies[sequence] = holder
-        self._count()
+        """A copy of a resident session's sequence, for a branch. Raises Overloaded if there is no sequence for it."""
+        if not self._room(sessions=False, spared=self._places[holder], copies=False):
+            raise Overloaded("All sequences are taken.")
+        sequence = self._caches.engine.fork(holder.sequence)
+        self._caches.copies[sequence] = holder
         return sequence
 
     def drop_copy(self, sequence: int) -> None:
         """Free a copy."""
-        del self._copies[sequence]
-        self._engine.close(sequence)
-        self._count()
+        del self._caches.copies[sequence]
+        self._caches.engine.close(sequence)
 
     def exchange(self, holder: Holder, copy: int) -> None:
-        """The copy becomes the holder's sequence, and the holder's sequence the copy."""
-        self._copies[holder.sequence] = self._copies.pop(copy)
-        holder.sequence = copy
+        """The copy becomes the session's sequence, and the session's sequence a copy."""
+        caches, place = self._caches, self._places[holder]
+        caches.copies[place.sequence] = caches.copies.pop(copy)
+        caches.residents[copy] = caches.residents.pop(place.sequence)
+        place.move(copy)
 
     def close(self) -> None:
         """Free host memory and disk. Safe to call twice."""
+        self._caches.store.close()
 
     def check_integrity(self) -> None:
         """Raises EngineFailure that names the first thing that is wrong."""
-        owners = [place.holder.sequence for place in self._places.values() if place.holder.sequence != NONE]
-        owners += self._copies
-        if len(set(owners)) != len(owners):
-            raise EngineFailure(f"a sequence has two owners: {sorted(owners)}")
+        integrity.check_integrity(self._caches, self._places.values(), self._settings)
 
-    def _provide(self, place: _Place) -> bool:
-        holder = place.holder
-        busy = not holder.idle
-        if busy:
-            self._queue.setdefault(holder)
-        waiting = [first for first in self._queue if not first.idle]
-        if waiting and waiting[0] is not holder:
+    def _provide(self, place: Place) -> bool:
+        """Give a place a sequence, if it is its turn."""
+        if place.busy:
+            self._queue.setdefault(place)
+        if self._first() is not (place if place.busy else None):
             return False
-        try:
-            holder.sequence = self._engine.open()
-        except Overloaded:
-            if not (self.give_way() or (busy and self._evict())):
-                self._count()
-                return False
-            holder.sequence = self._engine.open()
-        self._queue.pop(holder, None)
-        self._count()
+        while True:
+            way = self._caches.best(place)
+            if way.take or self._caches.free:
+                break
+            room = self._room(sessions=place.busy, spared=way.origin) or self._room(sessions=place.busy)
+            if not room:
+                return False  # else what is best has changed with what had to go
+        self._caches.fill(place, way)
+        self._queue.pop(place, None)
         return True
 
-    def _evict(self) -> bool:
-        """Take the sequence of an idle session."""
-        for place in self._places.values():
-            holder = place.holder
-            if holder.sequence != NONE and holder.idle and place.rebuildable and holder not in self._entered:
-                self.statistics.dropped += 1
-                self.statistics.rebuilt_positions += self._engine.length(holder.sequence)
-                self._release(holder)
-                return True
-        return False
+    def _first(self) -> Place | None:
+        """Who has waited longest and still does: a job that was cancelled waits no more."""
+        while self._queue:
+            first = next(iter(self._queue))
+            if first.busy:
+                return first
+            del self._queue[first]
+        return None
 
-    def _release(self, holder: Holder) -> None:
-        if holder.sequence != NONE:
-            self._engine.close(holder.sequence)
-            holder.sequence = NONE
+    def _room(self, *, sessions: bool, spared: Place | State | None = None, copies: bool = True) -> bool:
+        """Whether a sequence is free now. Copies give way first, then entries and, with `sessions`, idle sessions."""
+        if self._caches.free or (copies and self.give_way()):
+            return True
+        victim = self._caches.victim(sessions=sessions, spared=self._entered | {spared})
+        if victim is not None:
+            self._caches.evict(victim)
+        return victim is not None
 
-    def _count(self) -> None:
-        self.statistics.resident = sum(place.holder.sequence != NONE for place in self._places.values())
-        self.statistics.waiting = len(self._queue)
-        self.statistics.copies = len(self._copies)
+    def _drop_all(self) -> None:
+        """Begin anew: every session keeps its log alone."""
+        for place in list(self._caches.residents.values()):
+            self._caches.release(place)
+        for state in list(self._caches.store.states):
+            self._caches.store.drop(state)

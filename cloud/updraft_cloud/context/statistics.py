@@ -16,10 +16,12 @@ class ContextStatistics:
         prefixes: sequences that hold the cache of a session that has ended.
         copies: sequences lent for branches of trees.
         host_bytes, disk_bytes: of states that are spilled now.
-        spilled_host, spilled_disk, dropped: sequences taken, by what became of their cache.
+        spilled_host, spilled_disk, kept, dropped: caches that had to go, by what became of them: saved to host memory,
+            moved or saved to disk, left to a state that was saved before, or forgotten.
         restored: caches brought back from host memory or disk.
         rebuilt_positions: positions that have to be computed again after a cache was dropped.
         prefix_hits: sessions that began with another's cache; `reused_positions` is what they did not compute.
+        finished: sessions whose cache stayed as a prefix; with `prefix_hits` the chance that one is used again.
         failures: states that could not be saved, written, read or restored; each was dropped.
     """
 
@@ -32,9 +34,11 @@ class ContextStatistics:
     disk_bytes: int = 0
     spilled_host: int = 0
     spilled_disk: int = 0
+    kept: int = 0
     dropped: int = 0
     restored: int = 0
     rebuilt_positions: int = 0
     prefix_hits: int = 0
     reused_positions: int = 0
+    finished: int = 0
     failures: int = 0
