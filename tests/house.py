@@ -17,7 +17,6 @@ __all__ = [
     "ROOT",
     "TIERS",
     "crossings",
-    "forbidden",
     "function_lengths",
     "heavy_imports",
     "loaded_by",
@@ -35,53 +34,11 @@ FUNCTION_LINES = 80
 TIERS = frozenset({"updraft_cloud", "updraft_edge"})
 HEAVY = frozenset({"llama_cpp", "matplotlib", "onnxruntime", "torch", "transformers"})
 
-_UNSAFE_MODULES = frozenset({"_pickle", "cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"})
-_UNSAFE_BUILTINS = frozenset({"eval", "exec"})
-_UNSAFE_METHODS = frozenset({"recv_pyobj", "send_pyobj"})
-_UNSAFE_CALLS = frozenset(
-    {
-        "builtins.eval",
-        "builtins.exec",
-        "jinja2.Environment",
-        "jinja2.Template",
-        "jinja2.environment.Environment",
-        "jinja2.environment.Template",
-        "jinja2.nativetypes.NativeEnvironment",
-        "torch.load",
-        "yaml.full_load",
-        "yaml.load",
-        "yaml.load_all",
-        "yaml.unsafe_load",
-    }
-)
-
 
 def sources(*folders: str) -> list[Path]:
     """Python files under folders of the repository, without generated code."""
     files = [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
     return [path for path in files if "_pb2" not in path.name and path.parent.name != "v1"]
-
-
-def forbidden(source: str) -> list[str]:
-    """Uses of what can run code that came as data, and sockets that leave the machine unprotected."""
-    tree = ast.parse(source)
-    names = _imported_names(tree)
-    found: list[tuple[ast.stmt | ast.expr, str]] = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            found += [(node, name) for name in _modules(node) if name.partition(".")[0] in _UNSAFE_MODULES]
-            if isinstance(node, ast.ImportFrom):
-                full = [f"{node.module}.{alias.name}" for alias in node.names]
-                found += [(node, name) for name in full if name in _UNSAFE_CALLS]
-        elif isinstance(node, ast.Attribute | ast.Name):
-            name = _dotted(node, names)
-            if name in _UNSAFE_CALLS or (isinstance(node, ast.Attribute) and node.attr in _UNSAFE_METHODS):
-                found.append((node, name))
-        elif isinstance(node, ast.Call):
-            found += [(node, reason) for reason in _unsafe_call(node)]
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and "tcp://" in node.value:
-            found.append((node, "tcp:// (ZeroMQ goes over ipc:// only)"))
-    return [f"{node.lineno}: {name} is forbidden" for node, name in found]
 
 
 def crossings(source: str, package: str) -> list[str]:
@@ -176,7 +133,7 @@ def _at_import_time(tree: ast.Module, *, types: bool = False) -> Iterator[ast.AS
 
 
 def _is_type_checking(test: ast.expr) -> bool:
-    return isinstance(test, ast.Name | ast.Attribute) and _dotted(test, {}).endswith("TYPE_CHECKING")
+    return isinstance(test, ast.Name | ast.Attribute) and ast.unparse(test).endswith("TYPE_CHECKING")
 
 
 def _imports(nodes: Iterable[ast.AST]) -> Iterator[ast.Import | ast.ImportFrom]:
@@ -196,43 +153,6 @@ def _modules(node: ast.Import | ast.ImportFrom) -> list[str]:
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]
     return [node.module] if node.module and not node.level else []
-
-
-def _imported_names(tree: ast.Module) -> dict[str, str]:
-    """What each imported name stands for."""
-    names = {}
-    for node in _imports(ast.walk(tree)):
-        for alias in node.names:
-            if isinstance(node, ast.ImportFrom):
-                names[alias.asname or alias.name] = f"{node.module}.{alias.name}"
-            elif alias.asname:
-                names[alias.asname] = alias.name
-    return names
-
-
-def _dotted(node: ast.expr, names: dict[str, str]) -> str:
-    """`a.b.c` of a chain of attributes, its first name replaced by what was imported under it."""
-    parts = []
-    while isinstance(node, ast.Attribute):
-        parts.append(node.attr)
-        node = node.value
-    parts.append(names.get(node.id, node.id) if isinstance(node, ast.Name) else "")
-    return ".".join(reversed(parts))
-
-
-def _unsafe_call(node: ast.Call) -> list[str]:
-    wrong = []
-    if isinstance(node.func, ast.Name) and node.func.id in _UNSAFE_BUILTINS:
-        wrong.append(node.func.id)
-    dynamic = _dotted(node.func, {}).rpartition(".")[2] in {"import_module", "__import__"}
-    if dynamic and node.args and isinstance(node.args[0], ast.Constant) and node.args[0].value in _UNSAFE_MODULES:
-        wrong.append(str(node.args[0].value))
-    for keyword in node.keywords:
-        if keyword.arg == "allow_pickle" and not (
-            isinstance(keyword.value, ast.Constant) and keyword.value.value is False
-        ):
-            wrong.append("allow_pickle")
-    return wrong
 
 
 def _bound_by(node: ast.AST) -> set[str]:

@@ -36,65 +36,6 @@ def package_of(path: Path) -> str:
     return path.relative_to(ROOT).parts[1]
 
 
-def test_nothing_runs_code_that_came_as_data() -> None:
-    # These two name or plant what the check looks for.
-    checked = [path for path in ALL if path.name not in {"house.py", "test_house.py"}]
-    assert violations(house.forbidden, checked) == []
-
-
-@pytest.mark.parametrize(
-    "planted",
-    [
-        "import pickle",
-        "import os, pickle as safe",
-        "from pickle import loads",
-        "import cloudpickle",
-        "def f():\n    import dill",
-        "import marshal",
-        "from importlib import import_module\nimport_module('pickle')",
-        "__import__('marshal')",
-        "socket.recv_pyobj()",
-        "self.socket.send_pyobj(x)",
-        "import torch\ntorch.load(path)",
-        "import torch as t\nt.load(path)",
-        "from torch import load",
-        "import yaml\nyaml.load(text)",
-        "from yaml import load as parse",
-        "load = yaml.unsafe_load",
-        "eval('1')",
-        "exec(code)",
-        "import builtins\nbuiltins.eval('1')",
-        "import jinja2\njinja2.Environment()",
-        "import jinja2 as j\nj.Template(text)",
-        "from jinja2 import Environment",
-        "from jinja2 import Template as T",
-        "import numpy as np\nnp.load(path, allow_pickle=True)",
-        "np.load(path, allow_pickle=flag)",
-        "socket.bind('tcp://127.0.0.1:5555')",
-        "socket.bind(f'tcp://{host}:1')",
-    ],
-)
-def test_planted_unsafe_code_is_found(planted: str) -> None:
-    assert house.forbidden(planted)
-
-
-@pytest.mark.parametrize(
-    "harmless",
-    [
-        "import json\njson.load(file)",
-        "model.eval()",
-        "from jinja2.sandbox import ImmutableSandboxedEnvironment\nImmutableSandboxedEnvironment()",
-        "import yaml\nyaml.safe_load(text)",
-        "np.load(path, allow_pickle=False)",
-        "from safetensors.torch import load",
-        "socket.bind('ipc://updraft')",
-        "'''About pickle, eval( and torch.load('''",
-    ],
-)
-def test_harmless_code_is_left_alone(harmless: str) -> None:
-    assert house.forbidden(harmless) == []
-
-
 @pytest.mark.parametrize("folder", PACKAGES)
 def test_no_import_crosses_the_tiers(folder: str) -> None:
     files = house.sources(folder)
