@@ -19,12 +19,13 @@ from updraft.errors import ConfigError
 
 from .trace import Trace
 
-__all__ = ["Constant", "Line", "Rate", "Relay", "Trace"]
+__all__ = ["Constant", "Line", "Rate", "Relay", "Spoil", "Spoilt", "Trace"]
 
 _CHUNK: Final = 65_536
 _PACKET: Final = 1460
 _LONGEST_QUEUE: Final = 16 * 1024 * 1024
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+_LAST_WORDS_S: Final = 0.002  # a reset takes with it what the peer has not read
 
 
 class Rate(Protocol):
@@ -43,6 +44,18 @@ class Constant:
 
     def finish(self, start_s: float, bits: float) -> float:
         return start_s + bits / self.bits_per_second
+
+
+@dataclass(frozen=True, slots=True)
+class Spoilt:
+    """What arrives in place of some bytes: `data`, after a pause, and then a reset if the connection is cut."""
+
+    data: bytes
+    pause_s: float = 0.0
+    cut: bool = False
+
+
+Spoil = Callable[[bool, bytes], Spoilt]  # the first is true for bytes on their way to the target
 
 
 class Line:
@@ -73,6 +86,7 @@ class Relay:
         delay_s: one way, seconds; half of the round-trip time.
         bandwidth_bps: bits per second in each direction; None for no limit.
         trace: bandwidth over time instead, Mbit/s; it starts when the relay does.
+        spoil: asked what becomes of each piece of bytes just before it arrives; nothing happens to them without it.
 
     Raises:
         ConfigError: a negative delay, a bandwidth that is not above 0, or both kinds of bandwidth.
@@ -86,6 +100,7 @@ class Relay:
         delay_s: float = 0.0,
         bandwidth_bps: float | None = None,
         trace: Trace | None = None,
+        spoil: Spoil | None = None,
     ) -> None:
         if not 0.0 <= delay_s < float("inf"):
             raise ConfigError(f"delay_s is {delay_s}; it must be at least 0.", remedy="Give seconds.")
@@ -96,6 +111,7 @@ class Relay:
         rate: Rate | None = Constant(bandwidth_bps) if bandwidth_bps is not None else trace
         self.target = (target_host, target_port)
         self.delay_s = delay_s
+        self.spoil = spoil
         self.up, self.down = Line(delay_s, rate), Line(delay_s, rate)
         self.bytes_up = 0  # delivered to the target
         self.bytes_down = 0  # delivered to clients
@@ -249,6 +265,19 @@ class _Connection:
             if not data:
                 writer.write_eof()
                 return
+            if self._relay.spoil is not None:
+                data = await self._spoilt(self._relay.spoil(count == self._relay.count_up, data), writer)
             writer.write(data)
             count(len(data))
             await writer.drain()
+
+    async def _spoilt(self, spoilt: Spoilt, writer: asyncio.StreamWriter) -> bytes:
+        """The bytes to deliver. Raises ConnectionResetError, after the last of them, where the connection is cut."""
+        if spoilt.pause_s > 0.0:
+            await asyncio.sleep(spoilt.pause_s)
+        if spoilt.cut:
+            writer.write(spoilt.data)
+            await writer.drain()
+            await asyncio.sleep(_LAST_WORDS_S)
+            raise ConnectionResetError("The connection is cut.")
+        return spoilt.data

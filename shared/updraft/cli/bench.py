@@ -67,6 +67,7 @@ def register(app: typer.Typer) -> None:
         bench_auto,
         bench_calibration,
         bench_exit,
+        bench_faults,
         bench_harness,
         bench_lookup,
         bench_models,
@@ -78,6 +79,7 @@ def register(app: typer.Typer) -> None:
     bench_auto.register(group)
     bench_calibration.register(group)
     bench_exit.register(group)
+    bench_faults.register(group)
     bench_harness.register(group)
     bench_lookup.register(group)
     bench_models.register(group)
