@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from updraft import __version__
-from updraft.cli.memory import cache_bytes, memory_bytes, usable_cores
+from updraft.cli.memory import memory_bytes, usable_cores
 from updraft.config import EdgeSettings, config_path, edge_profile
 from updraft.engine.base import ModelInfo
 from updraft.errors import UpdraftError
+from updraft.models.cache_size import cache_bytes
 
 __all__ = ["Check", "Status", "check_exact", "check_machine", "check_memory", "check_model"]
 

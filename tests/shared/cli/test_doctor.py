@@ -11,13 +11,10 @@ import pytest
 
 from tests.fakes.engine import HashEngine
 from tests.fakes.staged_engine import FakeStagedEngine
-from tests.fakes.staged_model import write_staged_model
 from tests.fakes.tiers import running_cloud
-from tests.fakes.tiny_model import write_tiny_model
 from tests.shared.cli.conftest import Updraft
 from updraft.cli import checks
 from updraft.cli.background import BackgroundLoop
-from updraft.cli.memory import cache_bytes
 from updraft.engine import exactness
 from updraft.engine.exactness import Difference, ExactnessReport
 from updraft.models import read_model_info
@@ -133,20 +130,6 @@ def test_memory_beyond_the_profile_is_a_warning_and_beyond_the_machine_a_failure
     monkeypatch.setattr(checks, "memory_bytes", lambda: 5 << 30)
     code, found = diagnosis(updraft, *arguments)
     assert (code, found["memory"]["status"]) == (1, "failed")
-
-
-def test_cache_bytes_follow_the_heads_of_the_file(tmp_path: Path, tiny_model_path: Path) -> None:
-    once = cache_bytes(tiny_model_path, 1, 1)
-    assert once > 0 and once % 4 == 0  # keys and values of 2 bytes
-    assert cache_bytes(tiny_model_path, 512, 3) == 512 * 3 * once
-    deeper = write_tiny_model(tmp_path / "deep.gguf", layers=4)
-    assert cache_bytes(deeper, 1, 1) == 2 * once
-
-
-def test_cache_bytes_of_a_staged_model_count_its_exits(tmp_path: Path) -> None:
-    manifest = write_staged_model(tmp_path / "staged", exits=(2, 4), layers=6)
-    numbers = (6 + 2) * manifest.kv_heads * 2 * manifest.head_size
-    assert cache_bytes(tmp_path / "staged", 3, 2) == 4 * 3 * 2 * numbers
 
 
 @pytest.mark.parametrize(("gpu_layers", "status", "code"), [("0", "failed", 1), ("1", "warning", 0)])
