@@ -16,10 +16,12 @@ __all__ = ["EngineMetrics"]
 _KINDS: Final = ("verify", "write", "score", "prefill")
 _PASS_SECONDS: Final = (0.001, 0.002, 0.004, 0.006, 0.01, 0.015, 0.025, 0.04, 0.06, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5)
 _COUNTERS: Final = {
+    "kept": ("updraft_kv_kept", "Caches given up of which a state was saved before."),
     "dropped": ("updraft_kv_dropped", "Caches given up; they are computed again from the log."),
     "restored": ("updraft_kv_restored", "Caches brought back from host memory or disk."),
     "rebuilt_positions": ("updraft_kv_rebuilt_positions", "Positions to be computed again after a cache was dropped."),
     "failures": ("updraft_kv_failures", "Caches that could not be saved or restored; they were dropped."),
+    "finished": ("updraft_prefix_kept", "Sessions that left their cache to later ones."),
     "prefix_hits": ("updraft_prefix_hits", "Sessions that began with the cache of another."),
     "reused_positions": ("updraft_prefix_positions", "Positions that these did not have to compute."),
 }

@@ -74,7 +74,7 @@ class EdgeMetrics:
             "updraft_cloud_passes", "Large-model forward passes, prompts left out.", registry=registry
         )
         self._bytes = Counter(
-            "updraft_link_bytes", "Bytes between the tiers as seen by the edge.", ["direction"], registry=registry
+            "updraft_link_bytes", "Bytes between the tiers; up is towards the cloud.", ["direction"], registry=registry
         )
         self._link = Enum(
             "updraft_link_state", "The link to the cloud.", states=["off", "up", "down"], registry=registry
@@ -116,7 +116,7 @@ class EdgeMetrics:
         self._reopened = Counter(
             "updraft_sessions_reopened", "Sessions opened again, after a loss or a notice.", registry=registry
         )
-        self._notices = Counter("updraft_notices", "Advice of the cloud, by kind.", ["kind"], registry=registry)
+        self._notices = Counter("updraft_notices", "Advice to edges, by kind.", ["kind"], registry=registry)
         for kind in ("drain", "slow_down"):
             self._notices.labels(kind)
 
