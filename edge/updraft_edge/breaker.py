@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
 
-from updraft.errors import UpdraftError
+from updraft.errors import Overloaded, UpdraftError
 
 __all__ = ["Breaker", "BreakerState", "ProbingBreaker"]
 
@@ -101,6 +101,8 @@ class ProbingBreaker(Breaker):
             self._on_state(self.state)
             try:
                 await self._probe()
+            except Overloaded:  # it is there
+                self.success()
             except UpdraftError:
                 self.failure()
             else:

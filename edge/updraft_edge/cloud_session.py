@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import secrets
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TypeVar
 
 import grpc
 import grpc.aio
@@ -17,20 +18,19 @@ from updraft.errors import (
     CloudUnavailable,
     LateReply,
     LinkError,
-    LogMismatch,
     Overloaded,
     ProtocolViolation,
     UpdraftError,
 )
 from updraft.generation import Statistics
 from updraft.token_log import TokenLog
-from updraft.transport import error_from_rpc
 from updraft.v1 import collaboration_pb2 as pb
 from updraft_edge import wire
 from updraft_edge.exits.upload import HiddenUpload
 from updraft_edge.link import CloudLink
 from updraft_edge.seams import HandOver
 from updraft_edge.span_progress import SpanProgress
+from updraft_edge.stream import CloudStream
 from updraft_edge.tree import Branches, clipped
 
 __all__ = ["CloudSession"]
@@ -39,12 +39,10 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-if TYPE_CHECKING:  # gRPC's own classes are generic in their type stubs only
-    Call = grpc.aio.StreamStreamCall[pb.EdgeFrame, pb.CloudFrame]
-
 
 class CloudSession:
-    """A session with the cloud for one answer. The edge's token log is the truth; a lost stream is opened anew from it.
+    """A session with the cloud for one answer. The edge's token log is the truth; a lost stream is opened anew from it,
+    and so is one that the cloud asks to open elsewhere.
 
     Args:
         token_log: the answer's log; the session reads it and never changes it.
@@ -56,17 +54,14 @@ class CloudSession:
         self._opening = opening
         self._log = token_log
         self._statistics = statistics
-        self._call: Call | None = None
-        self._synced = 0
-        self._sent = 0
-        self._received = 0
-        self._opened = False
+        self._name = secrets.token_hex(16)
+        self._stream: CloudStream | None = None
+        self._was_open = False
         self._opening_now: asyncio.Task[None] | None = None
         self._settings = link.settings
         self._states = None if opening.hidden is None else HiddenUpload(opening.hidden)
         self._sending: asyncio.Task[None] | None = None
         self._guard = link.rules.guard(token_log, statistics)
-        self._writing = asyncio.Lock()  # frames keep their order, and gRPC takes one write at a time
 
     @property
     def away(self) -> bool:
@@ -104,14 +99,14 @@ class CloudSession:
         run, branches = clipped(run, branches, self._guard.clip)
 
         async def attempt() -> wire.Verdict:
-            await self._ensure_open()
+            stream = await self._ensure_open()
             if self._states is not None:
-                await self._states.flush(self._write, len(self._log) + len(run))
-            await self._write(wire.draft_frame(self._log, self._synced, run, branches))
-            frame = await self._read_until("verdict")
+                await self._states.flush(stream.write, len(self._log) + len(run))
+            await stream.write(wire.draft_frame(self._log, stream.synced, run, branches))
+            frame = await stream.read_until("verdict")
             verdict = wire.read_verdict(frame.verdict, self._log, run, branches)
-            self._synced = frame.verdict.position
-            self._guard.knows(self._synced)
+            stream.synced = frame.verdict.position
+            self._guard.knows(stream.synced)
             self._guard.received(tokens=verdict.own is not None)
             if self._states is not None:
                 self._states.rewind(len(self._log) + verdict.accepted)
@@ -134,11 +129,11 @@ class CloudSession:
         """
 
         async def attempt() -> wire.Scored:
-            await self._ensure_open()
-            frame = wire.score_frame(self._log, self._synced, tokens, choices, each=each, top_logprobs=top_logprobs)
-            await self._write(frame)
-            self._synced = len(self._log)
-            scored = wire.read_scored((await self._read_until("scored")).scored, tokens, choices, each=each)
+            stream = await self._ensure_open()
+            frame = wire.score_frame(self._log, stream.synced, tokens, choices, each=each, top_logprobs=top_logprobs)
+            await stream.write(frame)
+            stream.synced = len(self._log)
+            scored = wire.read_scored((await stream.read_until("scored")).scored, tokens, choices, each=each)
             self._count(scored.spent)
             return scored
 
@@ -153,18 +148,18 @@ class CloudSession:
         """
         progress = SpanProgress(condition)
 
-        async def begin() -> None:
-            await self._ensure_open()
-            await self._write(progress.frame(self._log, self._synced, self._guard.room()))
+        async def begin() -> CloudStream:
+            stream = await self._ensure_open()
+            await stream.write(progress.frame(self._log, stream.synced, self._guard.room()))
+            return stream
 
         async def advance() -> wire.Span:
-            if self._call is None:
-                await begin()
+            stream = self._stream or await begin()
             self._guard.may_read()
-            frame = await self._read_until("span")
+            frame = await stream.read_until("span")
             span = wire.read_span(frame.span, self._log)
-            self._synced = len(self._log) + len(span.tokens)
-            self._guard.knows(self._synced)
+            stream.synced = len(self._log) + len(span.tokens)
+            self._guard.knows(stream.synced)
             self._guard.received(tokens=len(span.tokens))
             self._count(span.spent)
             return span
@@ -182,24 +177,19 @@ class CloudSession:
         """End the session politely if the stream is still there."""
         self._cancel_opening()
         self._guard.close()
-        if self._call is None:
+        if self._stream is None:
             return
         self._states = None
-        call = self._call
-        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError, TimeoutError, UpdraftError):
-            await asyncio.wait_for(self._put(pb.EdgeFrame(close=pb.Close())), 0.2)
-            await asyncio.wait_for(call.done_writing(), 0.2)
+        await self._stream.close()
         self.abandon()
 
     def abandon(self) -> None:
         """Drop the stream without a word: it is lost, or the answer is finished without the cloud."""
         self._cancel_opening()
-        if self._sending is not None:
-            self._sending.cancel()
-            self._sending = None
-        if self._call is not None:
-            self._call.cancel()
-            self._call = None
+        self._stop_sending()
+        if self._stream is not None:
+            self._stream.cancel()
+            self._stream = None
 
     async def _open_early(self) -> None:
         with contextlib.suppress(UpdraftError):  # whoever needs the session meets the error again
@@ -211,15 +201,20 @@ class CloudSession:
 
     def _send_ahead(self) -> None:
         """Write what is left of the hidden states while the edge goes on computing."""
-        if self._states is None or self._call is None or not self._states.behind:
+        if self._states is None or self._stream is None or not self._states.behind:
             return
         if self._sending is None or self._sending.done():
-            self._sending = asyncio.create_task(self._send_states(self._states))
+            self._sending = asyncio.create_task(self._send_states(self._states, self._stream))
 
-    async def _send_states(self, states: HiddenUpload) -> None:
+    async def _send_states(self, states: HiddenUpload, stream: CloudStream) -> None:
         # No timeout: whoever needs an answer has one, and meets the stream's error again.
         with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError, UpdraftError):
-            await states.flush(self._put, len(self._log))
+            await states.flush(stream.put, len(self._log))
+
+    def _stop_sending(self) -> None:
+        if self._sending is not None:
+            self._sending.cancel()
+            self._sending = None
 
     async def _opening_done(self) -> None:
         if self._opening_now is not None:
@@ -232,7 +227,10 @@ class CloudSession:
             self._opening_now = None
 
     async def _retried(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        """Run an attempt; after a lost stream open the session again from the log and try once more, a few times."""
+        """Run an attempt; after a lost stream open the session again from the log and try once more, a few times.
+
+        Where the cloud says when to come again, that is waited for, as far as the settings have patience.
+        """
         started = time.perf_counter()
         try:
             await self._opening_done()
@@ -241,13 +239,17 @@ class CloudSession:
                     result = await attempt()
                 except (LinkError, Overloaded) as error:
                     self.abandon()
-                    if not error.retryable:
+                    # Frames that do not fit may be the link's fault: a session from the log finds out.
+                    if not error.retryable and not isinstance(error, ProtocolViolation):
                         raise
-                    if not attempts_left or isinstance(error, LateReply):
-                        self._link.breaker.failure()
+                    self._link.heed(error)
+                    patience = self._settings.overload_wait_s - (time.perf_counter() - started)
+                    if not attempts_left or isinstance(error, LateReply) or self._link.rest_s > max(0.0, patience):
+                        if not isinstance(error, Overloaded):  # which is no sign of death
+                            self._link.breaker.failure()
                         raise
                     tried = self._settings.reconnect_attempts - attempts_left
-                    await asyncio.sleep(self._settings.reconnect_backoff_s * 2**tried)
+                    await asyncio.sleep(max(self._settings.reconnect_backoff_s * 2**tried, self._link.rest_s))
                     continue
                 self._link.breaker.success()
                 return result
@@ -255,95 +257,50 @@ class CloudSession:
             self._statistics.waited_seconds += time.perf_counter() - started
         raise CloudUnavailable("The cloud cannot be reached.")
 
-    async def _ensure_open(self) -> None:
-        """Open the stream and send Open; the cloud's answer is read with the first reply, to save a round trip."""
-        if self._call is not None:
-            return
+    async def _ensure_open(self) -> CloudStream:
+        """The stream that frames go to, opened if need be. The cloud's answer to Open is read with the first reply, to
+        save a round trip."""
+        if self._stream is None:
+            await self._link.rested()
+            stream = self._take(self._begin())
+            await stream.write(wire.open_frame(self._opening, self._log))
+            return stream
+        return await self._move(self._stream) if self._stream.draining else self._stream
+
+    async def _move(self, old: CloudStream) -> CloudStream:
+        """Open the session anew before leaving the old stream, as the cloud asked. Where none opens, the old one goes
+        on until the cloud ends it."""
+        old.draining = False
+        new = self._begin()
+        try:
+            await new.write(wire.open_frame(self._opening, self._log))
+            await new.read_until("opened")
+        except BaseException as error:
+            new.cancel()
+            if not isinstance(error, LinkError | Overloaded):
+                raise
+            log.info("the session stays where it is: %s", error.message)
+            return old
+        self._stop_sending()
+        self._take(new)
+        await old.close()
+        return new
+
+    def _begin(self) -> CloudStream:
+        """A new stream, to be opened from the log."""
         self._guard.open()
-        if self._sent:
-            self._statistics.reopened += 1
+        stream = CloudStream(self._link, self._name, self._guard, self._statistics)
+        stream.synced = len(self._log)  # before the write, during which the edge may commit tokens alone
+        return stream
+
+    def _take(self, stream: CloudStream) -> CloudStream:
+        """Frames go to this stream from now on, and hidden states all over again."""
+        self._statistics.reopened += self._was_open
+        self._was_open = True
+        self._stream = stream
         if self._states is not None:
             self._states.rewind(0)
-        self._call = self._link.stub().Session(metadata=self._link.metadata())
-        self._sent = self._received = 0
-        self._opened = False
-        self._synced = len(self._log)  # before the write, during which the edge may commit tokens alone
-        await self._write(wire.open_frame(self._opening, self._log))
-
-    async def _put(self, frame: pb.EdgeFrame) -> None:
-        """Number a frame and write it after those that wait."""
-        async with self._writing:
-            call = self._open_call()
-            frame.sequence = self._sent + 1
-            size = frame.ByteSize() + wire.FRAME_OVERHEAD
-            self._guard.frame(frame, size)
-            self._sent += 1
-            await call.write(frame)
-        self._statistics.bytes_up += size
-        if frame.HasField("hidden"):
-            self._statistics.hidden_bytes_up += size
-
-    async def _write(self, frame: pb.EdgeFrame) -> None:
-        try:
-            await asyncio.wait_for(self._put(frame), self._settings.connect_timeout_s)
-        except TimeoutError as error:
-            raise self._late(self._settings.connect_timeout_s) from error
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
-            raise await self._reason() from error
-
-    async def _read_until(self, kind: str) -> pb.CloudFrame:
-        """The next frame of a kind; Opened and Notice are taken in on the way."""
-        while True:
-            frame = await self._read()
-            body = frame.WhichOneof("body")
-            if body == kind:
-                return frame
-            if body == "error":
-                raise wire.read_error(frame.error)
-            if body == "opened":
-                self._opened = True
-            elif body == "notice":
-                log.info("notice from the cloud: %s", frame.notice.message)
-            else:
-                raise ProtocolViolation(f"A frame {body!r} arrived where {kind!r} was due.")
-
-    async def _read(self) -> pb.CloudFrame:
-        call = self._open_call()
-        patience = self._settings.reply_timeout_s if self._opened else self._settings.connect_timeout_s
-        try:
-            frame = cast("pb.CloudFrame", await asyncio.wait_for(call.read(), patience))
-        except TimeoutError as error:
-            raise self._late(patience) from error
-        except grpc.aio.AioRpcError as error:
-            raise error_from_rpc(error) from error
-        if frame is cast("Any", grpc.aio).EOF:
-            raise CloudUnavailable("The cloud ended the session.")
-        self._received += 1
-        if frame.sequence != self._received:
-            raise LogMismatch(f"Frame {frame.sequence} arrived where {self._received} was due.")
-        size = frame.ByteSize() + wire.FRAME_OVERHEAD
-        self._statistics.bytes_down += size
-        self._guard.received(size=size)
-        return frame
-
-    def _late(self, seconds: float) -> LinkError:
-        if self._opened:
-            return LateReply(f"The cloud did not answer within {seconds:g} s.")
-        return CloudUnavailable(f"The cloud did not open the session within {seconds:g} s.")
-
-    async def _reason(self) -> UpdraftError:
-        """Why a write failed. If the cloud refused the stream during the write, gRPC puts a status of its own in the
-        place of the cloud's: a plain call brings the reason."""
-        try:
-            await self._link.describe()
-        except UpdraftError as error:
-            return error
-        return CloudUnavailable("The stream is broken.")
-
-    def _open_call(self) -> Call:
-        if self._call is None:
-            raise CloudUnavailable("The session is not open.")
-        return self._call
+        return stream
 
     def _count(self, spent: pb.Spent) -> None:
         self._statistics.cloud_passes += spent.passes

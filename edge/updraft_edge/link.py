@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
+import time
 from collections.abc import Callable
 from typing import Any
 
 import grpc.aio
 
 from updraft.config import CloudLinkSettings
-from updraft.errors import CloudUnavailable, UpdraftError
+from updraft.errors import CloudUnavailable, Overloaded, UpdraftError
 from updraft.transport import bearer_metadata, error_from_rpc, open_channel
 from updraft.v1 import collaboration_pb2 as pb
 from updraft.v1.collaboration_pb2_grpc import CollaborationStub
@@ -20,6 +22,8 @@ from updraft_edge.rules.guard import Rules
 __all__ = ["CloudLink"]
 
 log = logging.getLogger(__name__)
+
+_SESSION = "x-updraft-session"  # what a load balancer may hash: all streams of one session meet the same cache
 
 
 class CloudLink:
@@ -39,6 +43,7 @@ class CloudLink:
         self.cloud: pb.DescribeResponse | None = None
         self._channel: grpc.aio.Channel | None = None
         self._greeting: asyncio.Task[None] | None = None
+        self._rest_until = 0.0
 
     def greet(self) -> None:
         """Ask the cloud in the background what it serves, so that the first answer finds an open connection."""
@@ -70,8 +75,29 @@ class CloudLink:
             )
         return CollaborationStub(self._channel)
 
-    def metadata(self) -> Any:
-        return bearer_metadata(self.settings.token)
+    def metadata(self, session: str | None = None) -> Any:
+        """Of a call; `session` names the session that it belongs to."""
+        named = () if session is None else ((_SESSION, session),)
+        return (*bearer_metadata(self.settings.token), *named)
+
+    @property
+    def rest_s(self) -> float:
+        """Seconds for which the cloud wants no new session of this device; 0 for none."""
+        return max(0.0, self._rest_until - time.monotonic())
+
+    def heed(self, error: UpdraftError) -> None:
+        """Open no session before the time that the cloud names, and some time later: not all edges come at once."""
+        if error.retry_after_s > 0:
+            rest = error.retry_after_s * random.uniform(1.0, 1.25)
+            self._rest_until = max(self._rest_until, time.monotonic() + rest)
+
+    async def rested(self) -> None:
+        """Wait until the cloud takes sessions again. Raises Overloaded where that is more than the settings have
+        patience for."""
+        if (rest := self.rest_s) > self.settings.overload_wait_s:
+            raise Overloaded(f"The cloud is overloaded and wants no session for {rest:.0f} s.")
+        if rest:
+            await asyncio.sleep(rest)
 
     async def close(self) -> None:
         await self.breaker.close()

@@ -86,6 +86,7 @@ class UpdraftError(Exception):
     grpc_status: ClassVar[str] = "INTERNAL"
     http_status: ClassVar[int] = 500
     retryable: ClassVar[bool] = False
+    retry_after_s = 0.0  # how long to wait before that, where who raised it says so
     default_remedy: ClassVar[str] = "Report this with the output of `updraft doctor --json`."
 
     def __init__(self, message: str, *, remedy: str | None = None, param: str | None = None) -> None:
@@ -271,7 +272,6 @@ class Overloaded(UpdraftError):
     http_status = 429
     retryable = True
     default_remedy = "Wait a moment and send the request again."
-    retry_after_s = 0.0  # what the other side asks to wait, where it says so
 
 
 class Cancelled(UpdraftError):

@@ -75,6 +75,11 @@ class CloudLinkSettings(Settings):
     reconnect_backoff_s: Seconds = Field(
         default=0.05, description="Pause before the second attempt, seconds; it doubles with each."
     )
+    overload_wait_s: Seconds = Field(
+        default=5.0,
+        description="Longest wait for an overloaded cloud that says when to come again, seconds; the edge goes on "
+        "alone where it would be longer.",
+    )
     breaker_failures: int = Field(
         default=3, ge=1, le=1000, description="Failures in a row after which the cloud counts as away."
     )

@@ -1,7 +1,8 @@
 """The error tree as gRPC statuses, there and back.
 
 A status carries the error's message as its details, and in trailing metadata `updraft-code`, `updraft-remedy-bin` and
-`updraft-param-bin`. gRPC's own failures carry none of these and are mapped by their status.
+`updraft-param-bin`, and `grpc-retry-pushback-ms` where it says when to come again. gRPC's own failures carry none of
+these and are mapped by their status.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ __all__ = ["abort_with", "error_from_rpc"]
 _CODE: Final = "updraft-code"
 _REMEDY: Final = "updraft-remedy-bin"
 _PARAM: Final = "updraft-param-bin"
+_PUSHBACK: Final = "grpc-retry-pushback-ms"  # gRPC's own name for when to come again
 
 # gRPC drops responses whose headers exceed 8 KiB; details are percent-encoded, up to three bytes for one.
 _LONGEST_MESSAGE: Final = 1500
@@ -51,6 +53,8 @@ async def abort_with(context: aio.ServicerContext[Any, Any], error: UpdraftError
     extra: list[tuple[str, str | bytes]] = [(_CODE, error.code), (_REMEDY, _clipped(error.remedy, _LONGEST_EXTRA))]
     if error.param is not None:
         extra.append((_PARAM, _clipped(error.param, _LONGEST_EXTRA)))
+    if error.retry_after_s > 0:
+        extra.append((_PUSHBACK, str(round(error.retry_after_s * 1000))))
     details = _clipped(error.message, _LONGEST_MESSAGE).decode()
     await context.abort(grpc.StatusCode[error.grpc_status], details, tuple(extra))
 
@@ -66,12 +70,18 @@ def error_from_rpc(error: grpc.RpcError) -> UpdraftError:
     if code is not None:
         rebuilt = from_code(_text(code), details, _text(metadata.get(_REMEDY, b"")))
         rebuilt.param = _text(metadata[_PARAM]) if _PARAM in metadata else None
+        rebuilt.retry_after_s = _seconds(_text(metadata.get(_PUSHBACK, "")))
         return rebuilt
     status = error.code()
     # gRPC reports its own size limits with the status of an overload, which trying again would not cure.
     if status is grpc.StatusCode.RESOURCE_EXHAUSTED and "message larger than max" in details:
         return RequestTooLarge(details)
     return _BY_STATUS.get(status, CloudUnavailable)(f"{status.name}: {details}")
+
+
+def _seconds(milliseconds: str) -> float:
+    """A pause as it travels; 0 for none, and for what is no number of milliseconds."""
+    return int(milliseconds) / 1000 if milliseconds.isascii() and milliseconds.isdigit() else 0.0
 
 
 def _clipped(text: str, longest: int) -> bytes:
