@@ -24,6 +24,7 @@ __all__ = ["CloudLink"]
 log = logging.getLogger(__name__)
 
 _SESSION = "x-updraft-session"  # what a load balancer may hash: all streams of one session meet the same cache
+_LONGEST_REST_S = 300.0  # whatever the cloud says
 
 
 class CloudLink:
@@ -88,7 +89,7 @@ class CloudLink:
     def heed(self, error: UpdraftError) -> None:
         """Open no session before the time that the cloud names, and some time later: not all edges come at once."""
         if error.retry_after_s > 0:
-            rest = error.retry_after_s * random.uniform(1.0, 1.25)
+            rest = min(error.retry_after_s, _LONGEST_REST_S) * random.uniform(1.0, 1.25)
             self._rest_until = max(self._rest_until, time.monotonic() + rest)
 
     async def rested(self) -> None:
