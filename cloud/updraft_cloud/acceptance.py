@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from typing import Protocol
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from updraft.errors import InvalidRequest
 from updraft.sampling import Sampled, Sampler
 
-__all__ = ["AcceptanceRule", "Likelihood", "Lossless", "Tolerance"]
+__all__ = ["AcceptanceRule", "AnyRule", "Likelihood", "Lossless", "Tolerance"]
 
 Logits = NDArray[np.float32]
 
@@ -30,7 +31,7 @@ class AcceptanceRule(Protocol):
         ...
 
 
-class Lossless:
+class Lossless(msgspec.Struct, frozen=True, tag=True):
     """A drafted token stands if it is the token that the cloud's model draws itself.
 
     With coupled sampling this is exact at any temperature: the text is the one the cloud would have written alone.
@@ -40,7 +41,7 @@ class Lossless:
         return drafted == sampled.token
 
 
-class Tolerance:
+class Tolerance(msgspec.Struct, frozen=True, tag=True):
     """TokenV3 of speculative cascades (arXiv 2405.19261): a drafted token y stands if p(y) >= (1 - alpha) max p.
 
     p is what the cloud's tokens are drawn from: after bias, penalties, temperature, top-k, top-p and min-p; the greedy
@@ -56,8 +57,10 @@ class Tolerance:
     Raises InvalidRequest unless `alpha` is from 0 to 1.
     """
 
-    def __init__(self, alpha: float) -> None:
-        self.alpha = _share("acceptance.tolerance", alpha)
+    alpha: float
+
+    def __post_init__(self) -> None:
+        _check_share("acceptance.tolerance", self.alpha)
 
     def accepts(self, drafted: int, sampled: Sampled, logits: Logits, sampler: Sampler) -> bool:
         if drafted == sampled.token:
@@ -67,7 +70,7 @@ class Tolerance:
         return sampler.likeness(logits, drafted) >= 1.0 - self.alpha
 
 
-class Likelihood:
+class Likelihood(msgspec.Struct, frozen=True, tag=True):
     """Sirius (arXiv 2409.03856): a drafted token stands if softmax(logits / temperature) gives it `threshold` or more.
 
     The temperature is the rule's own; bias and penalties count as in drawing. The first token that falls short ends
@@ -76,13 +79,15 @@ class Likelihood:
     Raises InvalidRequest unless `threshold` is from 0 to 1 and `temperature` above 0 and at most 100.
     """
 
-    def __init__(self, threshold: float, temperature: float) -> None:
-        self.threshold = _share("acceptance.likelihood.threshold", threshold)
-        if not 0.0 < temperature <= 100.0:
+    threshold: float
+    temperature: float
+
+    def __post_init__(self) -> None:
+        _check_share("acceptance.likelihood.threshold", self.threshold)
+        if not 0.0 < self.temperature <= 100.0:
             raise InvalidRequest(
-                f"acceptance.likelihood.temperature is {temperature}; it must be above 0, at most 100."
+                f"acceptance.likelihood.temperature is {self.temperature}; it must be above 0, at most 100."
             )
-        self.temperature = temperature
 
     def accepts(self, drafted: int, sampled: Sampled, logits: Logits, sampler: Sampler) -> bool:
         if drafted == sampled.token:
@@ -94,7 +99,9 @@ class Likelihood:
         return bound >= self.threshold and bound / float(np.exp(shifted).sum(dtype=np.float64)) >= self.threshold
 
 
-def _share(name: str, value: float) -> float:
+AnyRule = Lossless | Tolerance | Likelihood
+
+
+def _check_share(name: str, value: float) -> None:
     if not 0.0 <= value <= 1.0:  # NaN is outside of every range
         raise InvalidRequest(f"{name} is {value}; it must be a number from 0 to 1.", param=name)
-    return value

@@ -1,29 +1,45 @@
-"""What an edge's frames hold, once `wire` has read and checked them."""
+"""What a session is told and what it answers: the frames of the wire once `wire` has read and checked them.
+
+They also cross from the front end to the engine's process (see `messages`), so each is a msgspec Struct with a tag.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from enum import IntEnum
+
+import msgspec
 
 from updraft.engine.base import FloatRows, ModelInfo
-from updraft.errors import InvalidRequest, TokenizerMismatch, TrunkMismatch
+from updraft.errors import InvalidRequest, TokenizerMismatch, TrunkMismatch, UpdraftError
 from updraft.exits.carry import Carry
 from updraft.sampling import SamplingParams
-from updraft_cloud.acceptance import AcceptanceRule, Lossless
+from updraft_cloud.acceptance import AnyRule, Lossless
 
 __all__ = [
     "Branch",
     "Cancel",
     "Close",
+    "Cost",
     "Draft",
+    "End",
+    "Failed",
     "Frame",
     "HandBack",
     "Hidden",
     "HiddenEntry",
     "Limits",
     "Open",
+    "Reply",
+    "Report",
     "Score",
+    "Scored",
+    "Span",
+    "Spent",
     "TakeOver",
+    "Verdict",
+    "Work",
 ]
 
 
@@ -40,8 +56,11 @@ class Limits:
     width: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class HiddenEntry:
+class _Frozen(msgspec.Struct, frozen=True, tag=True):
+    """Equal by value and told apart by its name."""
+
+
+class HiddenEntry(_Frozen, frozen=True):
     """How a session's hidden states travel, and after how many layers of which staged model they were taken."""
 
     layers: int
@@ -49,8 +68,7 @@ class HiddenEntry:
     fingerprint: str
 
 
-@dataclass(frozen=True, slots=True)
-class Open:
+class Open(_Frozen, frozen=True):
     tokenizer_hash: str
     fingerprint: str
     prompt: list[int]
@@ -62,7 +80,7 @@ class Open:
     top_logprobs: int
     ignore_end: bool
     entry: HiddenEntry | None = None
-    acceptance: AcceptanceRule = field(default_factory=Lossless)
+    acceptance: AnyRule = msgspec.field(default_factory=Lossless)
 
     def check_model(self, info: ModelInfo, boundaries: Collection[int] = ()) -> None:
         """Refuse an edge that speaks another tokenizer, insists on another model, or whose hidden states do not fit.
@@ -96,25 +114,22 @@ def _check_entry(entry: HiddenEntry, info: ModelInfo, boundaries: Collection[int
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Branch:
+class Branch(_Frozen, frozen=True):
     """Another way than the run: `tokens` after its first `shared` ones."""
 
     shared: int
     tokens: list[int]
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(_Frozen, frozen=True):
     position: int
     committed: list[int]
     log_hash: int
     run: list[int]
-    branches: list[Branch] = field(default_factory=list)
+    branches: list[Branch] = []
 
 
-@dataclass(frozen=True, slots=True)
-class Score:
+class Score(_Frozen, frozen=True):
     """Tokens after the log whose probabilities are asked for: of each of them, of `choices` after them, or both."""
 
     position: int
@@ -126,16 +141,14 @@ class Score:
     top_logprobs: int
 
 
-@dataclass(frozen=True, slots=True)
-class HandBack:
+class HandBack(_Frozen, frozen=True):
     threshold: float
     window: int
     min_stay: int
     recent: list[float]
 
 
-@dataclass(frozen=True, slots=True)
-class TakeOver:
+class TakeOver(_Frozen, frozen=True):
     position: int
     committed: list[int]
     log_hash: int
@@ -145,8 +158,7 @@ class TakeOver:
     written: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Hidden:
+class Hidden(_Frozen, frozen=True):
     """Hidden states, float32, shape (count, width), of the positions from `position` on."""
 
     position: int
@@ -154,14 +166,101 @@ class Hidden:
     states: FloatRows
 
 
-@dataclass(frozen=True, slots=True)
-class Cancel:
+class Cancel(_Frozen, frozen=True):
     pass
 
 
-@dataclass(frozen=True, slots=True)
-class Close:
+class Close(_Frozen, frozen=True):
     pass
 
 
-Frame = Open | Draft | Score | TakeOver | Hidden | Cancel | Close
+Work = Draft | Score | TakeOver | Hidden | Cancel
+Frame = Open | Work | Close
+
+
+class End(IntEnum):
+    """Why writing ended; the numbers are the wire's."""
+
+    NOT_YET = 0
+    STOP = 1
+    LENGTH = 2
+    HAND_BACK = 3
+    CANCELLED = 4
+
+
+class Spent(msgspec.Struct):
+    """What a session took since its last answer; see the wire's Spent."""
+
+    passes: int = 0
+    positions: int = 0
+    prefilled: int = 0
+    micros: int = 0
+    layers: int = 0
+
+
+class Cost(_Frozen, frozen=True):
+    """What the cloud's work costs: microseconds a pass and a position, and the share of time that passes take."""
+
+    pass_micros: int
+    position_micros: int
+    load: float
+    sessions: int = 0  # open just now
+
+
+class Report(_Frozen, frozen=True):
+    """What is known of one committed token: nats, and its most probable alternatives if they were asked for."""
+
+    logprob: float
+    entropy: float
+    energy: float
+    top: list[tuple[int, float]] = []
+
+
+class Verdict(_Frozen, frozen=True):
+    """How much of a draft stands; `position` is the log's length after it, `token` the cloud's own if there is one."""
+
+    position: int
+    accepted: int
+    token: int | None
+    log_hash: int
+    end: End
+    reports: list[Report]
+    spent: Spent
+    tolerated: int = 0
+    branch: int = 0
+    cost: Cost | None = None
+
+
+class Span(_Frozen, frozen=True):
+    """Tokens that the cloud wrote from `position` on."""
+
+    position: int
+    tokens: list[int]
+    reports: list[Report]
+    end: End
+    log_hash: int
+    spent: Spent
+    cost: Cost | None = None
+
+
+class Scored(_Frozen, frozen=True):
+    choices: list[float]
+    reports: list[Report]
+    spent: Spent
+
+
+class Failed(_Frozen, frozen=True):
+    """The session has ended with an error of Updraft's tree."""
+
+    code: str
+    message: str
+    remedy: str
+    retryable: bool
+    retry_after_s: float = 0.0
+
+    @classmethod
+    def of(cls, error: UpdraftError) -> Failed:
+        return cls(error.code, error.message, error.remedy, error.retryable, getattr(error, "retry_after_s", 0.0))
+
+
+Reply = Verdict | Span | Scored | Failed

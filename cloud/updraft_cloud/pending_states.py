@@ -10,7 +10,7 @@ import numpy as np
 
 from updraft.engine.base import Engine, FloatRows, Run, StagedEngine
 from updraft.errors import ProtocolViolation
-from updraft_cloud import wire
+from updraft_cloud.frames import Hidden, HiddenEntry
 
 __all__ = ["PendingStates", "entry_stages"]
 
@@ -35,7 +35,7 @@ class PendingStates:
         stage: the stage that the states enter.
     """
 
-    def __init__(self, entry: wire.HiddenEntry, stage: int) -> None:
+    def __init__(self, entry: HiddenEntry, stage: int) -> None:
         self._carry = entry.carry
         self._stage = stage
         self._start = 0
@@ -46,7 +46,7 @@ class PendingStates:
         """The position after the last state that has arrived."""
         return self._start + len(self._rows)
 
-    def take(self, frame: wire.Hidden) -> None:
+    def take(self, frame: Hidden) -> None:
         """Add states; those at their position and after it are replaced. Raises ProtocolViolation for a gap."""
         if frame.carry != self._carry:
             raise ProtocolViolation(f"Hidden states arrived as {frame.carry}; the session takes {self._carry}.")

@@ -9,10 +9,9 @@ from updraft.engine.base import Engine, FloatRows, Run
 from updraft.engine.loop import Priority, Want
 from updraft.errors import ProtocolViolation
 from updraft.sampling import Sampled, Sampler, SamplingParams
-from updraft.v1 import collaboration_pb2 as pb
-from updraft_cloud import wire
+from updraft_cloud.frames import Report, Score, Scored, Spent
 
-__all__ = ["Scoring"]
+__all__ = ["Scoring", "report_of"]
 
 
 class Scoring:
@@ -28,7 +27,7 @@ class Scoring:
     Raises ProtocolViolation where the tokens do not fit the context.
     """
 
-    def __init__(self, frame: wire.Score, log: Sequence[int], engine: Engine, *, chunk: int) -> None:
+    def __init__(self, frame: Score, log: Sequence[int], engine: Engine, *, chunk: int) -> None:
         if len(log) + len(frame.tokens) > engine.context:
             raise ProtocolViolation(
                 f"{len(frame.tokens)} tokens to score after a log of {len(log)}; the context holds {engine.context}."
@@ -42,7 +41,7 @@ class Scoring:
         self._end = len(self._all) if frame.choices else len(self._all) - 1
         self._first_row = self._base if frame.each else self._end - 1
         self._measuring = Sampler(SamplingParams(seed=0), top_logprobs=frame.top_logprobs)
-        self._reports: list[pb.TokenReport] = []
+        self._reports: list[Report] = []
         self._choices: list[float] = []
 
     def plan(self, sequence: int) -> Want:
@@ -61,17 +60,22 @@ class Scoring:
             self._read(row, following, choices=place == len(self._all) - 1)
         return stop == self._end
 
-    def answer(self, spent: pb.Spent) -> pb.CloudFrame:
-        return pb.CloudFrame(scored=pb.Scored(choices=self._choices, reports=self._reports, spent=spent))
+    def answer(self, spent: Spent) -> Scored:
+        return Scored(self._choices, self._reports, spent)
 
     def _read(self, row: FloatRows, following: int | None, *, choices: bool) -> None:
         sampled = self._measuring.draw(row, 0)
         energy = sampled.distribution.energy
         if following is not None:
             given = replace(sampled, token=following, logprob=float(row[following]) - energy)
-            self._reports.append(wire.report(_finite(given)))
+            self._reports.append(report_of(_finite(given)))
         if choices:
             self._choices = [max(_LEAST, float(row[choice]) - energy) for choice in self._frame.choices]
+
+
+def report_of(sampled: Sampled) -> Report:
+    distribution = sampled.distribution
+    return Report(sampled.logprob, distribution.entropy, distribution.energy, list(sampled.top))
 
 
 _LEAST = -1e4  # a token that the model rules out has -inf, which is no number to send

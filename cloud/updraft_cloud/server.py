@@ -1,8 +1,7 @@
-"""The cloud process: engine loop, gRPC server, health, and an orderly end."""
+"""The cloud's front end: gRPC server, health, an engine in a process of its own, and an orderly end."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable
 from typing import Self
@@ -13,13 +12,14 @@ from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
 from updraft.config import CloudSettings
-from updraft.engine import Engine, open_engine
-from updraft.engine.loop import EngineLoop
+from updraft.engine import Engine
 from updraft.process import pin_to_cores, stop_signal
 from updraft.transport import BearerInterceptor, add_port, check_port_free, require_safe_listen, server_options
 from updraft.transport.address import format_address
 from updraft.v1 import collaboration_pb2
 from updraft.v1.collaboration_pb2_grpc import add_CollaborationServicer_to_server
+from updraft_cloud.engine_host import EngineHost, LocalHost, worker_options
+from updraft_cloud.process_host import ProcessHost
 from updraft_cloud.service import CollaborationService, ServiceLimits
 
 __all__ = ["CloudServer", "serve"]
@@ -44,7 +44,7 @@ class CloudServer:
         self._given_engine = engine
 
     async def start(self) -> None:
-        """Load the model and listen.
+        """Load the model, in a process of its own unless the engine was given, and listen.
 
         Raises:
             InsecureListen, AddressInUse: before the model is loaded.
@@ -53,20 +53,25 @@ class CloudServer:
         settings, listen = self.settings, self.settings.listen
         require_safe_listen(listen, insecure=settings.insecure)
         check_port_free(listen.host, listen.port)
-        engine = self._given_engine
-        if engine is None:
-            engine = await asyncio.to_thread(_load_engine, settings)
-        self.loop = EngineLoop(engine, pass_tokens=settings.pass_tokens)
-        self.loop.start()
+        given = self._given_engine
+        self.host: EngineHost = ProcessHost(settings) if given is None else LocalHost(given, worker_options(settings))
         self.service = CollaborationService(
-            self.loop,
+            self.host,
             ServiceLimits(
                 max_sessions=settings.max_sessions,
-                prefill_chunk=settings.prefill_chunk,
                 write_timeout_s=settings.write_timeout_s,
                 idle_timeout_s=settings.idle_timeout_s,
             ),
         )
+        await self.host.start(self.service)
+        try:
+            await self._listen()
+        except BaseException:
+            await self.host.stop()
+            raise
+
+    async def _listen(self) -> None:
+        settings, listen = self.settings, self.settings.listen
         interceptors = (BearerInterceptor(listen.token),) if listen.token else ()
         self._server = grpc.aio.server(
             options=server_options(max_message_bytes=MAX_FRAME_BYTES),
@@ -82,14 +87,14 @@ class CloudServer:
         self.address = format_address(listen.host, port)
         await self._server.start()
         await self._health.set(SERVICE_NAME, health_pb2.HealthCheckResponse.SERVING)
-        log.info("the cloud serves %s on %s", self.loop.engine.info.name, self.address)
+        log.info("the cloud serves %s on %s", self.host.description.info.name, self.address)
 
     async def stop(self) -> None:
         """Say so, let the open sessions end, and free the model."""
         await self._health.enter_graceful_shutdown()
         await self.service.drain(self.settings.drain_s)
         await self._server.stop(1.0)
-        await asyncio.to_thread(self.loop.stop)
+        await self.host.stop()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -101,13 +106,9 @@ class CloudServer:
 
 async def serve(settings: CloudSettings, *, ready: Callable[[CloudServer], None] | None = None) -> None:
     """Serve until SIGINT or SIGTERM; `ready` is called once requests are taken."""
-    pin_to_cores(settings.cores)
+    pin_to_cores(settings.cores)  # for the engine's process, too, which inherits it
     stopped = stop_signal()
     async with CloudServer(settings) as server:
         if ready is not None:
             ready(server)
         await stopped.wait()
-
-
-def _load_engine(settings: CloudSettings) -> Engine:
-    return open_engine(settings.model, **settings.engine_options())

@@ -1,7 +1,8 @@
-"""A session: one answer being written. It lives in the engine loop's thread and owns one sequence."""
+"""A session: one answer being written. It lives in the engine loop's thread; its cache is the context manager's."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,17 +13,31 @@ from updraft.errors import LogMismatch, ProtocolViolation, UpdraftError
 from updraft.sampling import Sampled, Sampler
 from updraft.steps import StepText
 from updraft.token_log import TokenLog
-from updraft.v1 import collaboration_pb2 as pb
-from updraft_cloud import wire
 from updraft_cloud.acceptance import AcceptanceRule
+from updraft_cloud.context import ContextManager
+from updraft_cloud.frames import (
+    Cancel,
+    Draft,
+    End,
+    Failed,
+    Hidden,
+    Open,
+    Reply,
+    Score,
+    Span,
+    Spent,
+    TakeOver,
+    Verdict,
+    Work,
+)
 from updraft_cloud.pending_states import PendingStates, entry_stages
-from updraft_cloud.scoring import Scoring
+from updraft_cloud.scoring import Scoring, report_of
 from updraft_cloud.tree import Copies, Verification
 from updraft_cloud.writing import Writing
 
 __all__ = ["Session"]
 
-Emit = Callable[[pb.CloudFrame], None]
+Emit = Callable[[Reply], None]
 
 
 class Session:
@@ -30,9 +45,11 @@ class Session:
 
     Args:
         engine: the engine, used from the loop's thread alone.
+        context: gives the session a sequence when it has something to compute, and may take it while it has not.
         opening: the checked Open frame.
-        emit: takes frames for the edge; called from the loop's thread.
+        emit: takes answers for the edge; called from the loop's thread.
         chunk: longest prefill run, tokens.
+        tenant: whose session it is.
         rule: an acceptance rule in place of the one that was opened with.
         copies: sequences for the branches of trees; without them only the run of a tree is judged.
     """
@@ -40,15 +57,19 @@ class Session:
     def __init__(
         self,
         engine: Engine,
-        opening: wire.Open,
+        context: ContextManager,
+        opening: Open,
         emit: Emit,
         *,
         chunk: int,
+        tenant: str = "",
         rule: AcceptanceRule | None = None,
         copies: Copies | None = None,
     ) -> None:
+        self._context = context
         self._engine = engine
         self._emit = emit
+        self._tenant = tenant
         self._chunk = chunk
         self._copies = copies
         self._rule = rule or opening.acceptance
@@ -60,19 +81,48 @@ class Session:
         self._sampler = Sampler(opening.sampling, opening.prompt, top_logprobs=opening.top_logprobs)
         self._sampler.commit(opening.generated)
         self._job: Verification | Writing | Scoring | None = None
-        self._spent = pb.Spent()
+        self._spent = Spent()
         self._job_started = 0.0
+        self._deadline = math.inf
+        self._ahead = True  # the prompt is computed ahead of the first frame
         entry = opening.entry
         self._states = None if entry is None else PendingStates(entry, entry_stages(engine)[entry.layers])
         self._layers = engine.info.layers - (0 if entry is None else entry.layers)
-        self.sequence = engine.open()
+        self.sequence = -1
+        context.join(self, tenant, rebuildable=entry is None)
+
+    @property
+    def tokens(self) -> list[int]:
+        """The log, which a lost cache is computed from again."""
+        return self.log.tokens
 
     @property
     def idle(self) -> bool:
-        """No draft or span is under way."""
+        """No frame is being answered, so that the sequence may be taken."""
         return self._job is None
 
-    def take_draft(self, draft: wire.Draft) -> None:
+    def take(self, work: Work, *, arrived: float, deadline: float = math.inf) -> None:
+        """Begin what a frame asks for. Raises LogMismatch or ProtocolViolation if it does not fit the log.
+
+        Args:
+            arrived: when the frame arrived, and `deadline` by when an answer is of use (`time.monotonic`).
+        """
+        match work:
+            case Draft():
+                self.take_draft(work)
+            case TakeOver():
+                self.take_over(work)
+            case Score():
+                self.take_score(work)
+            case Hidden():
+                self.take_hidden(work)
+                return
+            case Cancel():
+                self.cancel()
+                return
+        self._job_started, self._deadline = arrived, deadline
+
+    def take_draft(self, draft: Draft) -> None:
         """Start judging a draft. Raises LogMismatch or ProtocolViolation if it does not fit the log."""
         self._agree(draft)
         most = max(0, self._most - self.log.generated_length - 1)
@@ -81,57 +131,63 @@ class Session:
             raise ProtocolViolation(
                 f"Hidden states have arrived for {self._states.end} positions of {len(self.log) + len(run)}."
             )
-        if draft.branches and self._copies is not None and self._states is None:
+        if draft.branches and self._copies is not None and self._states is None and self.sequence >= 0:
             done = self._branch_done
             self._start(self._copies.plant(self, self.sequence, self.log.tokens, draft, most=most, done=done))
         else:
             self._start(Verification(run))
 
-    def take_over(self, frame: wire.TakeOver) -> None:
+    def take_over(self, frame: TakeOver) -> None:
         """Start writing a span. Raises LogMismatch or ProtocolViolation if the frame does not fit the log."""
         if self._states is not None:
             raise ProtocolViolation("A session of hidden states writes no spans: the tokens of one have no states.")
         self._agree(frame)
         self._start(Writing(frame.hand_back, frame.max_tokens, self._step(frame) if frame.step else None))
 
-    def take_score(self, frame: wire.Score) -> None:
+    def take_score(self, frame: Score) -> None:
         """Start scoring. Raises LogMismatch or ProtocolViolation if the frame does not fit the log."""
         if self._states is not None:
             raise ProtocolViolation("A session of hidden states scores no tokens: they have no states.")
         self._agree(frame)
         self._begin(Scoring(frame, self.log.tokens, self._engine, chunk=self._chunk))
 
-    def take_hidden(self, frame: wire.Hidden) -> None:
+    def take_hidden(self, frame: Hidden) -> None:
         """Keep hidden states for later. Raises ProtocolViolation if they do not follow those before."""
         if self._states is None:
             raise ProtocolViolation("Hidden states arrived in a session that was not opened for them.")
         if isinstance(self._job, Verification) and frame.position < len(self.log) + len(self._job.run):
             raise ProtocolViolation("Hidden states arrived for positions of a draft that is being judged.")
         self._states.take(frame)
-        if frame.position < self._engine.length(self.sequence):
+        self._ahead = True
+        if self.sequence >= 0 and frame.position < self._engine.length(self.sequence):
             self._engine.truncate(self.sequence, frame.position)
 
     def cancel(self) -> None:
         """Stop a span; a verdict under way is let go to its end, since the edge waits for it."""
         if isinstance(self._job, Writing):
             self._job = None
-            self._emit_span([], pb.END_CANCELLED)
+            self._emit_span([], End.CANCELLED)
 
     def close(self) -> None:
         """Free the sequence. Safe to call twice."""
+        self._job = None
         if self._copies is not None:
-            self._job = None
             self._copies.drop(self)
-        if self.sequence >= 0:
-            self._engine.close(self.sequence)
-            self.sequence = -1
+        self._context.leave(self)
 
     def plan(self) -> Want | None:
+        if (self._job is None and not self._ahead) or not self._context.enter(self):
+            return None
+        want = self._next_want()
+        return want and want._replace(tenant=self._tenant, deadline=self._deadline)
+
+    def _next_want(self) -> Want | None:
         log, job = self.log.tokens, self._job
         if job is None:
             # Compute ahead of the next frame, but leave the last token: its row is what the frame will ask for.
             ready = len(log) - 1 if self._states is None else min(len(log) - 1, self._states.end)
             if self._engine.length(self.sequence) >= ready:
+                self._ahead = False
                 return None
             return Want(Priority.PREFILL, self._next_run(log[:ready], 0))
         if isinstance(job, Verification):
@@ -166,7 +222,7 @@ class Session:
 
     def fail(self, error: UpdraftError) -> None:
         self._job = None
-        self._emit(wire.error_frame(error))
+        self._emit(Failed.of(error))
 
     def _next_run(self, tokens: list[int], rows: int) -> Run:
         run = next_run(self._engine, self.sequence, tokens, rows, self._chunk)
@@ -179,9 +235,8 @@ class Session:
 
     def _begin(self, job: Verification | Writing | Scoring) -> None:
         self._job = job
-        self._job_started = time.monotonic()
 
-    def _agree(self, frame: wire.Draft | wire.Score | wire.TakeOver) -> None:
+    def _agree(self, frame: Draft | Score | TakeOver) -> None:
         """Take in what the edge committed alone and check that both logs are the same."""
         if self._job is not None:
             raise ProtocolViolation("A frame asks for work while the last one is under way.")
@@ -193,7 +248,7 @@ class Session:
         if frame.log_hash != self.log.hash:
             raise LogMismatch(f"The logs differ before token {len(self.log)}.")
 
-    def _step(self, frame: wire.TakeOver) -> StepText:
+    def _step(self, frame: TakeOver) -> StepText:
         """The step that a span ends with, as far as a lost span had written it."""
         if frame.written > self.log.generated_length:
             raise ProtocolViolation(f"{frame.written} tokens of a span in an answer of {self.log.generated_length}.")
@@ -214,7 +269,7 @@ class Session:
         """The verdict: walk the rows, keep drafted tokens while the rule accepts them, then add the cloud's own."""
         start = len(self.log)
         drawn: list[Sampled] = []
-        accepted, tolerated, own, end = 0, 0, False, pb.END_UNSPECIFIED
+        accepted, tolerated, own, end = 0, 0, False, End.NOT_YET
         walk = job.walk()
         while True:
             row = walk.row
@@ -240,27 +295,26 @@ class Session:
         self._engine.truncate(self.sequence, min(self._engine.length(self.sequence), start + accepted))
         if self._states is not None:
             self._states.forget(start + accepted)
-        verdict = pb.Verdict(
+        verdict = Verdict(
             position=len(self.log),
             accepted=accepted,
             tolerated=tolerated,
-            token=self.log.tokens[-1] if own else 0,
-            has_token=own,
+            token=self.log.tokens[-1] if own else None,
             log_hash=self.log.hash,
             end=end,
-            reports=[wire.report(sampled) for sampled in (drawn if self._report else drawn[accepted:])],
+            reports=[report_of(sampled) for sampled in (drawn if self._report else drawn[accepted:])],
             spent=self._take_spent(),
             branch=walk.way,
         )
         self._job = None
-        self._emit(pb.CloudFrame(verdict=verdict))
+        self._emit(verdict)
 
     def _write(self, job: Writing, output: Output) -> None:
         """One token of a span."""
         sampled = self._sampler.draw(output.logits[0], len(self.log))
         self._commit([sampled.token])
         job.note(sampled.distribution.entropy, self._engine.tokenizer.piece(sampled.token))
-        end = self._end_after(sampled.token) or (pb.END_HAND_BACK if job.done else pb.END_UNSPECIFIED)
+        end = self._end_after(sampled.token) or (End.HAND_BACK if job.done else End.NOT_YET)
         if end:
             self._job = None
         self._emit_span([sampled], end)
@@ -271,24 +325,24 @@ class Session:
         self._job = None
         self._emit(job.answer(self._take_spent()))
 
-    def _end_after(self, token: int) -> pb.End:
+    def _end_after(self, token: int) -> End:
         if token in self._ends:
-            return pb.END_STOP
-        return pb.END_LENGTH if self.log.generated_length >= self._most else pb.END_UNSPECIFIED
+            return End.STOP
+        return End.LENGTH if self.log.generated_length >= self._most else End.NOT_YET
 
-    def _emit_span(self, drawn: list[Sampled], end: pb.End) -> None:
-        span = pb.Span(
+    def _emit_span(self, drawn: list[Sampled], end: End) -> None:
+        span = Span(
             position=len(self.log) - len(drawn),
             tokens=[sampled.token for sampled in drawn],
-            reports=[wire.report(sampled) for sampled in drawn],
+            reports=[report_of(sampled) for sampled in drawn],
             end=end,
             log_hash=self.log.hash,
             spent=self._take_spent(),
         )
-        self._emit(pb.CloudFrame(span=span))
+        self._emit(span)
 
-    def _take_spent(self) -> pb.Spent:
-        spent, self._spent = self._spent, pb.Spent()
+    def _take_spent(self) -> Spent:
+        spent, self._spent = self._spent, Spent()
         now = time.monotonic()
         spent.micros = int((now - self._job_started) * 1e6)
         self._job_started = now

@@ -8,8 +8,7 @@ from itertools import takewhile
 from updraft.engine.base import FloatRows, Output, Run
 from updraft.engine.loop import EngineLoop, Priority, Want
 from updraft.errors import Overloaded, UpdraftError
-from updraft.v1 import collaboration_pb2 as pb
-from updraft_cloud import wire
+from updraft_cloud.frames import Draft, Spent
 
 __all__ = ["BranchRun", "Copies", "Verification", "Walk"]
 
@@ -45,7 +44,7 @@ class Verification:
         self._passed = self._passes()
         self._rows = rows if all(branch.done for branch in self.branches) else rows.copy()
 
-    def count_branches(self, spent: pb.Spent, layers: int) -> None:
+    def count_branches(self, spent: Spent, layers: int) -> None:
         """Add what the branches took beside the run, of a model of so many layers."""
         computed = [branch for branch in self.branches if branch.rows is not None]
         positions = sum(branch.positions for branch in computed)
@@ -162,7 +161,7 @@ class Copies:
                 self.drop(owner)
 
     def plant(
-        self, owner: object, sequence: int, log: list[int], draft: wire.Draft, *, most: int, done: Callable[[], None]
+        self, owner: object, sequence: int, log: list[int], draft: Draft, *, most: int, done: Callable[[], None]
     ) -> Verification:
         """Begin to judge a draft, with those of its branches that there are free sequences for; with none while the
         session's own cache is behind.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 from updraft.steps import StepText
-from updraft_cloud import wire
+from updraft_cloud.frames import HandBack
 
 __all__ = ["Writing"]
 
@@ -18,7 +18,7 @@ class Writing:
         step: what is written already of the step with whose end the span ends, too.
     """
 
-    def __init__(self, hand_back: wire.HandBack | None, most: int, step: StepText | None = None) -> None:
+    def __init__(self, hand_back: HandBack | None, most: int, step: StepText | None = None) -> None:
         self._hand_back = hand_back
         self._step = step
         self._left = most or None

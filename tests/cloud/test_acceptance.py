@@ -17,6 +17,7 @@ from updraft.errors import InvalidRequest
 from updraft.sampling import Sampler, SamplingParams
 from updraft.v1 import collaboration_pb2 as pb
 from updraft_cloud.acceptance import AcceptanceRule, Likelihood, Lossless, Tolerance
+from updraft_cloud.frames import End
 
 ROWS = st.lists(st.floats(-30, 30, width=32), min_size=2, max_size=12).map(lambda row: np.array(row, np.float32))
 SHARES = st.floats(0, 1)
@@ -176,5 +177,5 @@ def test_an_end_token_that_is_tolerated_ends_the_answer() -> None:
     frame = opening(acceptance=Tolerance(1.0), ignore_end=False)
     bench = Bench(frame)
     verdict = bench.verdict([3, *end, 4])
-    assert (verdict.accepted, verdict.has_token, verdict.end) == (2, False, pb.END_STOP)
+    assert (verdict.accepted, (verdict.token is not None), verdict.end) == (2, False, End.STOP)
     assert alone(frame)[:1] != [3]

@@ -22,6 +22,7 @@ from updraft.exits.carry import CARRIES, Carry, pack, packed_bytes
 from updraft.v1 import collaboration_pb2 as pb
 from updraft.v1.collaboration_pb2_grpc import CollaborationStub
 from updraft_cloud import wire
+from updraft_cloud.frames import Hidden
 
 PROMPT = [1, 2, 3]
 NAN = np.array([np.nan] * 8, "<f2").tobytes()
@@ -190,7 +191,7 @@ def test_any_hidden_frame_is_read_or_refused(**fields: Any) -> None:
     except UpdraftError as error:
         assert error.code == "protocol_violation"
         return
-    assert isinstance(frame, wire.Hidden)
+    assert isinstance(frame, Hidden)
     assert frame.states.shape == (fields["count"], 8)
     assert np.isfinite(frame.states).all()
     assert frame.position + len(frame.states) <= LIMITS.context

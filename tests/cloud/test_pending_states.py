@@ -19,11 +19,13 @@ from updraft.sampling import Sampler
 from updraft.token_log import TokenLog
 from updraft.v1 import collaboration_pb2 as pb
 from updraft_cloud import wire
+from updraft_cloud.context import ContextManager
+from updraft_cloud.frames import Draft, Hidden, HiddenEntry, Limits, TakeOver, Verdict
 from updraft_cloud.pending_states import PendingStates, entry_stages
 from updraft_cloud.session import Session
 from updraft_edge.wire import hidden_frame
 
-LIMITS = wire.Limits(vocabulary=64, context=512, max_draft=62, width=8)
+LIMITS = Limits(vocabulary=64, context=512, max_draft=62, width=8)
 
 
 def states_of(tokens: list[int], *, split: int = 0, **options: Any) -> FloatRows:
@@ -46,22 +48,22 @@ class Pair:
         self.temperature = temperature
         self.engine = FakeStagedEngine(split=split, **self.options)
         self.log = TokenLog(PROMPT)
-        self.frames: list[pb.CloudFrame] = []
+        self.frames: list[Any] = []
         self.open()
 
     def open(self) -> None:
         """A new session from the log, as after a lost stream."""
-        entry = wire.HiddenEntry(2 * self.split + 2, self.carry, self.engine.info.fingerprint)
+        entry = HiddenEntry(2 * self.split + 2, self.carry, self.engine.info.fingerprint)
         frame = opening(temperature=self.temperature, generated=self.log.generated, entry=entry)
         frame.check_model(self.engine.info, entry_stages(self.engine))
-        self.session = Session(self.engine, frame, self.frames.append, chunk=7)
+        self.session = Session(self.engine, ContextManager(self.engine), frame, self.frames.append, chunk=7)
         self.uploaded = 0
 
     def upload(self, start: int, stop: int, tokens: list[int] | None = None) -> None:
         states = states_of(tokens or self.log.tokens, split=self.split, **self.options)[start:stop]
         message = pb.EdgeFrame.FromString(hidden_frame(start, pack(states, self.carry)).SerializeToString())
         frame = wire.read_frame(message, LIMITS)
-        assert isinstance(frame, wire.Hidden)
+        assert isinstance(frame, Hidden)
         self.session.take_hidden(frame)
         self.uploaded = stop
 
@@ -74,20 +76,20 @@ class Pair:
             self.session.consume(planned.run, output)
         return True
 
-    def ask(self, committed: list[int], run: list[int] | None = None) -> pb.Verdict:
+    def ask(self, committed: list[int], run: list[int] | None = None) -> Verdict:
         """Send what is missing, then ask."""
         position = len(self.log)
         self.log.extend(committed)
         whole = self.log.tokens + (run or [])
         if self.uploaded < len(whole):
             self.upload(self.uploaded, len(whole), whole)
-        self.session.take_draft(wire.Draft(position, committed, self.log.hash, run or []))
+        self.session.take_draft(Draft(position, committed, self.log.hash, run or []))
         while self.step():
             pass
-        verdict = self.frames.pop().verdict
-        self.log.extend([*(run or [])[: verdict.accepted], *([verdict.token] if verdict.has_token else [])])
+        verdict: Verdict = self.frames.pop()
+        self.log.extend([*(run or [])[: verdict.accepted], *([verdict.token] if (verdict.token is not None) else [])])
         assert (verdict.position, verdict.log_hash) == (len(self.log), self.log.hash)
-        self.uploaded = min(self.uploaded, verdict.position - verdict.has_token)
+        self.uploaded = min(self.uploaded, verdict.position - (verdict.token is not None))
         return verdict
 
 
@@ -159,15 +161,15 @@ def test_a_question_takes_one_pass_over_the_whole_backlog_and_only_the_remaining
 
 
 def test_a_plain_session_on_a_staged_model_runs_all_layers() -> None:
-    engine, frames = FakeStagedEngine(), list[pb.CloudFrame]()
-    session = Session(engine, opening(), frames.append, chunk=7)
+    engine, frames = FakeStagedEngine(), list[Any]()
+    session = Session(engine, ContextManager(engine), opening(), frames.append, chunk=7)
     log = TokenLog(PROMPT)
-    session.take_draft(wire.Draft(len(log), [], log.hash, []))
+    session.take_draft(Draft(len(log), [], log.hash, []))
     planned = session.plan()
     assert planned is not None
     assert (planned.priority, planned.run.inputs, planned.run.entry) == (Priority.VERIFY, None, 0)
     session.consume(planned.run, engine.forward([planned.run])[0])
-    verdict = frames.pop().verdict
+    verdict = frames.pop()
     assert (verdict.token, verdict.spent.layers) == (TRUTH[0.8][0], 6 * len(PROMPT))
 
 
@@ -197,44 +199,44 @@ def test_wrong_states_do_not_go_unnoticed_by_these_tests() -> None:
 def test_states_that_do_not_follow_are_refused(position: int, count: int, carry: Carry, match: str) -> None:
     states = states_of(PROMPT)[position : position + count]
     with pytest.raises(ProtocolViolation, match=match):
-        Pair().session.take_hidden(wire.Hidden(position, carry, states))
+        Pair().session.take_hidden(Hidden(position, carry, states))
 
 
 def test_a_question_without_its_states_is_refused() -> None:
     pair = Pair()
     pair.upload(0, len(PROMPT) - 1)
     with pytest.raises(ProtocolViolation, match="4 positions of 5"):
-        pair.session.take_draft(wire.Draft(len(pair.log), [], pair.log.hash, []))
+        pair.session.take_draft(Draft(len(pair.log), [], pair.log.hash, []))
 
 
 def test_states_of_positions_under_judgement_are_refused_and_later_ones_are_forgotten() -> None:
     pair = Pair()
     pair.upload(0, len(PROMPT))
-    pair.session.take_draft(wire.Draft(len(pair.log), [], pair.log.hash, []))
+    pair.session.take_draft(Draft(len(pair.log), [], pair.log.hash, []))
     states = states_of([*PROMPT, 1])
     with pytest.raises(ProtocolViolation, match="being judged"):
-        pair.session.take_hidden(wire.Hidden(4, "float16", states[4:]))
-    pair.session.take_hidden(wire.Hidden(5, "float16", states[5:]))
+        pair.session.take_hidden(Hidden(4, "float16", states[4:]))
+    pair.session.take_hidden(Hidden(5, "float16", states[5:]))
     while pair.step():
         pass
-    pair.log.extend([pair.frames.pop().verdict.token])
+    pair.log.extend([pair.frames.pop().token])
     with pytest.raises(ProtocolViolation, match="5 positions of 6"):
-        pair.session.take_draft(wire.Draft(len(pair.log), [], pair.log.hash, []))
+        pair.session.take_draft(Draft(len(pair.log), [], pair.log.hash, []))
 
 
 def test_spans_and_drafts_that_do_not_fit_are_refused() -> None:
     pair = Pair()
     pair.upload(0, len(PROMPT))
     with pytest.raises(ProtocolViolation, match="no spans"):
-        pair.session.take_over(wire.TakeOver(len(pair.log), [], pair.log.hash, 0, None))
+        pair.session.take_over(TakeOver(len(pair.log), [], pair.log.hash, 0, None))
     with pytest.raises(LogMismatch):
-        pair.session.take_draft(wire.Draft(len(pair.log), [], 1, []))
+        pair.session.take_draft(Draft(len(pair.log), [], 1, []))
 
 
 def test_states_in_a_plain_session_are_refused() -> None:
-    session = Session(FakeStagedEngine(), opening(), list[pb.CloudFrame]().append, chunk=7)
+    session = Session(FakeStagedEngine(), ContextManager(FakeStagedEngine()), opening(), list[Any]().append, chunk=7)
     with pytest.raises(ProtocolViolation, match="not opened for them"):
-        session.take_hidden(wire.Hidden(0, "float16", states_of(PROMPT)))
+        session.take_hidden(Hidden(0, "float16", states_of(PROMPT)))
 
 
 def test_stages_may_be_entered_if_the_engine_holds_the_whole_model() -> None:
@@ -244,11 +246,11 @@ def test_stages_may_be_entered_if_the_engine_holds_the_whole_model() -> None:
 
 
 def test_states_may_start_again_before_what_the_cache_holds() -> None:
-    pending = PendingStates(wire.HiddenEntry(2, "float32", ""), 1)
+    pending = PendingStates(HiddenEntry(2, "float32", ""), 1)
     states = states_of(list(range(10)))
-    pending.take(wire.Hidden(0, "float32", states))
+    pending.take(Hidden(0, "float32", states))
     pending.release(6)
-    pending.take(wire.Hidden(3, "float32", states[3:5]))
+    pending.take(Hidden(3, "float32", states[3:5]))
     assert pending.end == 5
     run = pending.enter(Run(0, 3, [3, 4]))
     assert run.inputs is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,18 +16,19 @@ from tests.fakes.raw_edge import RawEdge
 from tests.fakes.tiers import running_cloud
 from updraft.errors import InvalidRequest, LogMismatch, ProtocolViolation
 from updraft.v1 import collaboration_pb2 as pb
-from updraft_cloud import wire
+from updraft_cloud.frames import Score, Scored
 
 TOKENS = st.lists(st.integers(0, 62), max_size=90)
 
 
 def ask(
     bench: Bench, tokens: list[int], *, choices: list[int] | None = None, each: bool = False, top: int = 0
-) -> pb.Scored:
-    frame = wire.Score(len(bench.log), [], bench.log.hash, tokens, choices or [], each, top)
+) -> Scored:
+    frame = Score(len(bench.log), [], bench.log.hash, tokens, choices or [], each, top)
     bench.session.take_score(frame)
     bench.run_dry()
-    return bench.frames.pop().scored
+    scored: Scored = bench.frames.pop()
+    return scored
 
 
 def logprobs(tokens: list[int]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
@@ -63,9 +65,7 @@ def test_a_session_that_scored_goes_on_as_if_it_had_not(
         assert scoring.session.log.tokens == scoring.log.tokens
         run = TRUTH[0.8][done : done + drafted]
         mine, other = scoring.verdict(run), plain.verdict(run)
-        mine.ClearField("spent")
-        other.ClearField("spent")
-        assert mine == other
+        assert msgspec.structs.replace(mine, spent=other.spent) == other
     assert scoring.log.generated == TRUTH[0.8][: scoring.log.generated_length]
 
 
@@ -78,8 +78,8 @@ def test_scores_need_no_other_sequence() -> None:
 def test_reports_carry_entropy_energy_and_alternatives() -> None:
     (report,) = ask(Bench(opening(top_logprobs=0)), [5], each=True, top=3).reports
     after = logprobs(PROMPT)
-    assert report.top_ids == list(np.argsort(-after)[:3])
-    assert report.top_logprobs == pytest.approx(sorted(after)[:-4:-1], abs=1e-4)
+    assert [token for token, _ in report.top] == list(np.argsort(-after)[:3])
+    assert [logprob for _, logprob in report.top] == pytest.approx(sorted(after)[:-4:-1], abs=1e-4)
     assert report.entropy == pytest.approx(-(np.exp(after) * after).sum(), abs=1e-4)
     assert report.energy == pytest.approx(
         math.log(np.exp(HashEngine()._row(tuple(PROMPT)).astype(float)).sum()), abs=1e-4
@@ -128,7 +128,7 @@ def test_scores_that_do_not_fit_the_log_are_refused(change: dict[str, object], e
     bench = Bench(opening())
     fields = {"position": 5, "committed": [], "log_hash": bench.log.hash, "tokens": [1], "choices": [1]}
     with pytest.raises(error):
-        bench.session.take_score(wire.Score(**{**fields, "each": False, "top_logprobs": 0, **change}))  # type: ignore[arg-type]
+        bench.session.take_score(Score(**{**fields, "each": False, "top_logprobs": 0, **change}))  # type: ignore[arg-type]
     assert bench.session.idle
 
 

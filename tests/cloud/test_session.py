@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,15 +12,15 @@ from tests.fakes.engine import HashEngine
 from updraft.errors import LogMismatch, ProtocolViolation
 from updraft.sampling import Sampler, SamplingParams
 from updraft.token_log import TokenLog
-from updraft.v1 import collaboration_pb2 as pb
-from updraft_cloud import wire
+from updraft_cloud.context import ContextManager
+from updraft_cloud.frames import Draft, End, HandBack, Open, Span, TakeOver, Verdict
 from updraft_cloud.session import Session
 
 PROMPT = [3, 1, 4, 1, 5]
 LENGTH = 40
 
 
-def opening(*, generated: list[int] | None = None, temperature: float = 0.8, **changes: object) -> wire.Open:
+def opening(*, generated: list[int] | None = None, temperature: float = 0.8, **changes: object) -> Open:
     fields: dict[str, object] = {
         "tokenizer_hash": "letters",
         "fingerprint": "",
@@ -31,16 +33,19 @@ def opening(*, generated: list[int] | None = None, temperature: float = 0.8, **c
         "top_logprobs": 0,
         "ignore_end": True,
     }
-    return wire.Open(**{**fields, **changes})  # type: ignore[arg-type]
+    return Open(**{**fields, **changes})  # type: ignore[arg-type]
 
 
 class Bench:
     """A session stepped by hand, with the edge's view of the log beside it."""
 
-    def __init__(self, frame: wire.Open, *, chunk: int = 7, engine: HashEngine | None = None) -> None:
+    def __init__(
+        self, frame: Open, *, chunk: int = 7, engine: HashEngine | None = None, context: ContextManager | None = None
+    ) -> None:
         self.engine = engine or HashEngine()
-        self.frames: list[pb.CloudFrame] = []
-        self.session = Session(self.engine, frame, self.frames.append, chunk=chunk)
+        self.frames: list[Any] = []
+        self.context = context or ContextManager(self.engine)
+        self.session = Session(self.engine, self.context, frame, self.frames.append, chunk=chunk)
         self.log = TokenLog(frame.prompt, frame.generated)
 
     def step(self, passes: int = 1) -> bool:
@@ -57,21 +62,21 @@ class Bench:
         while self.step():
             pass
 
-    def verdict(self, run: list[int]) -> pb.Verdict:
-        self.session.take_draft(wire.Draft(len(self.log), [], self.log.hash, run))
+    def verdict(self, run: list[int]) -> Verdict:
+        self.session.take_draft(Draft(len(self.log), [], self.log.hash, run))
         self.run_dry()
-        verdict = self.frames.pop().verdict
+        verdict: Verdict = self.frames.pop()
         self.log.extend(run[: verdict.accepted])
-        if verdict.has_token:
+        if verdict.token is not None:
             self.log.extend([verdict.token])
         assert (verdict.position, verdict.log_hash) == (len(self.log), self.log.hash)
         return verdict
 
-    def take_over(self, *, most: int = 0, hand_back: wire.HandBack | None = None) -> None:
-        self.session.take_over(wire.TakeOver(len(self.log), [], self.log.hash, most, hand_back))
+    def take_over(self, *, most: int = 0, hand_back: HandBack | None = None) -> None:
+        self.session.take_over(TakeOver(len(self.log), [], self.log.hash, most, hand_back))
 
-    def collect(self) -> list[pb.Span]:
-        spans = [frame.span for frame in self.frames]
+    def collect(self) -> list[Span]:
+        spans = [frame for frame in self.frames]
         self.frames.clear()
         for span in spans:
             assert span.position == len(self.log)
@@ -80,7 +85,7 @@ class Bench:
         return spans
 
 
-def alone(frame: wire.Open) -> list[int]:
+def alone(frame: Open) -> list[int]:
     """What the model writes token by token, with nothing of the session's code."""
     engine, sampler, log = HashEngine(), Sampler(frame.sampling, frame.prompt), list(frame.prompt)
     ends = frozenset() if frame.ignore_end else engine.info.end_tokens | frame.stop_tokens
@@ -119,19 +124,19 @@ def test_any_mix_of_drafts_spans_and_reopenings_gives_the_clouds_own_text(
         elif action == "reopen":
             bench.session.close()
             frame = opening(temperature=temperature, generated=bench.log.generated)
-            bench = Bench(frame, chunk=chunk, engine=bench.engine)
+            bench = Bench(frame, chunk=chunk, engine=bench.engine, context=bench.context)
         else:
             bench.step(data.draw(st.integers(1, 3)))
         assert bench.log.generated == truth[: bench.log.generated_length]
     bench.session.close()
-    assert bench.engine.open_sequences == 0
+    bench.context.check_integrity()
 
 
 def test_a_verdict_of_a_perfect_draft_costs_one_pass_and_adds_a_token() -> None:
     bench = Bench(opening())
     bench.run_dry()  # the prompt
     verdict = bench.verdict(TRUTH[0.8][:6])
-    assert (verdict.accepted, verdict.has_token, verdict.end) == (6, True, pb.END_UNSPECIFIED)
+    assert (verdict.accepted, (verdict.token is not None), verdict.end) == (6, True, End.NOT_YET)
     assert (verdict.spent.passes, verdict.spent.positions) == (1, 7)
     assert verdict.spent.prefilled == len(PROMPT) - 1
 
@@ -141,13 +146,13 @@ def test_a_verdict_stops_at_an_end_token_inside_the_draft() -> None:
     bench = Bench(opening(stop_tokens=frozenset({truth[3]}), ignore_end=False))
     verdict = bench.verdict(truth[:6])
     first = truth.index(truth[3])
-    assert (verdict.accepted, verdict.has_token, verdict.end) == (first + 1, False, pb.END_STOP)
+    assert (verdict.accepted, (verdict.token is not None), verdict.end) == (first + 1, False, End.STOP)
 
 
 def test_a_verdict_never_exceeds_the_longest_answer() -> None:
     bench = Bench(opening(max_tokens=3))
     verdict = bench.verdict(TRUTH[0.8][:6])
-    assert (verdict.position, verdict.end) == (len(PROMPT) + 3, pb.END_LENGTH)
+    assert (verdict.position, verdict.end) == (len(PROMPT) + 3, End.LENGTH)
 
 
 def test_reports_cover_the_own_token_or_every_token() -> None:
@@ -155,23 +160,23 @@ def test_reports_cover_the_own_token_or_every_token() -> None:
     assert len(Bench(opening()).verdict(truth[:2]).reports) == 1
     asked = Bench(opening(report=True, top_logprobs=3)).verdict(truth[:2])
     assert len(asked.reports) == 3
-    assert all(len(report.top_ids) == 3 and report.entropy > 0 for report in asked.reports)
+    assert all(len(report.top) == 3 and report.entropy > 0 for report in asked.reports)
 
 
 def test_a_span_ends_when_the_entropy_has_fallen_but_not_before_its_stay() -> None:
     bench = Bench(opening())
-    bench.take_over(hand_back=wire.HandBack(threshold=100.0, window=3, min_stay=4, recent=[]))
+    bench.take_over(hand_back=HandBack(threshold=100.0, window=3, min_stay=4, recent=[]))
     bench.run_dry()
     spans = bench.collect()
     assert len(spans) == 4
-    assert [span.end for span in spans] == [pb.END_UNSPECIFIED] * 3 + [pb.END_HAND_BACK]
-    bench.take_over(hand_back=wire.HandBack(threshold=0.0, window=3, min_stay=1, recent=[]))
+    assert [span.end for span in spans] == [End.NOT_YET] * 3 + [End.HAND_BACK]
+    bench.take_over(hand_back=HandBack(threshold=0.0, window=3, min_stay=1, recent=[]))
     bench.run_dry()
-    assert bench.collect()[-1].end == pb.END_LENGTH
+    assert bench.collect()[-1].end == End.LENGTH
 
 
 def test_a_span_taken_up_again_ends_where_it_would_have_ended() -> None:
-    def write(hand_back: wire.HandBack | None, *, after: list[int], most: int | None = None) -> list[float]:
+    def write(hand_back: HandBack | None, *, after: list[int], most: int | None = None) -> list[float]:
         """Entropies of a span, of its first `most` tokens if it is cut."""
         bench = Bench(opening(temperature=0.0, generated=after))
         bench.take_over(hand_back=hand_back)
@@ -182,11 +187,11 @@ def test_a_span_taken_up_again_ends_where_it_would_have_ended() -> None:
     truth, entropies = TRUTH[0.0], write(None, after=[])
     means = [sum(entropies[end - 4 : end]) / 4 for end in range(4, 20)]
     low = min(means) + 1e-6
-    whole = len(write(wire.HandBack(low, 4, 4, []), after=[]))
+    whole = len(write(HandBack(low, 4, 4, []), after=[]))
     assert whole == 4 + means.index(min(means))
     for cut in range(1, whole):
-        seen = write(wire.HandBack(low, 4, 4, []), after=[], most=cut)
-        condition = wire.HandBack(low, 4, max(0, 4 - cut), seen[-4:])
+        seen = write(HandBack(low, 4, 4, []), after=[], most=cut)
+        condition = HandBack(low, 4, max(0, 4 - cut), seen[-4:])
         assert cut + len(write(condition, after=truth[:cut])) == whole
 
 
@@ -196,8 +201,8 @@ def test_cancel_ends_a_span_and_the_session_goes_on() -> None:
     bench.step(4)
     bench.session.cancel()
     spans = bench.collect()
-    assert spans[-1].end == pb.END_CANCELLED
-    assert bench.verdict([]).has_token
+    assert spans[-1].end == End.CANCELLED
+    assert bench.verdict([]).token is not None
     assert bench.log.generated == TRUTH[0.8][: bench.log.generated_length]
 
 
@@ -211,9 +216,9 @@ def test_tokens_that_the_edge_committed_alone_are_taken_in() -> None:
     bench = Bench(opening())
     own = [7, 8, 9]
     bench.log.extend(own)
-    bench.session.take_draft(wire.Draft(len(PROMPT), own, bench.log.hash, [1]))
+    bench.session.take_draft(Draft(len(PROMPT), own, bench.log.hash, [1]))
     bench.run_dry()
-    assert bench.frames.pop().verdict.position > len(bench.log)
+    assert bench.frames.pop().position > len(bench.log)
 
 
 @pytest.mark.parametrize(
@@ -229,7 +234,7 @@ def test_frames_that_do_not_fit_the_log_are_refused(change: dict[str, object], e
     bench = Bench(opening())
     fields: dict[str, object] = {"position": 5, "committed": [], "log_hash": bench.log.hash, "run": [], **change}
     with pytest.raises(error):
-        bench.session.take_draft(wire.Draft(**fields))  # type: ignore[arg-type]
+        bench.session.take_draft(Draft(**fields))  # type: ignore[arg-type]
 
 
 def test_a_second_frame_while_one_is_under_way_is_refused() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,10 +16,12 @@ from updraft.token_log import TokenLog
 from updraft.v1 import collaboration_pb2 as pb
 from updraft_cloud import wire
 from updraft_cloud.acceptance import Tolerance
+from updraft_cloud.context import ContextManager
+from updraft_cloud.frames import Branch, Draft, Limits, Open, Verdict
 from updraft_cloud.session import Session
 from updraft_cloud.tree import Copies
 
-LIMITS = wire.Limits(vocabulary=64, context=512, max_draft=20)
+LIMITS = Limits(vocabulary=64, context=512, max_draft=20)
 
 
 class Forest:
@@ -28,7 +32,7 @@ class Forest:
         self.loop = EngineLoop(self.engine, pass_tokens=pass_tokens)
         self.copies = Copies(self.loop)
 
-    def open(self, frame: wire.Open) -> Grown:
+    def open(self, frame: Open) -> Grown:
         self.copies.make_room()
         return Grown(self, frame)
 
@@ -40,14 +44,16 @@ class Forest:
 class Grown:
     """One session of a forest, with the edge's view of its log."""
 
-    def __init__(self, forest: Forest, frame: wire.Open) -> None:
+    def __init__(self, forest: Forest, frame: Open) -> None:
         self.forest = forest
-        self.frames: list[pb.CloudFrame] = []
-        self.session = Session(forest.engine, frame, self.frames.append, chunk=7, copies=forest.copies)
+        self.frames: list[Any] = []
+        self.session = Session(
+            forest.engine, ContextManager(forest.engine), frame, self.frames.append, chunk=7, copies=forest.copies
+        )
         self.log = TokenLog(frame.prompt, frame.generated)
         forest.loop.add(self.session)
 
-    def judge(self, run: list[int], *branches: tuple[int, list[int]], ahead: bool = True) -> pb.Verdict:
+    def judge(self, run: list[int], *branches: tuple[int, list[int]], ahead: bool = True) -> Verdict:
         if ahead:
             self.forest.run_dry()
         self.ask(run, *branches)
@@ -55,14 +61,14 @@ class Grown:
         return self.answer(run, *branches)
 
     def ask(self, run: list[int], *branches: tuple[int, list[int]]) -> None:
-        tree = [wire.Branch(shared, tokens) for shared, tokens in branches]
-        self.session.take_draft(wire.Draft(len(self.log), [], self.log.hash, run, tree))
+        tree = [Branch(shared, tokens) for shared, tokens in branches]
+        self.session.take_draft(Draft(len(self.log), [], self.log.hash, run, tree))
 
-    def answer(self, run: list[int], *branches: tuple[int, list[int]]) -> pb.Verdict:
-        verdict = self.frames.pop().verdict
+    def answer(self, run: list[int], *branches: tuple[int, list[int]]) -> Verdict:
+        verdict: Verdict = self.frames.pop()
         ways = [run, *(run[:shared] + tokens for shared, tokens in branches)]
         self.log.extend(ways[verdict.branch][: verdict.accepted])
-        if verdict.has_token:
+        if verdict.token is not None:
             self.log.extend([verdict.token])
         assert (verdict.position, verdict.log_hash) == (len(self.log), self.log.hash)
         return verdict
@@ -161,7 +167,7 @@ def test_a_pass_that_fails_with_branches_in_it_ends_the_session_and_frees_all() 
     forest.engine.fail_after = forest.engine.forwards + 1
     grown.ask([60], (0, [1, 2]))
     forest.run_dry()
-    assert grown.frames.pop().error.code == EngineFailure.code
+    assert grown.frames.pop().code == EngineFailure.code
     grown.close()
     assert forest.engine.open_sequences == 0
 
@@ -184,8 +190,8 @@ def frame(run: list[int], *branches: tuple[int, list[int]]) -> pb.EdgeFrame:
 
 def test_a_tree_is_read_as_it_was_sent() -> None:
     draft = wire.read_frame(frame([1, 2], (0, [3]), (2, [4, 5])), LIMITS)
-    assert isinstance(draft, wire.Draft)
-    assert draft.branches == [wire.Branch(0, [3]), wire.Branch(2, [4, 5])]
+    assert isinstance(draft, Draft)
+    assert draft.branches == [Branch(0, [3]), Branch(2, [4, 5])]
 
 
 @pytest.mark.parametrize(

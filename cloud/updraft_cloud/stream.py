@@ -1,0 +1,139 @@
+"""One gRPC stream: numbers, checks and times the frames of both directions."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable
+
+import grpc.aio
+
+from updraft.errors import LateReply, ProtocolViolation, UpdraftError
+from updraft.v1 import collaboration_pb2 as pb
+from updraft_cloud import wire
+from updraft_cloud.frames import Close, Draft, Failed, Frame, Limits, Open, Reply, Score, Span, TakeOver, Work
+from updraft_cloud.messages import Deliver
+
+__all__ = ["Context", "Stream"]
+
+Context = grpc.aio.ServicerContext[pb.EdgeFrame, pb.CloudFrame]
+
+
+class Stream:
+    """A session's stream, in the front end's event loop.
+
+    Args:
+        number: of the session, for the engine.
+        tenant: whose it is.
+        limits: what a frame may hold.
+        write_timeout_s: longest wait for an edge that does not read.
+        idle_timeout_s: longest wait for a frame from an edge that waits for nothing.
+
+    Attributes:
+        name: of the session, for the edge and for logs.
+        admitted: it counts among the sessions.
+        begun: the engine knows it.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        number: int,
+        tenant: str,
+        limits: Limits,
+        *,
+        write_timeout_s: float,
+        idle_timeout_s: float,
+    ) -> None:
+        self.name = secrets.token_hex(8)
+        self.number = number
+        self.tenant = tenant
+        self.admitted = False
+        self.begun = False
+        self._context = context
+        self._limits = limits
+        self._write_timeout_s = write_timeout_s
+        self._idle_timeout_s = idle_timeout_s
+        self._outgoing: asyncio.Queue[pb.CloudFrame | None] = asyncio.Queue()
+        self._owed = False  # the engine works for it
+        self._received = 0
+        self._sent = 0
+
+    def notify(self, kind: pb.Notice.Kind, message: str, retry_after_ms: int = 0) -> None:
+        """Queue advice for the edge."""
+        self._outgoing.put_nowait(wire.notice_frame(kind, message, retry_after_ms))
+
+    def answer(self, reply: Reply) -> None:
+        """Queue what the session answered."""
+        if not isinstance(reply, Span) or reply.end:
+            self._owed = False
+        self._outgoing.put_nowait(wire.reply_frame(reply))
+
+    async def send(self, frame: pb.CloudFrame) -> None:
+        """Write a frame now. Raises LateReply if the edge does not read."""
+        self._sent += 1
+        frame.sequence = self._sent
+        try:
+            await asyncio.wait_for(self._context.write(frame), self._write_timeout_s)
+        except TimeoutError as error:
+            raise LateReply(f"The edge did not read for {self._write_timeout_s:g} s.") from error
+
+    async def read_open(self, frames: AsyncIterator[pb.EdgeFrame]) -> Open:
+        """The first frame. Raises ProtocolViolation if it is none, or what reading it raises."""
+        try:
+            message = await asyncio.wait_for(anext(frames), self._write_timeout_s)
+        except (StopAsyncIteration, TimeoutError) as error:
+            raise ProtocolViolation("The stream holds no Open.") from error
+        frame = self._decode(message)
+        if not isinstance(frame, Open):
+            raise ProtocolViolation("The first frame must be Open.")
+        return frame
+
+    async def read_frames(self, frames: AsyncIterator[pb.EdgeFrame], deliver: Callable[[Deliver], None]) -> None:
+        """Hand frames on until Close, an error, or the end of the edge's stream."""
+        try:
+            async for message in frames:
+                frame = self._decode(message)
+                if isinstance(frame, Close):
+                    break
+                deliver(self._delivery(frame))
+            self._outgoing.put_nowait(None)
+        except UpdraftError as error:
+            self.answer(Failed.of(error))
+
+    async def write_frames(self) -> None:
+        """Send what is queued until the session ends or has been idle for too long."""
+        while True:
+            received = self._received
+            try:
+                frame = await asyncio.wait_for(self._outgoing.get(), self._idle_timeout_s)
+            except TimeoutError as error:
+                if not self._owed and received == self._received:
+                    message = f"The session was idle for {self._idle_timeout_s:g} s."
+                    raise LateReply(message, remedy="Open it again from the token log.") from error
+                continue
+            if frame is None:
+                return
+            await self.send(frame)
+            if frame.HasField("error"):
+                return
+
+    def _delivery(self, frame: Work | Open) -> Deliver:
+        if isinstance(frame, Open):
+            raise ProtocolViolation("A session is opened once.")
+        if isinstance(frame, Draft | TakeOver | Score):
+            self._owed = True
+        return Deliver(self.number, frame, time.monotonic(), self._deadline)
+
+    @property
+    def _deadline(self) -> float | None:
+        """When the edge stops waiting, if it said so."""
+        left = self._context.time_remaining()
+        return None if left is None else time.monotonic() + left
+
+    def _decode(self, message: pb.EdgeFrame) -> Frame:
+        self._received += 1
+        if message.sequence != self._received:
+            raise ProtocolViolation(f"Frame {message.sequence} arrived where {self._received} was due.")
+        return wire.read_frame(message, self._limits)

@@ -1,0 +1,128 @@
+"""The engine's side of the cloud: sessions by number, and what they answer, sent off once a turn of the loop."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from updraft.engine.base import Engine
+from updraft.engine.loop import EngineLoop, PassRecord
+from updraft.errors import UpdraftError
+from updraft_cloud.context import ContextManager
+from updraft_cloud.frames import Failed, Reply
+from updraft_cloud.messages import Begin, Deliver, Description, Emitted, Finish, FromEngine, Measured, ToEngine
+from updraft_cloud.pending_states import entry_stages
+from updraft_cloud.session import Session
+from updraft_cloud.tree import Copies
+
+__all__ = ["Worker", "WorkerOptions"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """Tokens in one forward pass, and in one prefill run of a session."""
+
+    pass_tokens: int = 256
+    prefill_chunk: int = 48
+
+
+class Worker:
+    """Owns the engine loop. Messages go in by `take`, from any thread; answers come out by `send`, in the loop's."""
+
+    def __init__(
+        self, engine: Engine, process: int, options: WorkerOptions, send: Callable[[FromEngine], None]
+    ) -> None:
+        self._send = send
+        self._chunk = options.prefill_chunk
+        self._loop = EngineLoop(engine, pass_tokens=options.pass_tokens, settle=self._settle, observe=self._observe)
+        self.context = ContextManager(engine)
+        self._copies = Copies(self._loop)
+        self._sessions: dict[int, Session] = {}
+        self._replies: list[tuple[int, Reply]] = []
+        self._passes: list[PassRecord] = []
+        self.description = Description(
+            info=engine.info,
+            context=engine.context,
+            max_run=engine.max_run,
+            sequences=engine.max_sequences,
+            boundaries=tuple(entry_stages(engine)),
+            process=process,
+        )
+
+    def start(self) -> None:
+        self._loop.start()
+
+    def stop(self) -> None:
+        """End the loop after the pass under way and free the engine. Safe to call twice."""
+        self._loop.stop()
+
+    def take(self, message: ToEngine) -> None:
+        self._loop.post(partial(self._handle, message))
+
+    def measure(self) -> None:
+        """Send what was done since the last time; from the loop's thread, so that it shows that the loop goes round."""
+        self._loop.post(self._report)
+
+    def _handle(self, message: ToEngine) -> None:
+        try:
+            match message:
+                case Begin():
+                    self._begin(message)
+                case Deliver():
+                    self._deliver(message)
+                case Finish():
+                    self._finish(message.session)
+        except UpdraftError as error:
+            self._emit(message.session, Failed.of(error))
+
+    def _begin(self, message: Begin) -> None:
+        session = Session(
+            self._loop.engine,
+            self.context,
+            message.opening,
+            partial(self._emit, message.session),
+            chunk=self._chunk,
+            tenant=message.tenant,
+            copies=self._copies,
+        )
+        self._sessions[message.session] = session
+        self._loop.add(session)
+
+    def _deliver(self, message: Deliver) -> None:
+        session = self._sessions.get(message.session)
+        if session is None:
+            return  # it has ended meanwhile, and the front end knows or will know
+        if message.deadline is None:
+            session.take(message.work, arrived=message.arrived)
+        else:
+            session.take(message.work, arrived=message.arrived, deadline=message.deadline)
+
+    def _finish(self, number: int) -> None:
+        session = self._sessions.pop(number, None)
+        if session is not None:
+            self._loop.remove(session)
+            session.close()
+
+    def _emit(self, number: int, reply: Reply) -> None:
+        self._replies.append((number, reply))
+
+    def _settle(self) -> None:
+        """Once a turn of the loop: idle sessions may lose their sequences; what was answered goes off as one message."""
+        self.context.begin_turn()
+        if self._replies:
+            replies, self._replies = self._replies, []
+            self._send(Emitted(replies))
+            for number, reply in replies:
+                if isinstance(reply, Failed):
+                    self._finish(number)
+
+    def _observe(self, record: PassRecord) -> None:
+        self._passes.append(record)
+
+    def _report(self) -> None:
+        passes, self._passes = self._passes, []
+        self._send(Measured(passes, self.context.statistics, len(self._sessions)))
