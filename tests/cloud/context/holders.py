@@ -60,5 +60,5 @@ def alone(engine: Engine, tokens: Sequence[int]) -> NDArray[np.float32]:
 def manager_of(engine: Engine, **settings: object) -> ContextManager:
     """A manager with blocks of 8 tokens, for which computing is dear and copying cheap."""
     manager = ContextManager(engine, KvSettings.model_validate({"min_prefix": 8, **settings}))
-    manager.costs.position_s.note(1.0)
+    manager.costs.position_s.note(1e6)
     return manager

@@ -158,7 +158,7 @@ def test_a_prompt_is_copied_from_a_session_that_goes_on(manager: ContextManager,
 
 
 def test_where_copying_costs_more_than_computing_nothing_is_copied(manager: ContextManager, engine: HashEngine) -> None:
-    manager.costs.save_s.note(10.0)
+    manager.costs.save_s.note(1e6)
     first, second = Sheet(manager, engine, [*PROMPT, 1]), Sheet(manager, engine, [*PROMPT, 2])
     first.compute()
     assert exact(second)

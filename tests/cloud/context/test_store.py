@@ -32,7 +32,7 @@ class FullFolder(SpillFolder):
 
 def store_of(folder: SpillFolder | None = None, **settings: object) -> StateStore:
     costs = Costs()
-    costs.position_s.note(1.0)
+    costs.position_s.note(1e9)  # dearer than any disk is slow
     chosen = KvSettings.model_validate({"host_bytes": 100, "disk_bytes": 100, **settings})
     return StateStore(chosen, costs, ContextStatistics(), folder=folder)
 
