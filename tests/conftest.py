@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -36,3 +38,12 @@ def smollm2_path() -> Path:
 def smollm2_q4_0_path(smollm2_path: Path) -> Path:
     """The same requantised to Q4_0, kept in the user's cache folder."""
     return resolve("smollm2-q4_0")
+
+
+@pytest.fixture
+def restored_logging() -> Iterator[None]:
+    """For tests that call `configure_logging`."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = handlers, level

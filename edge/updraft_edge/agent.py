@@ -12,10 +12,10 @@ from typing import Self
 from updraft.config import EdgeSettings
 from updraft.engine import Engine, open_engine
 from updraft.engine.loop import EngineLoop
-from updraft.errors import Cancelled, UpdraftError
 from updraft.generation import Completion, GenerationRequest, TokenEvent
 from updraft.modes import ModeSettings
 from updraft.sampling import Sampled
+from updraft.tracing import Tracer, open_tracer
 from updraft_edge.answer import Answer
 from updraft_edge.auto.chooser import Chooser
 from updraft_edge.composition import Composition
@@ -30,6 +30,7 @@ from updraft_edge.rules.guard import Rules
 from updraft_edge.scoring import Judge
 from updraft_edge.stopping.costs import Costs
 from updraft_edge.trace_recorder import TraceRecorder
+from updraft_edge.watch import Watch
 from updraft_edge.workshop import Workshop
 from updraft_edge.writing import write
 
@@ -46,10 +47,12 @@ class Agent:
     Args:
         settings: the edge tier's settings.
         engine: an engine to use in place of `settings.model`; the agent shuts it down.
+        tracer: what traces its answers, in place of one of these settings; the agent closes it.
     """
 
-    def __init__(self, settings: EdgeSettings, *, engine: Engine | None = None) -> None:
+    def __init__(self, settings: EdgeSettings, *, engine: Engine | None = None, tracer: Tracer | None = None) -> None:
         self.settings = settings
+        self._tracer = open_tracer(settings.tracing, "updraft-edge") if tracer is None else tracer
         self.metrics = EdgeMetrics()
         self.rules = Rules(settings, self.piece)
         self.endpoint = open_endpoint(settings, self.rules)
@@ -100,6 +103,7 @@ class Agent:
                 await link.close()
         self._workshop.escalation.close()
         await asyncio.to_thread(self._loop.stop)
+        await asyncio.to_thread(self._tracer.close)
 
     @property
     def model(self) -> str:
@@ -157,8 +161,8 @@ class Agent:
         """
         started = time.perf_counter()
         answer = self._intake.begin(request, started)
-        self.metrics.started()
-        try:
+        answer.watch = Watch(self.metrics, self._tracer)
+        with answer.watch:
             async with self._places, self._composed(request, answer) as composition:
                 recorder = self._recorder(answer, composition) if request.trace else None
                 try:
@@ -172,13 +176,7 @@ class Agent:
                     if recorder is not None:
                         completion.trace = recorder.finish()
                     self._chooser.learn(answer, completion)
-        except UpdraftError as error:
-            self.metrics.failed(error.code)
-            raise
-        except BaseException:  # the caller went away
-            self.metrics.failed(Cancelled.code)
-            raise
-        self.metrics.finished(completion)
+            answer.watch.finished(completion)
         yield completion
 
     async def score(

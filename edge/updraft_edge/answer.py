@@ -13,6 +13,7 @@ from updraft.generation import Completion, FinishReason, Statistics, TokenEvent
 from updraft.modes import Mode, Origin
 from updraft.sampling import Sampled
 from updraft.token_log import TokenLog
+from updraft_edge.watch import Watch
 
 __all__ = ["Answer", "StopText"]
 
@@ -80,6 +81,7 @@ class Answer:
         self.degraded: str | None = None
         self.withheld: str | None = None
         self.ticket: Ticket | None = None  # what `auto` chose for it
+        self.watch = Watch()
         self._tokenizer = tokenizer
         self._decoder = StreamDecoder()
         self._stop_text = StopText(stop)

@@ -1,21 +1,29 @@
-"""What operators learn of one answer: its name in logs, its trace, and its questions to the cloud."""
+"""What operators learn of one answer: counts, log lines, its trace, and its questions to the cloud."""
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import secrets
 import time
 from types import TracebackType
 from typing import Self
 
+from updraft.errors import Cancelled, UpdraftError
 from updraft.generation import Completion
+from updraft.logging_setup import log_fields
 from updraft.tracing import NO_TRACER, Span, Tracer, Value
 from updraft_edge.metrics import EdgeMetrics
 
 __all__ = ["Ask", "Watch"]
 
+log = logging.getLogger(__name__)
+
 
 class Watch:
-    """One answer, from the request to its end. Without metrics and tracer it counts and traces nothing.
+    """One answer, from the request to its end: a context manager around all that is done for it.
+
+    Without metrics and tracer it counts and traces nothing.
 
     Attributes:
         name: random; the same in the logs of both tiers.
@@ -26,6 +34,7 @@ class Watch:
         self.name = secrets.token_hex(16)
         self.span: Span = tracer.start("generate", request=self.name)
         self._metrics = metrics
+        self._open = contextlib.ExitStack()
 
     def ask(self, kind: str, **attributes: Value) -> Ask:
         """A question to the cloud begins: `verify`, `write` or `score`. A context manager around all its attempts."""
@@ -39,17 +48,43 @@ class Watch:
             self._metrics.notice(kind)
 
     def finished(self, completion: Completion) -> None:
-        """The answer is written; `span` still has to end."""
+        """The answer is written."""
+        if self._metrics is not None:
+            self._metrics.finished(completion)
         statistics = completion.statistics
-        self.span.note(
-            mode=completion.chosen or completion.mode,
-            finish=completion.finish_reason,
-            prompt_tokens=statistics.prompt_tokens,
-            tokens=statistics.tokens,
-            share=statistics.cloud_share,
-            degraded=completion.degraded,
-            reopened=statistics.reopened,
+        told: dict[str, Value] = {
+            "mode": completion.chosen or completion.mode,
+            "finish": completion.finish_reason,
+            "prompt_tokens": statistics.prompt_tokens,
+            "tokens": statistics.tokens,
+            "share": statistics.cloud_share,
+            "degraded": completion.degraded,
+            "reopened": statistics.reopened,
+        }
+        self.span.note(**told)
+        log.info(
+            "answered: %d tokens, %d of them by the cloud, in %.2f s",
+            statistics.tokens,
+            statistics.cloud_tokens,
+            statistics.seconds,
+            extra=told,
         )
+
+    def __enter__(self) -> Self:
+        if self._metrics is not None:
+            self._metrics.started()
+        self._open.enter_context(log_fields(request=self.name, trace=self.span.trace_id))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if error is not None:
+            # Anything else than ours is the caller's going away.
+            code = error.code if isinstance(error, UpdraftError) else Cancelled.code
+            if self._metrics is not None:
+                self._metrics.failed(code)
+            log.info("not answered: %s", code)
+        self.span.end(error)
+        self._open.close()
 
 
 class Ask:

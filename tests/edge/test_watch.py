@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import logging
+
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -9,6 +13,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from updraft.errors import LateReply
 from updraft.generation import Completion, Statistics
+from updraft.logging_setup import configure_logging
 from updraft.tracing import OtelTracer
 from updraft_edge.metrics import EdgeMetrics
 from updraft_edge.watch import Watch
@@ -27,17 +32,16 @@ def tracer(exporter: InMemorySpanExporter) -> OtelTracer:
 
 
 def test_questions_are_parts_of_the_answers_trace(tracer: OtelTracer, exporter: InMemorySpanExporter) -> None:
-    watch = Watch(EdgeMetrics(), tracer)
-    with watch.ask("verify", drafted=4) as ask:
-        ask.judged(3, 0.02)
-    with watch.ask("write") as ask:
-        for tokens in (1, 2):
-            ask.wrote(tokens)
-    with pytest.raises(LateReply), watch.ask("score"):
-        raise LateReply("slow")
-    statistics = Statistics(prompt_tokens=9, tokens=4, cloud_tokens=1)
-    watch.finished(Completion("the secret", [1], "stop", "auto", "pair", 1, statistics=statistics, chosen="draft"))
-    watch.span.end()
+    with Watch(EdgeMetrics(), tracer) as watch:
+        with watch.ask("verify", drafted=4) as ask:
+            ask.judged(3, 0.02)
+        with watch.ask("write") as ask:
+            for tokens in (1, 2):
+                ask.wrote(tokens)
+        with pytest.raises(LateReply), watch.ask("score"):
+            raise LateReply("slow")
+        statistics = Statistics(prompt_tokens=9, tokens=4, cloud_tokens=1)
+        watch.finished(Completion("the secret", [1], "stop", "auto", "pair", 1, statistics=statistics, chosen="draft"))
     verify, write, score, generate = exporter.get_finished_spans()
     assert dict(verify.attributes or {}) == {
         "updraft.kind": "verify",
@@ -70,6 +74,32 @@ def test_a_question_is_answered_once_and_one_that_failed_never() -> None:
     assert value("updraft_escalation_rtt_seconds_count", {"kind": "write"}) == 1
     assert value("updraft_escalation_rtt_seconds_count", {"kind": "score"}) == 1
     assert value("updraft_notices_total", {"kind": "slow_down"}) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(LateReply("slow"), "late_reply"), (GeneratorExit(), "cancelled"), (asyncio.CancelledError(), "cancelled")],
+)
+def test_an_answer_that_fails_is_counted_by_its_code(error: BaseException, code: str) -> None:
+    metrics = EdgeMetrics()
+    with pytest.raises(type(error)), Watch(metrics):
+        raise error
+    value = metrics.registry.get_sample_value
+    assert value("updraft_errors_total", {"code": code}) == 1
+    assert value("updraft_requests_running") == 0
+
+
+def test_lines_of_an_answer_carry_its_name_and_trace(
+    tracer: OtelTracer, capsys: pytest.CaptureFixture[str], restored_logging: None
+) -> None:
+    configure_logging("info", "json")
+    with Watch(EdgeMetrics(), tracer) as watch:
+        watch.finished(Completion("the secret", [1], "stop", "draft", "pair", 1))
+    logging.getLogger("updraft").info("another")
+    answered, another = (json.loads(line) for line in capsys.readouterr().err.splitlines())
+    assert (answered["request"], answered["trace"]) == (watch.name, watch.span.trace_id)
+    assert answered["mode"] == "draft" and "secret" not in json.dumps(answered)
+    assert "request" not in another
 
 
 def test_without_metrics_and_tracer_nothing_happens() -> None:
