@@ -16,6 +16,7 @@ from typing import Final
 
 import zmq
 
+from updraft import failpoints
 from updraft.config import CloudSettings
 from updraft.errors import ProtocolViolation, UpdraftError
 from updraft.logging_setup import configure_logging
@@ -37,6 +38,7 @@ _STUCK: Final = 70  # exit status: the front end does not read
 def main(folder: Path) -> None:
     settings = CloudSettings.model_validate_json(sys.stdin.buffer.readline())
     configure_logging(settings.log_level, settings.log_format)
+    failpoints.arm_from_environment()
     context = zmq.Context()
     incoming, outgoing = context.socket(zmq.PULL), context.socket(zmq.PUSH)
     for socket, name in ((incoming, TO_ENGINE), (outgoing, FROM_ENGINE)):

@@ -11,14 +11,16 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
+from updraft import failpoints
 from updraft.config import CloudSettings
 from updraft.engine import Engine
 from updraft.process import pin_to_cores, stop_signal
-from updraft.transport import BearerInterceptor, add_port, check_port_free, require_safe_listen, server_options
+from updraft.transport import Guard, add_port, check_port_free, require_safe_listen, server_credentials, server_options
 from updraft.transport.address import format_address
 from updraft.v1 import collaboration_pb2
 from updraft.v1.collaboration_pb2_grpc import add_CollaborationServicer_to_server
 from updraft_cloud.engine_host import EngineHost, LocalHost, worker_options
+from updraft_cloud.identity import open_guard
 from updraft_cloud.process_host import ProcessHost
 from updraft_cloud.service import CollaborationService, ServiceLimits
 
@@ -47,12 +49,14 @@ class CloudServer:
         """Load the model, in a process of its own unless the engine was given, and listen.
 
         Raises:
-            InsecureListen, AddressInUse: before the model is loaded.
+            InsecureListen, AddressInUse, ConfigError: before the model is loaded.
             ModelError: the model cannot be used.
         """
         settings, listen = self.settings, self.settings.listen
-        require_safe_listen(listen, insecure=settings.insecure)
+        require_safe_listen(listen, insecure=settings.insecure, tokens=settings.identity.tokens)
         check_port_free(listen.host, listen.port)
+        server_credentials(listen)
+        guard = open_guard(settings)
         given = self._given_engine
         self.host: EngineHost = ProcessHost(settings) if given is None else LocalHost(given, worker_options(settings))
         self.service = CollaborationService(
@@ -65,17 +69,16 @@ class CloudServer:
         )
         await self.host.start(self.service)
         try:
-            await self._listen()
+            await self._listen(guard)
         except BaseException:
             await self.host.stop()
             raise
 
-    async def _listen(self) -> None:
+    async def _listen(self, guard: Guard) -> None:
         settings, listen = self.settings, self.settings.listen
-        interceptors = (BearerInterceptor(listen.token),) if listen.token else ()
         self._server = grpc.aio.server(
             options=server_options(max_message_bytes=MAX_FRAME_BYTES),
-            interceptors=interceptors,
+            interceptors=(guard,),
             # Streams that have not sent their Open yet are bounded too.
             maximum_concurrent_rpcs=2 * settings.max_sessions + 16,
         )
@@ -106,6 +109,7 @@ class CloudServer:
 
 async def serve(settings: CloudSettings, *, ready: Callable[[CloudServer], None] | None = None) -> None:
     """Serve until SIGINT or SIGTERM; `ready` is called once requests are taken."""
+    failpoints.arm_from_environment()
     pin_to_cores(settings.cores)  # for the engine's process, too, which inherits it
     stopped = stop_signal()
     async with CloudServer(settings) as server:

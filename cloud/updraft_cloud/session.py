@@ -10,6 +10,7 @@ from dataclasses import replace
 from updraft.engine.base import Engine, Output, Run
 from updraft.engine.loop import Priority, Want, next_run
 from updraft.errors import LogMismatch, ProtocolViolation, UpdraftError
+from updraft.failpoints import reach
 from updraft.sampling import Sampled, Sampler
 from updraft.steps import StepText
 from updraft.token_log import TokenLog
@@ -203,6 +204,8 @@ class Session:
         return Want(Priority.WRITE if run.rows else Priority.PREFILL, run)
 
     def consume(self, run: Run, output: Output) -> None:
+        if not run.rows:
+            reach("prefill")
         prompt_part = max(0, min(len(self.log) - 1, run.position + len(run.tokens)) - run.position)
         self._spent.prefilled += prompt_part
         self._spent.layers += len(run.tokens) * self._layers
@@ -267,6 +270,7 @@ class Session:
 
     def _judge(self, job: Verification) -> None:
         """The verdict: walk the rows, keep drafted tokens while the rule accepts them, then add the cloud's own."""
+        reach("verdict.before_commit")
         start = len(self.log)
         drawn: list[Sampled] = []
         accepted, tolerated, own, end = 0, 0, False, End.NOT_YET
@@ -288,6 +292,7 @@ class Session:
             end = self._end_after(token)
             if own or end:
                 break
+        reach("verdict.after_commit")
         if job.branches and self._copies is not None:
             stood = self.log.tokens[start : start + accepted]
             self.sequence = self._copies.settle(self, self.sequence, job.run, way=walk.way, start=start, stood=stood)
@@ -307,17 +312,20 @@ class Session:
             branch=walk.way,
         )
         self._job = None
-        self._emit(verdict)
+        if not reach("verdict.before_ack"):
+            self._emit(verdict)
 
     def _write(self, job: Writing, output: Output) -> None:
         """One token of a span."""
+        reach("span.before_commit")
         sampled = self._sampler.draw(output.logits[0], len(self.log))
         self._commit([sampled.token])
         job.note(sampled.distribution.entropy, self._engine.tokenizer.piece(sampled.token))
         end = self._end_after(sampled.token) or (End.HAND_BACK if job.done else End.NOT_YET)
         if end:
             self._job = None
-        self._emit_span([sampled], end)
+        if not reach("span.before_ack"):
+            self._emit_span([sampled], end)
 
     def _forget(self, job: Scoring) -> None:
         """Answer, and cut what was scored: log and cache are as they were."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
 from collections.abc import AsyncIterator, Callable
 
 import grpc.aio
+from google.protobuf.message import DecodeError
 
 from updraft.errors import LateReply, ProtocolViolation, UpdraftError
+from updraft.failpoints import reach_async
 from updraft.v1 import collaboration_pb2 as pb
 from updraft_cloud import wire
 from updraft_cloud.frames import Close, Draft, Failed, Frame, Limits, Open, Reply, Score, Span, TakeOver, Work
@@ -25,13 +26,13 @@ class Stream:
 
     Args:
         number: of the session, for the engine.
+        name: of the session, for the edge and for logs.
         tenant: whose it is.
         limits: what a frame may hold.
         write_timeout_s: longest wait for an edge that does not read.
         idle_timeout_s: longest wait for a frame from an edge that waits for nothing.
 
     Attributes:
-        name: of the session, for the edge and for logs.
         admitted: it counts among the sessions.
         begun: the engine knows it.
     """
@@ -40,13 +41,14 @@ class Stream:
         self,
         context: Context,
         number: int,
+        name: str,
         tenant: str,
         limits: Limits,
         *,
         write_timeout_s: float,
         idle_timeout_s: float,
     ) -> None:
-        self.name = secrets.token_hex(8)
+        self.name = name
         self.number = number
         self.tenant = tenant
         self.admitted = False
@@ -74,6 +76,8 @@ class Stream:
         """Write a frame now. Raises LateReply if the edge does not read."""
         self._sent += 1
         frame.sequence = self._sent
+        if await reach_async("front.before_write"):
+            return
         try:
             await asyncio.wait_for(self._context.write(frame), self._write_timeout_s)
         except TimeoutError as error:
@@ -85,6 +89,8 @@ class Stream:
             message = await asyncio.wait_for(anext(frames), self._write_timeout_s)
         except (StopAsyncIteration, TimeoutError) as error:
             raise ProtocolViolation("The stream holds no Open.") from error
+        except DecodeError as error:
+            raise ProtocolViolation("A frame cannot be read.") from error
         frame = self._decode(message)
         if not isinstance(frame, Open):
             raise ProtocolViolation("The first frame must be Open.")
@@ -94,6 +100,8 @@ class Stream:
         """Hand frames on until Close, an error, or the end of the edge's stream."""
         try:
             async for message in frames:
+                if await reach_async("front.receive"):
+                    continue
                 frame = self._decode(message)
                 if isinstance(frame, Close):
                     break
@@ -101,6 +109,8 @@ class Stream:
             self._outgoing.put_nowait(None)
         except UpdraftError as error:
             self.answer(Failed.of(error))
+        except DecodeError:
+            self.answer(Failed.of(ProtocolViolation("A frame cannot be read.")))
 
     async def write_frames(self) -> None:
         """Send what is queued until the session ends or has been idle for too long."""

@@ -10,6 +10,7 @@ from functools import partial
 from updraft.engine.base import Engine
 from updraft.engine.loop import EngineLoop, PassRecord
 from updraft.errors import UpdraftError
+from updraft.failpoints import reach
 from updraft_cloud.context import ContextManager
 from updraft_cloud.frames import Failed, Reply
 from updraft_cloud.messages import Begin, Deliver, Description, Emitted, Finish, FromEngine, Measured, ToEngine
@@ -69,6 +70,8 @@ class Worker:
 
     def _handle(self, message: ToEngine) -> None:
         try:
+            if reach("engine.receive"):
+                return
             match message:
                 case Begin():
                     self._begin(message)
@@ -115,7 +118,8 @@ class Worker:
         self.context.begin_turn()
         if self._replies:
             replies, self._replies = self._replies, []
-            self._send(Emitted(replies))
+            if not reach("engine.before_send"):
+                self._send(Emitted(replies))
             for number, reply in replies:
                 if isinstance(reply, Failed):
                     self._finish(number)
