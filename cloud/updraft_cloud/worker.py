@@ -7,12 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+import msgspec
+
 from updraft.engine.base import Engine
 from updraft.engine.loop import EngineLoop, PassRecord
 from updraft.errors import UpdraftError
 from updraft.failpoints import reach
 from updraft_cloud.context import ContextManager
-from updraft_cloud.frames import Failed, Reply
+from updraft_cloud.costs import PassCosts
+from updraft_cloud.frames import End, Failed, Reply, Span, Verdict
 from updraft_cloud.messages import Begin, Deliver, Description, Emitted, Finish, FromEngine, Measured, ToEngine
 from updraft_cloud.pending_states import entry_stages
 from updraft_cloud.session import Session
@@ -45,6 +48,7 @@ class Worker:
         self._sessions: dict[int, Session] = {}
         self._replies: list[tuple[int, Reply]] = []
         self._passes: list[PassRecord] = []
+        self._costs = PassCosts()
         self.description = Description(
             info=engine.info,
             context=engine.context,
@@ -111,6 +115,9 @@ class Worker:
             session.close()
 
     def _emit(self, number: int, reply: Reply) -> None:
+        if isinstance(reply, Verdict) or (isinstance(reply, Span) and reply.end is not End.NOT_YET):
+            # The edge decides now what to ask for next.
+            reply = msgspec.structs.replace(reply, cost=self._costs.cost(len(self._sessions)))
         self._replies.append((number, reply))
 
     def _settle(self) -> None:
@@ -126,7 +133,9 @@ class Worker:
 
     def _observe(self, record: PassRecord) -> None:
         self._passes.append(record)
+        self._costs.note(record)
 
     def _report(self) -> None:
         passes, self._passes = self._passes, []
-        self._send(Measured(passes, self.context.statistics, len(self._sessions)))
+        sessions = len(self._sessions)
+        self._send(Measured(passes, self.context.statistics, sessions, self._costs.cost(sessions)))
