@@ -10,6 +10,7 @@ from typing import Protocol
 
 from updraft.config import CloudSettings
 from updraft.engine import Engine, open_engine
+from updraft_cloud.context.budget import sequences_within
 from updraft_cloud.messages import Description, FromEngine, ToEngine
 from updraft_cloud.worker import Worker, WorkerOptions
 
@@ -102,11 +103,11 @@ class LocalHost:
 
 def load_engine(settings: CloudSettings) -> Engine:
     """The engine of these settings. Raises ModelError, ConfigError, MissingExtra."""
-    return open_engine(settings.model, **settings.engine_options())
+    return open_engine(settings.model, **settings.engine_options() | {"sequences": sequences_within(settings)})
 
 
 def worker_options(settings: CloudSettings) -> WorkerOptions:
-    return WorkerOptions(pass_tokens=settings.pass_tokens, prefill_chunk=settings.prefill_chunk)
+    return WorkerOptions(settings.pass_tokens, settings.prefill_chunk, settings.kv)
 
 
 def _threadsafe(loop: asyncio.AbstractEventLoop, heard: Callable[[FromEngine], None]) -> Callable[[FromEngine], None]:

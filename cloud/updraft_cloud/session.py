@@ -134,7 +134,7 @@ class Session:
             )
         if draft.branches and self._copies is not None and self._states is None and self.sequence >= 0:
             done = self._branch_done
-            self._start(self._copies.plant(self, self.sequence, self.log.tokens, draft, most=most, done=done))
+            self._start(self._copies.plant(self, draft, most=most, done=done))
         else:
             self._start(Verification(run))
 
@@ -295,7 +295,7 @@ class Session:
         reach("verdict.after_commit")
         if job.branches and self._copies is not None:
             stood = self.log.tokens[start : start + accepted]
-            self.sequence = self._copies.settle(self, self.sequence, job.run, way=walk.way, start=start, stood=stood)
+            self._copies.settle(self, job.run, way=walk.way, start=start, stood=stood)
             job.count_branches(self._spent, self._layers)
         self._engine.truncate(self.sequence, min(self._engine.length(self.sequence), start + accepted))
         if self._states is not None:

@@ -8,6 +8,7 @@ from itertools import takewhile
 from updraft.engine.base import FloatRows, Output, Run
 from updraft.engine.loop import EngineLoop, Priority, Want
 from updraft.errors import Overloaded, UpdraftError
+from updraft_cloud.context import ContextManager, Holder
 from updraft_cloud.frames import Draft, Spent
 
 __all__ = ["BranchRun", "Copies", "Verification", "Walk"]
@@ -141,100 +142,100 @@ class BranchRun:
 
 class Copies:
     """Sequences that no session needs at the moment: between verdicts each keeps the beginning of one session's log, so
-    that a branch costs the tokens since then and not a copy of the whole cache. They make room for new sessions.
+    that a branch costs the tokens since then and not a copy of the whole cache. They give way to sessions.
 
     Used from the loop's thread alone.
     """
 
-    def __init__(self, loop: EngineLoop) -> None:
+    def __init__(self, loop: EngineLoop, context: ContextManager) -> None:
         self._loop = loop
         self._engine = loop.engine
-        self._kept: dict[object, list[int]] = {}
-        self._running: dict[object, list[BranchRun]] = {}
+        self._context = context
+        self._kept: dict[Holder, list[int]] = {}
+        self._running: dict[Holder, list[BranchRun]] = {}
+        context.give_way = self._give_way
 
-    def make_room(self) -> None:
-        """Let a session open a sequence: where all are taken, the copies go; trees go on without their branches."""
-        try:
-            self._engine.close(self._engine.open())
-        except Overloaded:
-            for owner in list(self._kept):
-                self.drop(owner)
-
-    def plant(
-        self, owner: object, sequence: int, log: list[int], draft: Draft, *, most: int, done: Callable[[], None]
-    ) -> Verification:
-        """Begin to judge a draft, with those of its branches that there are free sequences for; with none while the
+    def plant(self, owner: Holder, draft: Draft, *, most: int, done: Callable[[], None]) -> Verification:
+        """Begin to judge a draft, with those of its branches that there are sequences for; with none while the
         session's own cache is behind.
 
         Args:
-            owner: the session; `sequence` is its own, of which the cache holds a beginning of `log`.
+            owner: the session, which has a sequence.
             most: tokens that a way may have.
             done: called when a branch needs no more waiting for.
         """
-        run = draft.run[:most]
+        run, log = draft.run[:most], owner.tokens
         limit, planted = self._engine.max_run, list[BranchRun]()
-        if len(log) + len(run) - self._engine.length(sequence) > limit:
+        if len(log) + len(run) - self._engine.length(owner.sequence) > limit:
             return Verification(run)
         free = sorted(self._kept.get(owner, ()), key=self._engine.length)
         for number, branch in enumerate(draft.branches, 1):
             path = (run[: branch.shared] + branch.tokens)[:most]
             if branch.shared > len(run) or len(path) <= branch.shared:
                 continue
-            copy = self._copy(owner, sequence, free, len(log) + len(path) - limit)
+            copy = self._copy(owner, free, len(log) + len(path) - limit)
             if copy is None:
                 break
             self._engine.truncate(copy, min(self._engine.length(copy), len(log) - 1))
             task = BranchRun(self._loop, copy, number, path, branch.shared, log + path)
             task.on_done = done
             planted.append(task)
-        self._running[owner] = planted
+        if planted:
+            self._running[owner] = planted
         for task in planted:
             self._loop.add(task)
         return Verification(run, planted, passes=lambda: self._loop.statistics.passes)
 
-    def settle(self, owner: object, sequence: int, run: list[int], *, way: int, start: int, stood: list[int]) -> int:
-        """After a verdict: the sequence whose cache holds most of the tokens that stood, which is the session's from
-        now on. Every cache is cut to what the log now begins with.
+    def settle(self, owner: Holder, run: list[int], *, way: int, start: int, stood: list[int]) -> None:
+        """After a verdict: the sequence whose cache holds most of the tokens that stood is the session's from now on.
+        Every cache is cut to what the log now begins with.
 
         Args:
             run: that the session's own sequence was computed with.
             way: that was followed.
             start: the log's length before the verdict; `stood`: accepted tokens after it.
         """
-        self._cut(sequence, start, run, stood)
+        self._cut(owner.sequence, start, run, stood)
         for task in self._running.pop(owner, ()):
             self._cut(task.sequence, start, task.path, stood)
             if task.number == way:
                 kept = self._kept[owner]
-                kept[kept.index(task.sequence)] = sequence
-                sequence = task.sequence
-        return sequence
+                kept[kept.index(task.sequence)] = owner.sequence
+                self._context.exchange(owner, task.sequence)
 
     def _cut(self, sequence: int, start: int, path: list[int], stood: list[int]) -> None:
         same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(path, stood, strict=False)))
         self._engine.truncate(sequence, min(self._engine.length(sequence), start + same))
 
-    def drop(self, owner: object) -> None:
+    def drop(self, owner: Holder) -> None:
         """Free the copies of a session; unknown ones are ignored."""
         tasks, kept = self._running.pop(owner, []), self._kept.pop(owner, [])
         for sequence in kept:
-            self._engine.close(sequence)
+            self._context.drop_copy(sequence)
         for task in tasks:
             task.stop()
 
-    def _copy(self, owner: object, sequence: int, free: list[int], least: int) -> int | None:
-        """A copy that holds at least `least` tokens of the log; None if no sequence is free."""
+    def _give_way(self) -> bool:
+        """Free a copy of a session whose tree is not being judged: no run of it can be planned."""
+        for owner, kept in self._kept.items():
+            if kept and owner not in self._running:
+                self._context.drop_copy(kept.pop())
+                return True
+        return False
+
+    def _copy(self, owner: Holder, free: list[int], least: int) -> int | None:
+        """A copy that holds at least `least` tokens of the log; None if there is no sequence for it."""
         kept = self._kept.setdefault(owner, [])
         if free:
             copy = free.pop()
             if self._engine.length(copy) >= least:
                 return copy
             kept.remove(copy)
-            self._engine.close(copy)  # too far behind: copying anew costs less than computing
-        if self._engine.length(sequence) < least:
+            self._context.drop_copy(copy)  # too far behind: copying anew costs less than computing
+        if self._engine.length(owner.sequence) < least:
             return None
         try:
-            copy = self._engine.fork(sequence)
+            copy = self._context.copy(owner)
         except Overloaded:
             return None
         kept.append(copy)

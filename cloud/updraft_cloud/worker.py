@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import msgspec
 
+from updraft.config.kv import KvSettings
 from updraft.engine.base import Engine
 from updraft.engine.loop import EngineLoop, PassRecord
 from updraft.errors import UpdraftError
@@ -28,10 +29,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class WorkerOptions:
-    """Tokens in one forward pass, and in one prefill run of a session."""
+    """Tokens in one forward pass, and in one prefill run of a session; what becomes of idle sessions' caches."""
 
     pass_tokens: int = 256
     prefill_chunk: int = 48
+    kv: KvSettings = field(default_factory=KvSettings)
 
 
 class Worker:
@@ -43,8 +45,8 @@ class Worker:
         self._send = send
         self._chunk = options.prefill_chunk
         self._loop = EngineLoop(engine, pass_tokens=options.pass_tokens, settle=self._settle, observe=self._observe)
-        self.context = ContextManager(engine)
-        self._copies = Copies(self._loop)
+        self.context = ContextManager(engine, options.kv)
+        self._copies = Copies(self._loop, self.context)
         self._sessions: dict[int, Session] = {}
         self._replies: list[tuple[int, Reply]] = []
         self._passes: list[PassRecord] = []
@@ -64,6 +66,7 @@ class Worker:
     def stop(self) -> None:
         """End the loop after the pass under way and free the engine. Safe to call twice."""
         self._loop.stop()
+        self.context.close()
 
     def take(self, message: ToEngine) -> None:
         self._loop.post(partial(self._handle, message))
@@ -121,7 +124,7 @@ class Worker:
         self._replies.append((number, reply))
 
     def _settle(self) -> None:
-        """Once a turn of the loop: idle sessions may lose their sequences; what was answered goes off as one message."""
+        """Once a turn of the loop: idle sessions may lose their sequences; what was answered goes off together."""
         self.context.begin_turn()
         if self._replies:
             replies, self._replies = self._replies, []
@@ -134,6 +137,7 @@ class Worker:
     def _observe(self, record: PassRecord) -> None:
         self._passes.append(record)
         self._costs.note(record)
+        self.context.costs.note_pass(record)
 
     def _report(self) -> None:
         passes, self._passes = self._passes, []

@@ -29,11 +29,11 @@ class Forest:
 
     def __init__(self, *, sequences: int = 8, pass_tokens: int = 256) -> None:
         self.engine = HashEngine(sequences=sequences)
-        self.loop = EngineLoop(self.engine, pass_tokens=pass_tokens)
-        self.copies = Copies(self.loop)
+        self.context = ContextManager(self.engine)
+        self.loop = EngineLoop(self.engine, pass_tokens=pass_tokens, settle=self.context.begin_turn)
+        self.copies = Copies(self.loop, self.context)
 
     def open(self, frame: Open) -> Grown:
-        self.copies.make_room()
         return Grown(self, frame)
 
     def run_dry(self) -> None:
@@ -47,9 +47,7 @@ class Grown:
     def __init__(self, forest: Forest, frame: Open) -> None:
         self.forest = forest
         self.frames: list[Any] = []
-        self.session = Session(
-            forest.engine, ContextManager(forest.engine), frame, self.frames.append, chunk=7, copies=forest.copies
-        )
+        self.session = Session(forest.engine, forest.context, frame, self.frames.append, chunk=7, copies=forest.copies)
         self.log = TokenLog(frame.prompt, frame.generated)
         forest.loop.add(self.session)
 
@@ -101,7 +99,10 @@ def test_any_trees_give_the_clouds_own_text(
     assert grown.log.generated == truth
     for one in [grown, *others]:
         one.close()
-    assert forest.engine.open_sequences == 0
+    statistics = forest.context.statistics
+    assert (statistics.sessions, statistics.resident, statistics.copies) == (0, 0, 0)
+    assert forest.engine.open_sequences == statistics.prefixes
+    forest.context.check_integrity()
 
 
 def test_the_best_branch_is_followed_in_one_pass() -> None:
@@ -149,15 +150,15 @@ def test_a_new_session_takes_the_sequence_of_a_copy() -> None:
     assert grown.judge([60], (0, truth[4:6])).branch == 1
 
 
-def test_a_session_that_opens_in_mid_tree_takes_its_branches_away() -> None:
+def test_a_session_that_opens_in_mid_tree_waits_for_its_branches() -> None:
     truth, forest = TRUTH[0.8], Forest(sequences=2)
     grown = forest.open(opening())
     forest.run_dry()
     grown.ask([60], (0, truth[:2]))
-    forest.open(opening())
+    other = forest.open(opening())
     forest.run_dry()
-    assert grown.answer([60], (0, truth[:2])).accepted == 0
-    assert grown.log.generated == truth[:1]
+    assert grown.answer([60], (0, truth[:2])).accepted == 2
+    assert other.session.sequence >= 0 and forest.context.statistics.copies == 0
 
 
 def test_a_pass_that_fails_with_branches_in_it_ends_the_session_and_frees_all() -> None:

@@ -113,9 +113,9 @@ class ContextManager:
         self._next_check = now + _CHECK_S
         try:
             self.check_integrity()
-        except UpdraftError:
-            log.exception("all caches are dropped and will be computed again")
-            self._drop_all()
+        except UpdraftError as error:
+            log.critical("%s", error)
+            self._caches.statistics.faults += 1
 
     def copy(self, holder: Holder) -> int:
         """A copy of a resident session's sequence, for a branch. Raises Overloaded if there is no sequence for it."""
@@ -179,10 +179,3 @@ class ContextManager:
         if victim is not None:
             self._caches.evict(victim)
         return victim is not None
-
-    def _drop_all(self) -> None:
-        """Begin anew: every session keeps its log alone."""
-        for place in list(self._caches.residents.values()):
-            self._caches.release(place)
-        for state in list(self._caches.store.states):
-            self._caches.store.drop(state)

@@ -22,6 +22,7 @@ class ContextStatistics:
         rebuilt_positions: positions that have to be computed again after a cache was dropped.
         prefix_hits: sessions that began with another's cache; `reused_positions` is what they did not compute.
         finished: sessions whose cache stayed as a prefix; with `prefix_hits` the chance that one is used again.
+        faults: checks of integrity that found something wrong, which only a mistake in this program can cause.
         failures: states that could not be saved, written, read or restored; each was dropped.
     """
 
@@ -41,4 +42,5 @@ class ContextStatistics:
     prefix_hits: int = 0
     reused_positions: int = 0
     finished: int = 0
+    faults: int = 0
     failures: int = 0

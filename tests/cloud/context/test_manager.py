@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -291,19 +293,44 @@ def test_a_copy_takes_a_finished_sessions_place(manager: ContextManager, engine:
     manager.check_integrity()
 
 
-def test_a_damaged_manager_begins_anew(manager: ContextManager, engine: HashEngine) -> None:
-    sheets = [Sheet(manager, engine, log_of(number)) for number in range(3)]
-    for sheet in sheets:
-        sheet.compute()
+def test_the_check_when_idle_tells_what_is_wrong(manager: ContextManager, caplog: pytest.LogCaptureFixture) -> None:
     manager._caches.statistics.host_bytes += 1
-    with pytest.raises(EngineFailure, match="bytes are accounted"):
-        manager.check_integrity()
-    manager._next_check = 0.0
+    busy = Sheet(manager, HashEngine(), PROMPT)
+    busy.idle = False
     manager.begin_turn()
+    assert manager.statistics.faults == 0, "not while somebody computes"
+    busy.idle = True
+    manager.begin_turn()
+    manager.begin_turn()
+    assert manager.statistics.faults == 1, "and not all the time"
+    assert "1 and 0 bytes are accounted" in caplog.text
     manager._caches.statistics.host_bytes -= 1
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda manager, engine: engine.open(), "open but nobody owns it"),
+        (lambda manager, engine: engine.close(0), "closed but owned"),
+        (lambda manager, engine: setattr(next(iter(manager._places)), "sequence", 7), "believes in another sequence"),
+        (lambda manager, engine: next(iter(manager._places)).tokens.clear(), "positions of a log of 0"),
+        (lambda manager, engine: manager._caches.index.forget(manager._caches.residents[0]), "the index is wrong"),
+        (lambda manager, engine: manager._caches.copies.update({0: None}), "a session's and a copy at once"),
+        (lambda manager, engine: manager._places.clear(), "belongs to a session that has left"),
+    ],
+)
+def test_the_check_names_what_is_wrong(
+    damage: Callable[[ContextManager, HashEngine], None], message: str, engine: HashEngine
+) -> None:
+    engine.max_sequences = 3
+    manager = manager_of(engine)
+    for number in range(2):
+        Sheet(manager, engine, log_of(number)).compute()
     manager.check_integrity()
-    assert engine.open_sequences == 0
-    assert all(exact(sheet) for sheet in sheets)
+    damage(manager, engine)
+    with pytest.raises(EngineFailure, match=message):
+        manager.check_integrity()
+    manager.close()
 
 
 def test_everything_is_freed_at_the_end(manager: ContextManager, engine: HashEngine) -> None:
