@@ -18,6 +18,7 @@ from updraft.v1 import collaboration_pb2 as pb
 from updraft.v1.collaboration_pb2_grpc import CollaborationStub
 from updraft_edge.breaker import BreakerState, ProbingBreaker
 from updraft_edge.rules.guard import Rules
+from updraft_edge.stopping.price import CloudPrice
 
 __all__ = ["CloudLink"]
 
@@ -33,6 +34,9 @@ class CloudLink:
     Args:
         rules: what may leave the device; every session has its guard from them.
         on_state: told the breaker's state whenever it may have changed.
+
+    Attributes:
+        on_price: told what the cloud's work costs whenever the cloud says it.
     """
 
     def __init__(
@@ -40,6 +44,7 @@ class CloudLink:
     ) -> None:
         self.settings = settings
         self.rules = rules
+        self.on_price: Callable[[CloudPrice], None] = lambda price: None
         self.breaker = ProbingBreaker(settings.breaker_failures, settings.probe_interval_s, self._probe, on_state)
         self.cloud: pb.DescribeResponse | None = None
         self._channel: grpc.aio.Channel | None = None

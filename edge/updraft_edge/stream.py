@@ -91,6 +91,9 @@ class CloudStream:
         """
         while True:
             frame = await self._read()
+            price = wire.read_price(frame)
+            if price is not None:
+                self._link.on_price(price)
             body = frame.WhichOneof("body")
             if body == "opened":
                 self.opened = True

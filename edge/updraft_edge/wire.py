@@ -14,6 +14,7 @@ from updraft.sampling import Distribution, Sampled, SamplingParams
 from updraft.sampling_wire import sampling_to_proto
 from updraft.token_log import TokenLog
 from updraft.v1 import collaboration_pb2 as pb
+from updraft_edge.stopping.price import CloudPrice
 from updraft_edge.tree import Branches, ways
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "hidden_frame",
     "open_frame",
     "read_error",
+    "read_price",
     "read_scored",
     "read_span",
     "read_verdict",
@@ -248,6 +250,18 @@ def read_scored(message: pb.Scored, tokens: Sequence[int], choices: Sequence[int
         raise ProtocolViolation("A score holds a number that is not finite.")
     reports = [_read_report(token, report) for token, report in zip(tokens, message.reports, strict=False)]
     return Scored(list(message.choices), reports, message.spent)
+
+
+def read_price(frame: pb.CloudFrame) -> CloudPrice | None:
+    """What the cloud's work costs, if the frame says so. Raises ProtocolViolation for a load that is no share."""
+    body = frame.WhichOneof("body")
+    message = getattr(frame, body) if body in ("opened", "verdict", "span") else None
+    if message is None or not message.HasField("cost"):
+        return None
+    cost = message.cost
+    if not 0.0 <= cost.load <= 1.0:
+        raise ProtocolViolation(f"The cloud says that its load is {cost.load}.")
+    return CloudPrice(cost.pass_micros / 1e6, cost.position_micros / 1e6, cost.load, cost.sessions)
 
 
 def read_error(message: pb.Error) -> UpdraftError:

@@ -67,6 +67,8 @@ class Workshop:
         self.escalation = escalation
         self._predictors = Predictors(loop.engine.info, acceptance_head)
         self._costs = Costs()
+        if link is not None:
+            link.on_price = self._costs.heed
         self.lookups = LookupKit(self._costs)
         self._questions = Questions(loop.engine.tokenizer, loop.engine.info.chat_template)
         self.exits = ExitModel.of(loop.engine)

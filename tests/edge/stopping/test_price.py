@@ -1,0 +1,91 @@
+"""What a drafted position costs a shared cloud."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from updraft.v1 import collaboration_pb2 as pb
+from updraft_edge import wire
+from updraft_edge.stopping.costs import Costs
+from updraft_edge.stopping.price import CloudPrice, committed
+
+SECONDS = st.floats(1e-6, 1.0)
+
+
+@given(SECONDS, SECONDS, st.integers(2, 40), SECONDS)
+def test_a_session_that_is_alone_pays_its_own_time_only(
+    pass_s: float, position_s: float, positions: int, away_s: float
+) -> None:
+    alone = CloudPrice(pass_s, position_s, 1.0, 1)
+    assert alone.turn_s(positions, away_s) == pytest.approx(pass_s + positions * position_s)
+    assert alone.surcharge_s(positions, away_s) == pytest.approx(0.0, abs=1e-9)
+
+
+@given(SECONDS, SECONDS, st.integers(2, 40), SECONDS, st.integers(2, 200))
+def test_the_turn_is_the_fixed_point_of_who_meets_whom(
+    pass_s: float, position_s: float, positions: int, away_s: float, sessions: int
+) -> None:
+    turn = CloudPrice(pass_s, position_s, 1.0, sessions).turn_s(positions, away_s)
+    others = (sessions - 1) * turn / (turn + away_s)
+    assert turn == pytest.approx(pass_s + position_s * positions * (1 + others), rel=1e-6)
+
+
+@given(SECONDS, SECONDS, st.integers(2, 40), SECONDS, st.integers(2, 200))
+def test_the_surcharge_is_what_the_turn_grows_by(
+    pass_s: float, position_s: float, positions: int, away_s: float, sessions: int
+) -> None:
+    price = CloudPrice(pass_s, position_s, 1.0, sessions)
+    grown = price.turn_s(positions + 1e-3, away_s) - price.turn_s(positions - 1e-3, away_s)
+    assert price.surcharge_s(positions, away_s) == pytest.approx(
+        max(0.0, grown / 2e-3 - position_s), rel=1e-2, abs=1e-6
+    )
+
+
+def test_sessions_that_always_meet_pay_for_each_other_and_idle_clouds_cost_nothing() -> None:
+    assert CloudPrice(0.01, 0.002, 1.0, 8).surcharge_s(5, 0.0) == pytest.approx(7 * 0.002)
+    assert CloudPrice(0.01, 0.002, 0.5, 8).surcharge_s(5, 0.0) == pytest.approx(3.5 * 0.002)
+    assert CloudPrice(0.01, 0.002, 0.0, 8).surcharge_s(5, 0.0) == 0.0
+
+
+def test_how_busy_drafting_sessions_keep_the_cloud() -> None:
+    price = CloudPrice(0.01, 0.0, 1.0, 2)
+    assert price.busy(5, 0.0) == 1.0
+    assert price.busy(5, 0.01) == pytest.approx(0.75)
+    assert price.writing_s == 0.01
+
+
+def test_tokens_of_a_round() -> None:
+    assert committed(0.0, 5) == 1.0
+    assert committed(1.0, 5) == 6.0
+    assert committed(0.5, 2) == 1.75
+
+
+def test_costs_have_a_surcharge_once_the_cloud_has_said_that_it_is_loaded() -> None:
+    costs = Costs()
+    assert costs.surcharge_s == 0.0
+    costs.heed(CloudPrice(0.005, 0.01, 1.0, 10))
+    assert costs.surcharge_s > 0.05
+    costs.heed(CloudPrice(0.005, 0.01, 0.0, 10))
+    assert costs.surcharge_s == 0.0
+
+
+def test_a_price_is_read_from_each_frame_that_may_bring_one() -> None:
+    cost = pb.Cost(pass_micros=5000, position_micros=200, load=0.5, sessions=3)
+    frames = (
+        pb.CloudFrame(opened=pb.Opened(cost=cost)),
+        pb.CloudFrame(verdict=pb.Verdict(cost=cost)),
+        pb.CloudFrame(span=pb.Span(cost=cost)),
+    )
+    assert {wire.read_price(frame) for frame in frames} == {CloudPrice(0.005, 0.0002, 0.5, 3)}
+    assert wire.read_price(pb.CloudFrame(verdict=pb.Verdict())) is None
+    assert wire.read_price(pb.CloudFrame(notice=pb.Notice())) is None
+
+
+@pytest.mark.parametrize("load", [-0.1, 1.1, math.nan, math.inf])
+def test_a_load_that_is_no_share_is_refused(load: float) -> None:
+    with pytest.raises(wire.ProtocolViolation, match="load"):
+        wire.read_price(pb.CloudFrame(verdict=pb.Verdict(cost=pb.Cost(load=load))))
