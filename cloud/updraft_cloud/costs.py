@@ -18,6 +18,7 @@ _LEAST: Final = 0.1  # and so much of the mean turn in any case, so that a line 
 _WARM: Final = 8  # passes before the first cost is told
 _VARIES: Final = 0.25  # least variance of the passes' positions
 _SETTLE_S: Final = 1.0  # after which time of the load the past weighs 1/e
+_LONGEST_S: Final = 3600.0  # of a turn
 _LARGEST: Final = 0xFFFFFFFF  # of a number on the wire
 
 
@@ -47,7 +48,7 @@ class PassCosts:
         shares = (record.verify, record.write, record.score, record.prefill)
         positions = sum(share.positions for share in shares)
         seconds = record.seconds + record.consumed_s + record.overhead_s
-        if positions < 1 or not math.isfinite(seconds) or seconds <= 0.0:
+        if positions < 1 or not 0.0 < seconds < _LONGEST_S:
             return
         self._note_load(seconds)
         self._regress(float(positions), seconds)
