@@ -13,12 +13,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import NamedTuple, Protocol, TypeVar
 
 from updraft.engine.base import Engine, Output, Run
-from updraft.engine.scheduler import Priority, Want
-from updraft.errors import EngineFailure, UpdraftError
+from updraft.engine.scheduler import Pass, Priority, Scheduler, Want
+from updraft.errors import EngineFailure, LateReply, UpdraftError
 
 __all__ = ["EngineLoop", "LoopStatistics", "PassRecord", "Priority", "Share", "Task", "Want", "next_run"]
 
@@ -116,9 +116,9 @@ class EngineLoop:
         self._settle = settle
         self._observe = observe
         self._began = 0.0  # of this turn, perf_counter
-        self._pass_tokens = max(pass_tokens, engine.max_run)
+        self._scheduler: Scheduler[Task] = Scheduler(max(pass_tokens, engine.max_run))
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._tasks: dict[Task, int] = {}  # task -> pass in which it was served last
+        self._tasks: dict[Task, None] = {}  # in the order of their coming
         self._stopping = False
         self._thread = threading.Thread(target=self._run_loop, name="updraft-engine", daemon=True)
 
@@ -152,7 +152,7 @@ class EngineLoop:
 
     def add(self, task: Task) -> None:
         """Serve a task from now on. Loop thread only."""
-        self._tasks[task] = -1
+        self._tasks[task] = None
 
     def remove(self, task: Task) -> None:
         """Serve it no more; unknown tasks are ignored. Loop thread only."""
@@ -160,9 +160,11 @@ class EngineLoop:
 
     def turn(self) -> bool:
         """Schedule, run and hand out one pass; False if nobody wants anything. Loop thread only."""
-        batch, waiting = self._schedule()
+        chosen = self._schedule()
+        batch = chosen.places
         if not batch:
-            return False
+            self._settle_all()
+            return bool(chosen.late)
         started = perf_counter()
         outputs = self._run(batch)
         passed = perf_counter() - started
@@ -171,7 +173,7 @@ class EngineLoop:
         now = perf_counter()
         if self._observe is not None and outputs is not None:
             overhead = now - self._began - passed - consumed
-            self._carry_out(partial(self._observe, _record(batch, passed, waiting, consumed, overhead)))
+            self._carry_out(partial(self._observe, _record(chosen, passed, consumed, overhead)))
         self._began = now
         return True
 
@@ -201,24 +203,25 @@ class EngineLoop:
             self._carry_out(command)
         return False
 
-    def _schedule(self) -> tuple[list[tuple[Task, Want]], int]:
-        """The next pass and how many got no place: by priority, then whoever waited longest; one prefill always."""
-        planned = [(want.priority, served, task, want) for task, served in self._tasks.items() if (want := task.plan())]
-        if len(planned) == 1:
-            return [planned[0][2:]], 0
-        planned.sort(key=lambda entry: entry[:2])
-        room = self._pass_tokens
-        prefills = [entry for entry in planned if entry[0] is Priority.PREFILL]
-        if prefills:
-            room -= len(prefills[0][3].run.tokens)
-        batch: list[tuple[Task, Want]] = []
-        for entry in planned:
-            reserved = bool(prefills) and entry is prefills[0]
-            size = 0 if reserved else len(entry[3].run.tokens)
-            if size <= room:
-                room -= size
-                batch.append(entry[2:])
-        return batch, len(planned) - len(batch)
+    def _schedule(self) -> Pass[Task]:
+        """The next pass; who is late is told so, and nothing computed for it."""
+        chosen = self._scheduler.choose(self._wants(), monotonic())
+        if chosen.late:
+            self._fail(chosen.late, LateReply("The deadline passed before the work was begun."))
+        return chosen
+
+    def _wants(self) -> list[tuple[Task, Want]]:
+        wants: list[tuple[Task, Want]] = []
+        for task in list(self._tasks):
+            try:
+                want = task.plan()
+            except Exception as error:
+                log.exception("a task failed to plan")
+                self._fail([task], _as_failure(error))
+                continue
+            if want is not None:
+                wants.append((task, want))
+        return wants
 
     def _run(self, batch: list[tuple[Task, Want]]) -> list[Output] | None:
         """One forward pass; None if it failed, after the tasks in it were told."""
@@ -243,7 +246,6 @@ class EngineLoop:
         for (task, want), output in zip(batch, outputs, strict=True):
             if task not in self._tasks:
                 continue
-            self._tasks[task] = self.statistics.passes
             started = perf_counter()
             try:
                 task.consume(want.run, output)
@@ -274,12 +276,10 @@ def _as_failure(error: Exception) -> UpdraftError:
     return error if isinstance(error, UpdraftError) else EngineFailure(f"The engine failed: {error}")
 
 
-def _record(
-    batch: list[tuple[Task, Want]], seconds: float, waiting: int, consumed_s: float, overhead_s: float
-) -> PassRecord:
+def _record(chosen: Pass[Task], seconds: float, consumed_s: float, overhead_s: float) -> PassRecord:
     runs, positions = [0] * len(Priority), [0] * len(Priority)
-    for _, want in batch:
+    for _, want in chosen.places:
         runs[want.priority] += 1
         positions[want.priority] += len(want.run.tokens)
     verify, write, score, prefill = (Share(*share) for share in zip(runs, positions, strict=True))
-    return PassRecord(seconds, verify, write, score, prefill, waiting, consumed_s, overhead_s)
+    return PassRecord(seconds, verify, write, score, prefill, chosen.waiting, consumed_s, overhead_s)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Iterator
 from functools import partial
 
@@ -10,8 +12,8 @@ import pytest
 
 from tests.fakes.engine import HashEngine
 from updraft.engine.base import Output, Run
-from updraft.engine.loop import EngineLoop, Priority, Want, next_run
-from updraft.errors import EngineFailure, UpdraftError
+from updraft.engine.loop import EngineLoop, PassRecord, Priority, Share, Want, next_run
+from updraft.errors import EngineFailure, LateReply, UpdraftError
 
 
 class Feeder:
@@ -25,6 +27,7 @@ class Feeder:
         self.size = size
         self.rows: list[bytes] = []
         self.error: UpdraftError | None = None
+        self.deadline = math.inf
         self.done = threading.Event()
 
     def plan(self) -> Want | None:
@@ -32,7 +35,8 @@ class Feeder:
         if start >= len(self.tokens):
             return None
         part = self.tokens[start : start + self.size]
-        return Want(self.priority, Run(self.sequence, start, part, len(part)))
+        rows = 0 if self.priority is Priority.PREFILL else len(part)
+        return Want(self.priority, Run(self.sequence, start, part, rows), deadline=self.deadline)
 
     def consume(self, run: Run, output: Output) -> None:
         self.rows.extend(row.tobytes() for row in output.logits)
@@ -122,6 +126,85 @@ def test_a_task_that_fails_on_its_result_takes_nobody_with_it(loop: EngineLoop) 
     assert isinstance(clumsy.error, EngineFailure)
     assert careful.error is None
     assert len(careful.rows) == 3
+
+
+def test_a_task_that_cannot_plan_takes_nobody_with_it(loop: EngineLoop) -> None:
+    class Lost(Feeder):
+        def plan(self) -> Want | None:
+            raise ValueError("lost")
+
+    lost, careful = Lost(loop, [1], priority=Priority.WRITE), Feeder(loop, [1, 2], priority=Priority.WRITE)
+    start(loop, lost, careful)
+    assert isinstance(lost.error, EngineFailure)
+    assert careful.error is None
+
+
+def test_nothing_is_computed_for_who_is_late(loop: EngineLoop, engine: HashEngine) -> None:
+    late = Feeder(loop, [1, 2, 3], priority=Priority.VERIFY)
+    late.deadline = time.monotonic() - 1
+    start(loop, late)
+    assert isinstance(late.error, LateReply)
+    assert (engine.batches, late.rows) == ([], [])
+
+
+def test_prompts_that_are_cut_to_the_room_there_is_end_like_others(engine: HashEngine) -> None:
+    """Whole prompts in pieces of the scheduler's own choice: what follows has the bits that it would have alone."""
+    loop = EngineLoop(engine, pass_tokens=63)
+    prompts = [[number + 1] * 100 for number in range(3)]
+    tasks = [Feeder(loop, prompt, priority=Priority.PREFILL, size=40) for prompt in prompts]
+    writer = Feeder(loop, [7] * 30, priority=Priority.WRITE, size=3)
+    for task in (*tasks, writer):
+        loop.add(task)
+    while loop.turn():
+        pass
+    pieces = {len(run.tokens) for batch in engine.batches for run in batch if run.sequence != writer.sequence}
+    assert pieces - {40, 100 % 40}
+    for task, prompt in zip(tasks, prompts, strict=True):
+        alone = HashEngine(context=200)
+        sequence = alone.open()
+        alone.forward([Run(sequence, 0, prompt[:50])])
+        alone.forward([Run(sequence, 50, prompt[50:])])
+        (expected,) = alone.forward([Run(sequence, 100, [5], 1)])
+        (got,) = engine.forward([Run(task.sequence, 100, [5], 1)])
+        assert got.logits.tobytes() == expected.logits.tobytes()
+
+
+def test_each_pass_is_recorded_with_what_it_was_made_of(engine: HashEngine) -> None:
+    records = list[PassRecord]()
+    loop = EngineLoop(engine, pass_tokens=63, observe=records.append)
+    for priority, size in ((Priority.VERIFY, 5), (Priority.VERIFY, 40), (Priority.WRITE, 1), (Priority.SCORE, 20)):
+        loop.add(Feeder(loop, [1] * size, priority=priority, size=size))
+    loop.add(Feeder(loop, [2] * 50, priority=Priority.PREFILL, size=50))
+    while loop.turn():
+        pass
+    first, second = records[:2]
+    assert (first.verify, first.write, first.score) == (Share(2, 45), Share(1, 1), Share())
+    assert (first.prefill, first.waiting) == (Share(1, 17), 1)
+    assert (second.score, second.prefill, second.waiting) == (Share(1, 20), Share(1, 33), 0)
+    assert min(min(one.seconds, one.consumed_s, one.overhead_s) for one in records) >= 0
+
+
+def test_what_has_come_together_is_sent_after_admission_and_after_a_pass(engine: HashEngine) -> None:
+    seen = list[tuple[int, int]]()
+    loop = EngineLoop(engine, settle=lambda: seen.append((len(engine.batches), len(feeder.rows))))
+    feeder = Feeder(loop, [1, 2], priority=Priority.WRITE, size=1)
+    loop.start()
+    start(loop, feeder)
+    loop.stop()
+    assert seen[0] == (0, 0)
+    assert {(1, 1), (2, 2)} <= set(seen)
+
+
+def test_a_hook_that_fails_does_not_end_the_loop(engine: HashEngine) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("broken hook")
+
+    loop = EngineLoop(engine, settle=fail, observe=fail)
+    loop.start()
+    feeder = Feeder(loop, [1, 2], priority=Priority.WRITE, size=1)
+    start(loop, feeder)
+    loop.stop()
+    assert (feeder.error, len(feeder.rows)) == (None, 2)
 
 
 def test_stopping_tells_waiting_tasks_and_can_be_repeated(engine: HashEngine) -> None:
