@@ -152,7 +152,7 @@ def test_prompts_that_are_cut_to_the_room_there_is_end_like_others(engine: HashE
     loop = EngineLoop(engine, pass_tokens=63)
     prompts = [[number + 1] * 100 for number in range(3)]
     tasks = [Feeder(loop, prompt, priority=Priority.PREFILL, size=40) for prompt in prompts]
-    writer = Feeder(loop, [7] * 30, priority=Priority.WRITE, size=3)
+    writer = Feeder(loop, [7] * 30, priority=Priority.WRITE, size=2)
     for task in (*tasks, writer):
         loop.add(task)
     while loop.turn():
