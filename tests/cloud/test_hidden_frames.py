@@ -15,7 +15,7 @@ from tests.cloud.test_pending_states import LIMITS, states_of
 from tests.fakes.engine import HashEngine
 from tests.fakes.raw_edge import RawEdge
 from tests.fakes.staged_engine import FakeStagedEngine
-from tests.fakes.tiers import running_cloud, until
+from tests.fakes.tiers import idle, running_cloud, until
 from updraft.engine.base import Engine
 from updraft.errors import UpdraftError
 from updraft.exits.carry import CARRIES, Carry, pack, packed_bytes
@@ -60,7 +60,7 @@ async def test_a_session_of_states_answers_over_the_wire() -> None:
             await edge.open(PROMPT)
             await edge.draft([])
             assert (await edge.read_body("verdict")).token == verdict.token
-        await until(lambda: engine.open_sequences == 0)
+        await until(lambda: idle(cloud))
     assert verdict.spent.layers == 3 * 4
 
 
@@ -96,7 +96,7 @@ async def test_states_that_no_correct_edge_sends_end_the_session(changes: dict[s
         hidden = pb.EdgeFrame(hidden=pb.Hidden(**{**GOOD, **changes}))
         error = await refusal(cloud.address, hidden, entry=entry())
         assert (error.code, match in error.message) == ("protocol_violation", True), error.message
-        await until(lambda: engine.open_sequences == 0)
+        await until(lambda: idle(cloud))
     assert engine.forwards == 0
 
 
@@ -165,7 +165,7 @@ async def test_an_idle_session_of_states_is_closed() -> None:
         frame = await edge.read()
         assert frame is not None
         assert frame.error.code == "late_reply"
-        await until(lambda: engine.open_sequences == 0)
+        await until(lambda: idle(cloud))
 
 
 async def test_describe_names_the_boundaries() -> None:

@@ -12,7 +12,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from tests.fakes.engine import HashEngine
 from tests.fakes.raw_edge import RawEdge
-from tests.fakes.tiers import running_cloud, until
+from tests.fakes.tiers import idle, running_cloud, until
 from updraft.v1 import collaboration_pb2 as pb
 from updraft.v1.collaboration_pb2_grpc import CollaborationStub
 
@@ -30,7 +30,7 @@ async def test_a_session_opens_answers_and_frees_its_sequence() -> None:
             assert (await edge.read_body("verdict")).has_token
             await edge.close()
             assert await edge.read() is None
-        await until(lambda: engine.open_sequences == 0 and cloud.service.active == 0)
+        await until(lambda: idle(cloud))
 
 
 async def test_frames_are_numbered_in_both_directions() -> None:
@@ -48,7 +48,7 @@ async def test_an_edge_that_goes_away_frees_its_sequence() -> None:
             await edge.open(PROMPT, max_tokens=400, ignore_end=True)
             await edge.take_over()
             await edge.read_body("span")
-        await until(lambda: engine.open_sequences == 0 and cloud.service.active == 0)
+        await until(lambda: idle(cloud))
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ async def test_frames_that_no_correct_edge_sends_end_the_session(frame: pb.EdgeF
             assert answer is not None
             assert answer.error.code == code
             assert await edge.read() is None
-        await until(lambda: engine.open_sequences == 0)
+        await until(lambda: idle(cloud))
 
 
 async def test_the_first_frame_must_open() -> None:
@@ -119,17 +119,14 @@ async def test_the_first_frame_must_open() -> None:
         assert frame.error.code == "protocol_violation"
 
 
-async def test_more_sessions_than_places_wait_and_are_told_so() -> None:
+async def test_sessions_take_turns_on_one_sequence() -> None:
     async with running_cloud(HashEngine(sequences=1)) as cloud:
         async with RawEdge(cloud.address) as first, RawEdge(cloud.address) as second:
-            await first.open(PROMPT)
-            await first.draft([])
-            await first.read_body("verdict")
-            await second.open(PROMPT)
-            await second.draft([])
-            assert (await second.read_body("notice")).kind == pb.Notice.KIND_SLOW_DOWN
-            await first.close()
-            assert (await second.read_body("verdict")).has_token
+            for edge in (first, second):
+                await edge.open(PROMPT)
+            for edge in (first, second, first, second):
+                await edge.draft([])
+                assert (await edge.read_body("verdict")).has_token
 
 
 async def test_more_sessions_than_allowed_are_turned_away() -> None:
@@ -151,7 +148,7 @@ async def test_an_idle_session_is_closed() -> None:
         frame = await edge.read()
         assert frame is not None
         assert frame.error.code == "late_reply"
-        await until(lambda: engine.open_sequences == 0)
+        await until(lambda: idle(cloud))
 
 
 async def test_an_engine_failure_ends_the_session_and_not_the_service() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.engine import HashEngine
-from tests.fakes.tiers import running_agent, running_cloud, until
+from tests.fakes.tiers import idle, running_agent, running_cloud, until
 from updraft.engine.base import Run
 from updraft.errors import CloudUnavailable, EngineFailure, InvalidRequest, PromptTooLong
 from updraft.modes import ModeSettings, parse_settings
@@ -40,7 +40,7 @@ async def test_both_tiers_score_a_text_as_it_would_be_scored_token_by_token(leng
     async with running_cloud(large) as cloud, running_agent(small, cloud.address) as agent:
         by_edge = await agent.score(tokens, settings=EDGE, top_logprobs=3)
         by_cloud = await agent.score(tokens, settings=CLOUD, top_logprobs=3)
-        await until(lambda: small.open_sequences == large.open_sequences == 0)
+        await until(lambda: small.open_sequences == 0 and idle(cloud))
     for scores, engine in ((by_edge, HashEngine(noise=0.8, own_seed=7)), (by_cloud, HashEngine())):
         assert [scored.token for scored in scores] == tokens[1:]
         assert [scored.logprob for scored in scores] == pytest.approx(expected(engine, tokens), abs=1e-4)

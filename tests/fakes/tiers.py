@@ -10,10 +10,11 @@ from typing import Any
 from updraft.config import CloudLinkSettings, CloudSettings, EdgeSettings, ListenSettings, RulesSettings
 from updraft.engine.base import Engine
 from updraft.generation import Completion, GenerationRequest, TokenEvent
+from updraft_cloud.engine_host import LocalHost
 from updraft_cloud.server import CloudServer
 from updraft_edge.agent import Agent
 
-__all__ = ["complete", "running_agent", "running_cloud", "until"]
+__all__ = ["complete", "idle", "running_agent", "running_cloud", "until"]
 
 
 @contextlib.asynccontextmanager
@@ -23,6 +24,12 @@ async def running_cloud(engine: Engine, **settings: Any) -> AsyncIterator[CloudS
     settings.setdefault("drain_s", 0.1)
     async with CloudServer(CloudSettings(**settings), engine=engine) as server:
         yield server
+
+
+def idle(cloud: CloudServer) -> bool:
+    """Neither a stream nor a session of the engine is left in a cloud with a given engine."""
+    assert isinstance(cloud.host, LocalHost)
+    return cloud.service.active == 0 and cloud.host.worker.context.statistics.sessions == 0
 
 
 @contextlib.asynccontextmanager

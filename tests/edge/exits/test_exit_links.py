@@ -14,7 +14,7 @@ from tests.edge.test_agent import LENGTH, ask
 from tests.edge.test_faults import cut_often, relay_to
 from tests.fakes.engine import HashEngine
 from tests.fakes.staged_engine import FakeStagedEngine
-from tests.fakes.tiers import complete, running_agent, running_cloud, until
+from tests.fakes.tiers import complete, idle, running_agent, running_cloud, until
 from updraft.errors import TrunkMismatch
 from updraft.exits.carry import CARRIES, Carry
 from updraft.generation import GenerationRequest
@@ -135,7 +135,7 @@ async def test_two_edges_at_once_each_get_what_they_get_alone() -> None:
             requests = [early(prompt, threshold=0.6) for prompt in prompts]
             alone = [(await complete(one, request))[1].token_ids for request in requests]
             together = await asyncio.gather(*(complete(agent, r) for r in requests for agent in (one, other)))
-        await until(lambda: large.open_sequences == 0)
+        await until(lambda: idle(cloud))
     assert [answer.token_ids for _, answer in together] == [ids for ids in alone for _ in (one, other)]
 
 

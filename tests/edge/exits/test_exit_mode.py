@@ -16,7 +16,7 @@ from tests.edge.exits.agents import Reference, plan_of
 from tests.edge.test_faults import relay_to
 from tests.fakes.engine import HashEngine
 from tests.fakes.staged_engine import FakeStagedEngine
-from tests.fakes.tiers import complete, running_agent, running_cloud, until
+from tests.fakes.tiers import complete, idle, running_agent, running_cloud, until
 from updraft.errors import BadModelFile, ConfigError, InvalidRequest
 from updraft.exits.aids import exits_digest
 from updraft.exits.calibration import ExitCalibration
@@ -59,7 +59,7 @@ async def answers(*requests: GenerationRequest, **options: Any) -> list[tuple[li
     small, large = edge_engine(**options), cloud_engine(**options)
     async with running_cloud(large) as cloud, running_agent(small, cloud.address) as agent:
         found = [await complete(agent, request) for request in requests]
-        await until(lambda: small.open_sequences == large.open_sequences == 0)
+        await until(lambda: small.open_sequences == 0 and idle(cloud))
     assert not any(completion.degraded for _, completion in found)
     return found
 

@@ -19,7 +19,7 @@ from tests.cloud.test_session import PROMPT, TRUTH, opening
 from tests.edge.test_faults import relay_to
 from tests.fakes.engine import HashEngine, LetterTokenizer
 from tests.fakes.staged_engine import FakeStagedEngine
-from tests.fakes.tiers import running_cloud, until
+from tests.fakes.tiers import idle, running_cloud, until
 from updraft.config import CloudLinkSettings, EdgeSettings
 from updraft.errors import CloudUnavailable, InvalidRequest, ProtocolViolation, TrunkMismatch
 from updraft.exits.carry import CARRIES, Carry, FloatRows, Packed, rounded, unpack
@@ -158,7 +158,7 @@ async def test_the_cloud_continues_from_states_sent_ahead(carry: Carry) -> None:
             talk.session.prepare()
             talk.upload()
             written = [await talk.ask() for _ in range(10)]
-        await until(lambda: engine.open_sequences == 0)
+        await until(lambda: idle(cloud))
     assert written == TRUTH[0.8][:10]
     statistics = talk.statistics
     assert statistics.cloud_layers == (len(PROMPT) + 9) * 4

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.edge.test_agent import ask, edge_engine
 from tests.edge.test_faults import cut_often, free_port, relay_to
 from tests.fakes.engine import HashEngine
-from tests.fakes.tiers import complete, running_agent, running_cloud, until
+from tests.fakes.tiers import complete, idle, running_agent, running_cloud, until
 from updraft.agent_wire import completion_to_json
 from updraft.engine.base import FloatRows
 from updraft.modes import Origin
@@ -64,7 +64,7 @@ async def test_what_is_looked_up_changes_nothing_but_the_passes(
                 assert 0 < counts.lookup_accepted <= counts.lookup_drafted
                 assert counts.cloud_passes < alone.statistics.cloud_passes
             assert [event.logprob for event in events] == pytest.approx([event.logprob for event in written])
-        await until(lambda: small.open_sequences == large.open_sequences == 0)
+        await until(lambda: small.open_sequences == 0 and idle(cloud))
 
 
 @given(st.integers(0, 10**6), st.text("abc", min_size=1, max_size=60), st.booleans(), st.integers(1, 6))
@@ -217,4 +217,4 @@ async def test_trees_change_nothing_whether_or_not_the_cloud_has_room_for_them(
             assert answer.token_ids == alone.token_ids == [event.token for event in events]
             followed += answer.statistics.lookup_accepted
         assert followed
-        await until(lambda: large.open_sequences == 0)
+        await until(lambda: idle(cloud))
