@@ -203,8 +203,8 @@ def test_a_hook_that_fails_does_not_end_the_loop(engine: HashEngine) -> None:
     loop.start()
     feeder = Feeder(loop, [1, 2], priority=Priority.WRITE, size=1)
     start(loop, feeder)
-    loop.stop()
     assert (feeder.error, len(feeder.rows)) == (None, 2)
+    loop.stop()
 
 
 def test_stopping_tells_waiting_tasks_and_can_be_repeated(engine: HashEngine) -> None:
