@@ -50,10 +50,12 @@ class Sheet:
 
 def alone(engine: Engine, tokens: Sequence[int]) -> NDArray[np.float32]:
     """Logits after these tokens, computed from nothing in an engine that has a free sequence."""
-    sheet = Sheet(ContextManager(engine), engine, tokens)
+    manager = ContextManager(engine)
+    sheet = Sheet(manager, engine, tokens)
     row = sheet.compute()
     assert row is not None
-    engine.close(sheet.sequence)
+    manager.leave(sheet, keep=False)
+    manager.close()
     return row
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -293,18 +294,21 @@ def test_a_copy_takes_a_finished_sessions_place(manager: ContextManager, engine:
     manager.check_integrity()
 
 
-def test_the_check_when_idle_tells_what_is_wrong(manager: ContextManager, caplog: pytest.LogCaptureFixture) -> None:
-    manager._caches.statistics.host_bytes += 1
-    busy = Sheet(manager, HashEngine(), PROMPT)
-    busy.idle = False
+def test_the_check_when_idle_tells_what_is_wrong(
+    manager: ContextManager, engine: HashEngine, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What watches every test checks once more after every turn, and at the end.
+    results = Mock(side_effect=[None, EngineFailure("sequence 3 is lost"), None, None, None])
+    monkeypatch.setattr(manager, "check_integrity", results)
+    sheet = Sheet(manager, engine, PROMPT)
+    sheet.idle = False
     manager.begin_turn()
     assert manager.statistics.faults == 0, "not while somebody computes"
-    busy.idle = True
+    sheet.idle = True
     manager.begin_turn()
     manager.begin_turn()
     assert manager.statistics.faults == 1, "and not all the time"
-    assert "1 and 0 bytes are accounted" in caplog.text
-    manager._caches.statistics.host_bytes -= 1
+    assert "sequence 3 is lost" in caplog.text
 
 
 @pytest.mark.parametrize(
