@@ -6,7 +6,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from updraft.errors import LogMismatch, ProtocolViolation, UpdraftError, from_code
+from updraft.errors import (
+    CloudUnavailable,
+    EngineFailure,
+    LogMismatch,
+    ProtocolViolation,
+    UpdraftError,
+    from_code,
+)
 from updraft.exits.carry import Carry, Packed
 from updraft.generation import FinishReason
 from updraft.mode_settings import AcceptanceSettings
@@ -265,8 +272,12 @@ def read_price(frame: pb.CloudFrame) -> CloudPrice | None:
 
 
 def read_error(message: pb.Error) -> UpdraftError:
-    """The error that the cloud reports, as the class that it names."""
-    return from_code(message.code, message.message, message.remedy)
+    """The error that the cloud reports, as the class that it names; an engine that failed there is not one here."""
+    error = from_code(message.code, message.message, message.remedy)
+    if isinstance(error, EngineFailure):
+        error = CloudUnavailable(error.message, remedy=error.remedy)
+    error.retry_after_s = message.retry_after_ms / 1000
+    return error
 
 
 def _agree(log: TokenLog, tokens: Sequence[int], expected: int) -> None:

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import AsyncIterator
 
-from updraft.errors import LinkError, Overloaded, Withheld
+from updraft.errors import LinkError, Overloaded, Unauthenticated, Withheld
 from updraft.generation import TokenEvent
 from updraft.modes import Mode, Origin
 from updraft.sampling import Sampled
@@ -40,7 +40,7 @@ async def write(answer: Answer, composition: Composition) -> AsyncIterator[Token
                     async for event in _hand_over(answer, composition, decision):
                         yield event
                     continue
-        except (LinkError, Overloaded, Withheld) as error:
+        except (LinkError, Overloaded, Unauthenticated, Withheld) as error:
             if fails(error, answer):
                 raise
             log.warning("the edge finishes alone: %s", error.message)

@@ -15,10 +15,13 @@ from tests.edge.test_agent import LENGTH, ask, edge_engine
 from tests.fakes.engine import HashEngine
 from tests.fakes.tiers import complete, running_agent, running_cloud, until
 from updraft.config import CloudLinkSettings, EdgeSettings, ListenSettings
+from updraft.errors import Unauthenticated
+from updraft.failpoints import armed
 from updraft.generation import Completion
 from updraft.modes import Origin
 from updraft_edge.agent import Agent
 from updraft_edge.breaker import Breaker, BreakerState
+from updraft_edge.stream import CloudStream
 
 
 def relay_to(address: str, **shape: Any) -> Relay:
@@ -123,6 +126,34 @@ async def test_a_cloud_that_says_nothing_is_given_up_after_the_reply_timeout() -
             assert isinstance(completion, Completion)
             assert (completion.degraded, completion.degraded_reason) == (True, "late_reply")
             relay.resume()
+
+
+async def test_credentials_that_end_in_mid_answer_leave_the_rest_to_the_edge(monkeypatch: pytest.MonkeyPatch) -> None:
+    read_until, reads = CloudStream.read_until, 0
+
+    async def expired(stream: CloudStream, kind: str) -> Any:
+        nonlocal reads
+        reads += 1
+        if reads > 5:
+            raise Unauthenticated("The token has expired.")
+        return await read_until(stream, kind)
+
+    monkeypatch.setattr(CloudStream, "read_until", expired)
+    async with running_cloud(HashEngine()) as cloud, running_agent(edge_engine(), cloud.address) as agent:
+        _, completion = await complete(agent, ask("draft"))
+        assert (completion.degraded_reason, completion.statistics.tokens) == ("unauthenticated", LENGTH)
+        with pytest.raises(Unauthenticated):  # but who cannot even begin is told
+            await complete(agent, ask("draft"))
+
+
+async def test_an_engine_that_fails_in_the_cloud_is_asked_again() -> None:
+    async with running_cloud(HashEngine()) as cloud, running_agent(edge_engine(), cloud.address) as agent:
+        _, expected = await complete(agent, ask("draft"))
+        with armed("verdict.before_commit=error*1@2;verdict.after_commit=error*1@2;span.before_commit=error*2"):
+            for mode in ("draft", "cloud"):
+                _, completion = await complete(agent, ask(mode))
+                assert (completion.token_ids, completion.degraded) == (expected.token_ids, False)
+                assert completion.statistics.reopened == 2
 
 
 async def test_after_some_failures_nobody_waits_until_a_probe_has_succeeded() -> None:
