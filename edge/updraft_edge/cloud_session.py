@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import secrets
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import TypeVar
@@ -32,6 +31,7 @@ from updraft_edge.seams import HandOver
 from updraft_edge.span_progress import SpanProgress
 from updraft_edge.stream import CloudStream
 from updraft_edge.tree import Branches, clipped
+from updraft_edge.watch import Watch
 
 __all__ = ["CloudSession"]
 
@@ -47,14 +47,22 @@ class CloudSession:
     Args:
         token_log: the answer's log; the session reads it and never changes it.
         statistics: counts bytes, round trips, passes and time spent waiting.
+        watch: the answer's, which names the session.
     """
 
-    def __init__(self, link: CloudLink, opening: wire.Opening, token_log: TokenLog, statistics: Statistics) -> None:
+    def __init__(
+        self,
+        link: CloudLink,
+        opening: wire.Opening,
+        token_log: TokenLog,
+        statistics: Statistics,
+        watch: Watch | None = None,
+    ) -> None:
         self._link = link
         self._opening = opening
         self._log = token_log
         self._statistics = statistics
-        self._name = secrets.token_hex(16)
+        self._watch = watch or Watch()
         self._stream: CloudStream | None = None
         self._was_open = False
         self._opening_now: asyncio.Task[None] | None = None
@@ -115,7 +123,9 @@ class CloudSession:
 
         self._statistics.round_trips += 1
         self._statistics.drafted += len(run) + sum(len(tokens) for _, tokens in branches)
-        verdict = await self._retried(attempt)
+        with self._watch.ask("verify", position=len(self._log), drafted=len(run)) as ask:
+            verdict = await self._retried(attempt)
+            ask.judged(verdict.accepted, verdict.spent.micros * 1e-6)
         self._statistics.accepted += verdict.accepted
         self._statistics.tolerated += verdict.tolerated
         return verdict
@@ -139,7 +149,10 @@ class CloudSession:
 
         self._statistics.round_trips += 1
         self._statistics.scored += len(tokens)
-        return await self._retried(attempt)
+        with self._watch.ask("score", position=len(self._log), tokens=len(tokens)) as ask:
+            scored = await self._retried(attempt)
+            ask.scored(scored.spent.micros * 1e-6)
+        return scored
 
     async def write(self, condition: HandOver) -> AsyncGenerator[wire.Span, None]:
         """Spans that the cloud writes until the condition holds; commit each to the log before asking for the next.
@@ -165,13 +178,15 @@ class CloudSession:
             return span
 
         self._statistics.round_trips += 1
-        await self._retried(begin)
-        while True:
-            span = await self._retried(advance)
-            progress.note(span)
-            yield span
-            if span.last:
-                return
+        with self._watch.ask("write", position=len(self._log)) as ask:
+            await self._retried(begin)
+            while True:
+                span = await self._retried(advance)
+                progress.note(span)
+                ask.wrote(len(span.tokens))
+                yield span
+                if span.last:
+                    return
 
     async def close(self) -> None:
         """End the session politely if the stream is still there."""
@@ -289,7 +304,7 @@ class CloudSession:
     def _begin(self) -> CloudStream:
         """A new stream, to be opened from the log."""
         self._guard.open()
-        stream = CloudStream(self._link, self._name, self._guard, self._statistics)
+        stream = CloudStream(self._link, self._watch, self._guard, self._statistics)
         stream.synced = len(self._log)  # before the write, during which the edge may commit tokens alone
         return stream
 

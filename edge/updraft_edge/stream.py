@@ -25,6 +25,7 @@ from updraft.v1 import collaboration_pb2 as pb
 from updraft_edge import wire
 from updraft_edge.link import CloudLink
 from updraft_edge.rules.guard import Guard
+from updraft_edge.watch import Watch
 
 __all__ = ["CloudStream"]
 
@@ -38,7 +39,7 @@ class CloudStream:
     """A stream of one session: it numbers, guards, counts and times the frames of both directions.
 
     Args:
-        name: of the session, the same for all its streams.
+        watch: the answer's: it names the session, the same for all its streams, and hears of notices.
         statistics: counts bytes.
 
     Attributes:
@@ -47,7 +48,7 @@ class CloudStream:
         draining: the cloud asked for the session to be opened elsewhere.
     """
 
-    def __init__(self, link: CloudLink, name: str, guard: Guard, statistics: Statistics) -> None:
+    def __init__(self, link: CloudLink, watch: Watch, guard: Guard, statistics: Statistics) -> None:
         self.synced = 0
         self.opened = False
         self.draining = False
@@ -59,7 +60,8 @@ class CloudStream:
         self._sent = 0
         self._received = 0
         self._writing = asyncio.Lock()  # frames keep their order, and gRPC takes one write at a time
-        self._call: Call = link.stub().Session(metadata=link.metadata(name))
+        self._watch = watch
+        self._call: Call = link.stub().Session(metadata=(*link.metadata(watch.name), *watch.span.headers))
 
     async def put(self, frame: pb.EdgeFrame) -> None:
         """Number a frame and write it after those that wait. Raises Withheld, and gRPC's own exceptions."""
@@ -143,7 +145,9 @@ class CloudStream:
         log.info("notice from the cloud: %s", notice.message)
         if notice.kind == pb.Notice.KIND_DRAIN:
             self.draining = True
+            self._watch.noticed("drain")
         elif notice.kind == pb.Notice.KIND_SLOW_DOWN:
+            self._watch.noticed("slow_down")
             self._slowed_s = min(notice.retry_after_ms / 1000, self._settings.reply_timeout_s)
 
     def _late(self, seconds: float) -> LinkError:

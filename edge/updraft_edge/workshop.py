@@ -220,7 +220,7 @@ class Workshop:
             hidden=self._carry(settings.exit) if mode is Mode.EXIT else None,
             acceptance=settings.acceptance if mode is Mode.CASCADE else None,
         )
-        return CloudSession(self._link, opening, answer.log, answer.statistics)
+        return CloudSession(self._link, opening, answer.log, answer.statistics, answer.watch)
 
     def _carry(self, settings: ExitSettings) -> wire.HiddenCarry | None:
         """How hidden states go up in the mode `exit`, if they do."""
