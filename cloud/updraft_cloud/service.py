@@ -11,11 +11,13 @@ from itertools import count
 
 from updraft import __version__
 from updraft.errors import CloudUnavailable, Overloaded, UpdraftError
+from updraft.transport import caller
 from updraft.v1 import collaboration_pb2 as pb
 from updraft.v1 import collaboration_pb2_grpc
 from updraft_cloud import wire
 from updraft_cloud.engine_host import EngineHost
 from updraft_cloud.frames import Failed, Limits
+from updraft_cloud.identity import SessionNames
 from updraft_cloud.messages import Begin, Emitted, Finish, FromEngine
 from updraft_cloud.stream import Context, Stream
 
@@ -41,6 +43,7 @@ class CollaborationService(collaboration_pb2_grpc.CollaborationServicer):
         self._limits = limits
         self._streams: dict[int, Stream] = {}
         self._numbers = count(1)
+        self._names = SessionNames()
         self._draining = False
 
     @property
@@ -79,10 +82,12 @@ class CollaborationService(collaboration_pb2_grpc.CollaborationServicer):
         )
 
     async def Session(self, frames: AsyncIterator[pb.EdgeFrame], context: Context) -> None:
+        tenant = caller().tenant
         stream = Stream(
             context,
             next(self._numbers),
-            "",
+            self._names.name(tenant, context.invocation_metadata() or ()),
+            tenant,
             self._wire_limits,
             write_timeout_s=self._limits.write_timeout_s,
             idle_timeout_s=self._limits.idle_timeout_s,

@@ -14,6 +14,7 @@ import grpc.aio
 from updraft.config import CloudLinkSettings
 from updraft.errors import CloudUnavailable, Overloaded, UpdraftError
 from updraft.transport import bearer_metadata, error_from_rpc, open_channel
+from updraft.transport.bearer import SESSION_HEADER
 from updraft.v1 import collaboration_pb2 as pb
 from updraft.v1.collaboration_pb2_grpc import CollaborationStub
 from updraft_edge.breaker import BreakerState, ProbingBreaker
@@ -24,7 +25,6 @@ __all__ = ["CloudLink"]
 
 log = logging.getLogger(__name__)
 
-_SESSION = "x-updraft-session"  # what a load balancer may hash: all streams of one session meet the same cache
 _LONGEST_REST_S = 300.0  # whatever the cloud says
 
 
@@ -83,7 +83,7 @@ class CloudLink:
 
     def metadata(self, session: str | None = None) -> Any:
         """Of a call; `session` names the session that it belongs to."""
-        named = () if session is None else ((_SESSION, session),)
+        named = () if session is None else ((SESSION_HEADER, session),)
         return (*bearer_metadata(self.settings.token), *named)
 
     @property

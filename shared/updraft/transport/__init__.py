@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pydantic import SecretStr
-
 from updraft.transport.bearer import bearer_metadata
 from updraft.transport.channel import channel_credentials, channel_options, open_channel
 from updraft.transport.guard import Guard
@@ -36,7 +34,3 @@ __all__ = [
     "server_credentials",
     "server_options",
 ]
-
-
-def BearerInterceptor(token: SecretStr) -> Guard:
-    return Guard(Authenticator(token=token))
