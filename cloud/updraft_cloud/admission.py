@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from updraft.config.admission import AdmissionSettings
 from updraft.errors import Overloaded
 from updraft_cloud.buckets import Buckets
+from updraft_cloud.frames import Draft, Score, TakeOver, Work
 from updraft_cloud.place_queue import PlaceQueue, Refusal, Ticket, refusal
 
-__all__ = ["Admission", "Visit"]
+__all__ = ["Admission", "Visit", "positions_of"]
 
 BURST_S = 10.0  # a burst of tokens, where the settings name none, is what comes in so long
+
+
+def positions_of(work: Work) -> int:
+    """Positions that a frame asks to be computed at once; a span's are counted as they are written."""
+    match work:
+        case Draft():
+            return 1 + len(work.committed) + len(work.run) + sum(len(branch.tokens) for branch in work.branches)
+        case Score():
+            return 1 + len(work.committed) + len(work.tokens)
+        case TakeOver():
+            return 1 + len(work.committed)
+        case _:
+            return 0
 
 
 class Admission:
@@ -29,13 +42,13 @@ class Admission:
         places: sessions that the engine serves at once, unless the settings say.
         max_sessions: sessions open at once, with those that wait.
         clock: monotonic seconds.
+        on_refusal: told why, for each that is turned away.
         on_seat: told how long each session had waited for its place, seconds.
 
     Attributes:
         queue: of places, and of those that wait for one.
         refused: how many were turned away for each reason.
         slowed: frames and openings that were held back for their tenant's rate.
-        streams: open, whatever becomes of them.
     """
 
     def __init__(
@@ -45,13 +58,14 @@ class Admission:
         places: int,
         max_sessions: int,
         clock: Callable[[], float] = time.monotonic,
+        on_refusal: Callable[[Refusal], None] = lambda reason: None,
         on_seat: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         self.settings = settings
         self.clock = clock
         self.refused: Counter[Refusal] = Counter()
         self.slowed = 0
-        self.streams = 0
+        self._on_refusal = on_refusal
         self.queue = PlaceQueue(
             settings.places or places, settings.queue_length, clock=clock, on_refusal=self._count, on_seat=on_seat
         )
@@ -67,16 +81,10 @@ class Admission:
         """Sessions that are open, with those that wait."""
         return self._sessions.total()
 
-    @contextlib.contextmanager
-    def stream(self) -> Iterator[None]:
-        """A stream is being answered, whatever becomes of it. Raises Overloaded where there are too many."""
-        if self.streams >= self.settings.max_streams:
-            raise self._refuse(Refusal.STREAMS, f"{self.streams} streams are open.", self.queue.expected_wait(""))
-        self.streams += 1
-        try:
-            yield
-        finally:
-            self.streams -= 1
+    def check_streams(self, streams: int) -> None:
+        """Raises Overloaded where so many streams are open that no more can be answered."""
+        if streams >= self.settings.max_streams:
+            raise self._refuse(Refusal.STREAMS, f"{streams} streams are open.", self.queue.expected_wait(""))
 
     def enter(self, tenant: str, tokens: int, remaining_s: float | None = None) -> Visit:
         """Let a session in that begins with so many tokens; wait for `Visit.seated` then.
@@ -137,6 +145,7 @@ class Admission:
 
     def _count(self, reason: Refusal) -> None:
         self.refused[reason] += 1
+        self._on_refusal(reason)
 
     def _refuse(self, reason: Refusal, message: str, seconds: float) -> Overloaded:
         self._count(reason)

@@ -14,7 +14,7 @@ import msgspec
 from updraft.engine.base import FloatRows, ModelInfo
 from updraft.errors import InvalidRequest, TokenizerMismatch, TrunkMismatch, UpdraftError
 from updraft.exits.carry import Carry
-from updraft.sampling import SamplingParams
+from updraft.sampling import MAX_TOP_LOGPROBS, SamplingParams
 from updraft_cloud.acceptance import AnyRule, Lossless
 
 __all__ = [
@@ -47,13 +47,17 @@ __all__ = [
 class Limits:
     """What a frame may hold: vocabulary and context in ids and tokens, `max_draft` tokens in a run.
 
-    `width` is that of hidden states, 0 where the model takes none.
+    `width` is that of hidden states, 0 where the model takes none. `prompt` is in tokens, what the context holds where
+    it is None; `opening_bytes` are of the frame that holds it.
     """
 
     vocabulary: int
     context: int
     max_draft: int
     width: int = 0
+    prompt: int | None = None
+    opening_bytes: int | None = None
+    top_logprobs: int = MAX_TOP_LOGPROBS
 
 
 class _Frozen(msgspec.Struct, frozen=True, tag=True):

@@ -29,7 +29,7 @@ __all__ = ["CloudServer", "serve"]
 log = logging.getLogger(__name__)
 
 SERVICE_NAME = collaboration_pb2.DESCRIPTOR.services_by_name["Collaboration"].full_name
-MAX_FRAME_BYTES = 1 << 20
+SPARE_CALLS = 64  # beyond max_streams: for health, and for the refusals that say when to come again
 
 
 class CloudServer:
@@ -62,6 +62,7 @@ class CloudServer:
         self.service = CollaborationService(
             self.host,
             ServiceLimits(
+                admission=settings.admission,
                 max_sessions=settings.max_sessions,
                 write_timeout_s=settings.write_timeout_s,
                 idle_timeout_s=settings.idle_timeout_s,
@@ -77,10 +78,9 @@ class CloudServer:
     async def _listen(self, guard: Guard) -> None:
         settings, listen = self.settings, self.settings.listen
         self._server = grpc.aio.server(
-            options=server_options(max_message_bytes=MAX_FRAME_BYTES),
+            options=server_options(max_message_bytes=settings.admission.frame_bytes),
             interceptors=(guard,),
-            # Streams that have not sent their Open yet are bounded too.
-            maximum_concurrent_rpcs=2 * settings.max_sessions + 16,
+            maximum_concurrent_rpcs=settings.admission.max_streams + SPARE_CALLS,
         )
         add_CollaborationServicer_to_server(self.service, self._server)
         self._health = HealthServicer()

@@ -5,18 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import count
 
 from updraft import __version__
+from updraft.config import AdmissionSettings
 from updraft.errors import CloudUnavailable, Overloaded, UpdraftError
-from updraft.transport import caller
+from updraft.transport import abort_with, caller
 from updraft.v1 import collaboration_pb2 as pb
 from updraft.v1 import collaboration_pb2_grpc
 from updraft_cloud import wire
+from updraft_cloud.admission import Admission, Visit
 from updraft_cloud.engine_host import EngineHost
-from updraft_cloud.frames import Failed, Limits
+from updraft_cloud.frames import Failed, Limits, Open
 from updraft_cloud.identity import SessionNames
 from updraft_cloud.messages import Begin, Emitted, Finish, FromEngine
 from updraft_cloud.stream import Context, Stream
@@ -25,11 +29,15 @@ __all__ = ["CollaborationService", "ServiceLimits"]
 
 log = logging.getLogger(__name__)
 
+# Sessions served for each of the engine's sequences: edges draft most of the time, and idle sessions give theirs away.
+SESSIONS_A_SEQUENCE = 2
+
 
 @dataclass(frozen=True, slots=True)
 class ServiceLimits:
     """Bounds of the service; times in seconds."""
 
+    admission: AdmissionSettings = field(default_factory=AdmissionSettings)
     max_sessions: int = 64
     write_timeout_s: float = 10.0
     idle_timeout_s: float = 300.0
@@ -51,6 +59,12 @@ class CollaborationService(collaboration_pb2_grpc.CollaborationServicer):
         """Streams that are open."""
         return len(self._streams)
 
+    @cached_property
+    def admission(self) -> Admission:
+        """The doors; they need to know what the engine serves."""
+        places = SESSIONS_A_SEQUENCE * self._host.description.sequences
+        return Admission(self._limits.admission, places=places, max_sessions=self._limits.max_sessions)
+
     def heard(self, message: FromEngine) -> None:
         if isinstance(message, Emitted):
             for number, reply in message.replies:
@@ -66,6 +80,7 @@ class CollaborationService(collaboration_pb2_grpc.CollaborationServicer):
                 stream.answer(away)
 
     async def Describe(self, request: pb.DescribeRequest, context: Context) -> pb.DescribeResponse:
+        await self._check_streams(context)
         served = self._host.description
         return pb.DescribeResponse(
             model=served.info.name,
@@ -82,6 +97,7 @@ class CollaborationService(collaboration_pb2_grpc.CollaborationServicer):
         )
 
     async def Session(self, frames: AsyncIterator[pb.EdgeFrame], context: Context) -> None:
+        await self._check_streams(context)
         tenant = caller().tenant
         stream = Stream(
             context,
@@ -114,31 +130,58 @@ class CollaborationService(collaboration_pb2_grpc.CollaborationServicer):
     @property
     def _wire_limits(self) -> Limits:
         served = self._host.description
-        width = served.info.width if served.boundaries else 0
-        # A draft needs a row for the token before it and one for each of its own.
-        return Limits(served.info.vocabulary, served.context, served.max_run - 1, width)
+        settings = self._limits.admission
+        return Limits(
+            vocabulary=served.info.vocabulary,
+            context=served.context,
+            # A draft needs a row for the token before it and one for each of its own.
+            max_draft=min(served.max_run - 1, settings.draft_tokens or served.max_run),
+            width=served.info.width if served.boundaries else 0,
+            prompt=settings.prompt_tokens,
+            opening_bytes=settings.prompt_bytes,
+            top_logprobs=settings.top_logprobs,
+        )
 
     async def _serve(self, stream: Stream, frames: AsyncIterator[pb.EdgeFrame]) -> None:
         # An edge that is turned away before it has written sees a broken stream and not the reason.
-        opening = await stream.read_open(frames)
-        self._admit(stream)
+        opening = await stream.read_open(frames, self._limits.admission.open_timeout_s)
+        if self._draining:
+            raise CloudUnavailable("The service is going away.")
         served = self._host.description
         opening.check_model(served.info, served.boundaries)
-        await stream.send(wire.opened_frame(stream.name, served.info, self._wire_limits))
+        tokens = len(opening.prompt) + len(opening.generated)
+        stream.visit = self.admission.enter(stream.tenant, tokens, stream.remaining_s)
+        try:
+            await stream.send(wire.opened_frame(stream.name, served.info, self._wire_limits))
+            await self._seat(stream, stream.visit)
+            await self._converse(stream, opening, frames)
+        finally:
+            stream.visit.leave()
+
+    async def _seat(self, stream: Stream, visit: Visit) -> None:
+        """Wait for the session's place. Raises Overloaded where none becomes free in time."""
+        if (wait := visit.wait_s) is not None:
+            message, wait_ms = "All places are taken; the session waits.", math.ceil(1000 * wait)
+            await stream.send(wire.notice_frame(pb.Notice.KIND_SLOW_DOWN, message, wait_ms))
+        await visit.seated()
+
+    async def _converse(self, stream: Stream, opening: Open, frames: AsyncIterator[pb.EdgeFrame]) -> None:
+        """Begin the session in the engine, and carry frames both ways until it ends."""
         await self._host.ready()
         self._host.send(Begin(stream.number, stream.tenant, opening))
         stream.begun = True
         reader = asyncio.create_task(stream.read_frames(frames, self._host.send))
         try:
-            await stream.write_frames()
+            with stream.aging(self._limits.admission.session_age_s, self._limits.admission.age_grace_s):
+                await stream.write_frames()
         finally:
             reader.cancel()
+            self._host.send(Finish(stream.number))  # before anything that a second cancellation could break off
             await asyncio.gather(reader, return_exceptions=True)
-            self._host.send(Finish(stream.number))
 
-    def _admit(self, stream: Stream) -> None:
-        if self._draining:
-            raise CloudUnavailable("The service is going away.")
-        if sum(open_stream.admitted for open_stream in self._streams.values()) >= self._limits.max_sessions:
-            raise Overloaded(f"{self._limits.max_sessions} sessions are open, which is the most this cloud takes.")
-        stream.admitted = True
+    async def _check_streams(self, context: Context) -> None:
+        """Refuse a call by its status where even answering is too much."""
+        try:
+            self.admission.check_streams(len(self._streams))
+        except Overloaded as error:
+            await abort_with(context, error)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import math
+import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import grpc.aio
 from google.protobuf.message import DecodeError
 
-from updraft.errors import LateReply, ProtocolViolation, UpdraftError
+from updraft.errors import CloudUnavailable, LateReply, ProtocolViolation, UpdraftError
 from updraft.failpoints import reach_async
 from updraft.v1 import collaboration_pb2 as pb
 from updraft_cloud import wire
+from updraft_cloud.admission import Visit, positions_of
 from updraft_cloud.frames import Close, Draft, Failed, Frame, Limits, Open, Reply, Score, Span, TakeOver, Work
 from updraft_cloud.messages import Deliver
 
@@ -33,7 +37,7 @@ class Stream:
         idle_timeout_s: longest wait for a frame from an edge that waits for nothing.
 
     Attributes:
-        admitted: it counts among the sessions.
+        visit: what admission knows of it, once it was let in.
         begun: the engine knows it.
     """
 
@@ -51,7 +55,7 @@ class Stream:
         self.name = name
         self.number = number
         self.tenant = tenant
-        self.admitted = False
+        self.visit: Visit | None = None
         self.begun = False
         self._context = context
         self._limits = limits
@@ -70,6 +74,8 @@ class Stream:
         """Queue what the session answered."""
         if not isinstance(reply, Span) or reply.end:
             self._owed = False
+        if isinstance(reply, Span) and self.visit is not None:
+            self.visit.spend(len(reply.tokens))
         self._outgoing.put_nowait(wire.reply_frame(reply))
 
     async def send(self, frame: pb.CloudFrame) -> None:
@@ -83,11 +89,18 @@ class Stream:
         except TimeoutError as error:
             raise LateReply(f"The edge did not read for {self._write_timeout_s:g} s.") from error
 
-    async def read_open(self, frames: AsyncIterator[pb.EdgeFrame]) -> Open:
-        """The first frame. Raises ProtocolViolation if it is none, or what reading it raises."""
+    async def read_open(self, frames: AsyncIterator[pb.EdgeFrame], timeout_s: float) -> Open:
+        """The first frame.
+
+        Raises:
+            LateReply: the edge says nothing.
+            ProtocolViolation: it is no Open; or what reading it raises.
+        """
         try:
-            message = await asyncio.wait_for(anext(frames), self._write_timeout_s)
-        except (StopAsyncIteration, TimeoutError) as error:
+            message = await asyncio.wait_for(anext(frames), timeout_s)
+        except TimeoutError as error:
+            raise LateReply(f"The edge said nothing for {timeout_s:g} s.") from error
+        except StopAsyncIteration as error:
             raise ProtocolViolation("The stream holds no Open.") from error
         except DecodeError as error:
             raise ProtocolViolation("A frame cannot be read.") from error
@@ -105,7 +118,9 @@ class Stream:
                 frame = self._decode(message)
                 if isinstance(frame, Close):
                     break
-                deliver(self._delivery(frame))
+                delivery = self._delivery(frame)
+                await self._hold_back(delivery.work)
+                deliver(delivery)
             self._outgoing.put_nowait(None)
         except UpdraftError as error:
             self.answer(Failed.of(error))
@@ -129,6 +144,32 @@ class Stream:
             if frame.HasField("error"):
                 return
 
+    @contextlib.contextmanager
+    def aging(self, age_s: float | None, grace_s: float) -> Iterator[None]:
+        """At about that age the edge is asked to open the session again, and after the grace it must."""
+        if age_s is None:
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        age_s *= random.uniform(0.9, 1.1)
+        over = CloudUnavailable("The session is as old as one may be.", remedy="Open it again from the token log.")
+        timers = (
+            loop.call_later(age_s, self.notify, pb.Notice.KIND_DRAIN, over.message),
+            loop.call_later(age_s + grace_s, self.answer, Failed.of(over)),
+        )
+        try:
+            yield
+        finally:
+            for timer in timers:
+                timer.cancel()
+
+    async def _hold_back(self, work: Work) -> None:
+        """Wait until the tenant's rate allows a frame. Raises Overloaded where that takes too long."""
+        seconds = 0.0 if self.visit is None else self.visit.charge(positions_of(work))
+        if seconds > 0:
+            self.notify(pb.Notice.KIND_SLOW_DOWN, "The frame is held back for your rate.", math.ceil(1000 * seconds))
+            await asyncio.sleep(seconds)
+
     def _delivery(self, frame: Work | Open) -> Deliver:
         if isinstance(frame, Open):
             raise ProtocolViolation("A session is opened once.")
@@ -137,9 +178,14 @@ class Stream:
         return Deliver(self.number, frame, time.monotonic(), self._deadline)
 
     @property
+    def remaining_s(self) -> float | None:
+        """Seconds until the edge stops waiting, if it said so."""
+        left: float | None = self._context.time_remaining()
+        return left
+
+    @property
     def _deadline(self) -> float | None:
-        """When the edge stops waiting, if it said so."""
-        left = self._context.time_remaining()
+        left = self.remaining_s
         return None if left is None else time.monotonic() + left
 
     def _decode(self, message: pb.EdgeFrame) -> Frame:

@@ -13,9 +13,8 @@ import msgspec
 import numpy as np
 
 from updraft.engine.base import ModelInfo
-from updraft.errors import InvalidRequest, PromptTooLong, ProtocolViolation
+from updraft.errors import InvalidRequest, PromptTooLong, ProtocolViolation, RequestTooLarge
 from updraft.exits.carry import Carry, Packed, unpack
-from updraft.sampling import MAX_TOP_LOGPROBS
 from updraft.sampling_wire import sampling_from_proto
 from updraft.v1 import collaboration_pb2 as pb
 from updraft_cloud.acceptance import AnyRule, Likelihood, Lossless, Tolerance
@@ -64,7 +63,8 @@ def read_frame(message: pb.EdgeFrame, limits: Limits) -> Frame:
     """Check a frame and turn it into a dataclass.
 
     Raises:
-        PromptTooLong: prompt and answer do not fit the context.
+        PromptTooLong: prompt and answer do not fit the context, or the prompt alone is too long.
+        RequestTooLarge: the opening frame is.
         InvalidRequest: a value out of range in Open.
         ProtocolViolation: anything else that no correct edge sends.
     """
@@ -90,6 +90,10 @@ def read_frame(message: pb.EdgeFrame, limits: Limits) -> Frame:
 def _read_open(message: pb.Open, limits: Limits) -> Open:
     if not message.prompt:
         raise InvalidRequest("The prompt is empty.", param="prompt")
+    if limits.opening_bytes is not None and message.ByteSize() > limits.opening_bytes:
+        raise RequestTooLarge(f"Open has {message.ByteSize()} bytes; at most {limits.opening_bytes} are taken.")
+    if limits.prompt is not None and len(message.prompt) > limits.prompt:
+        raise PromptTooLong(f"The prompt has {len(message.prompt)} tokens; at most {limits.prompt} are taken.")
     length = len(message.prompt) + len(message.generated)
     if length >= limits.context:
         raise PromptTooLong(f"The log has {length} tokens; the cloud's context holds {limits.context}.")
@@ -97,8 +101,8 @@ def _read_open(message: pb.Open, limits: Limits) -> Open:
         raise InvalidRequest("max_tokens is 0; it must be at least 1.", param="max_tokens")
     if len(message.generated) >= message.max_tokens:
         raise ProtocolViolation(f"{len(message.generated)} tokens are committed; max_tokens is {message.max_tokens}.")
-    if message.top_logprobs > MAX_TOP_LOGPROBS:
-        raise InvalidRequest(f"top_logprobs is {message.top_logprobs}; at most {MAX_TOP_LOGPROBS} are allowed.")
+    if message.top_logprobs > limits.top_logprobs:
+        raise InvalidRequest(f"top_logprobs is {message.top_logprobs}; at most {limits.top_logprobs} are allowed.")
     sampling = sampling_from_proto(message.sampling)
     if sampling.seed is None:
         raise InvalidRequest("A session needs a seed: both tiers must draw with the same noise.", param="seed")
@@ -197,8 +201,8 @@ def _read_score(message: pb.Score, limits: Limits) -> Score:
     choices = _tokens("choices", message.choices, MAX_CHOICES, limits)
     if not choices and not (message.each and tokens):
         raise ProtocolViolation("A score asks for nothing: neither choices nor a report on its tokens.")
-    if message.top_logprobs > MAX_TOP_LOGPROBS:
-        raise ProtocolViolation(f"top_logprobs is {message.top_logprobs}; at most {MAX_TOP_LOGPROBS} are allowed.")
+    if message.top_logprobs > limits.top_logprobs:
+        raise ProtocolViolation(f"top_logprobs is {message.top_logprobs}; at most {limits.top_logprobs} are allowed.")
     return Score(
         position=message.position,
         committed=_committed(message, limits),

@@ -145,11 +145,9 @@ async def test_an_opening_beyond_the_rate_is_held_back_before_it_takes_a_place()
 
 async def test_streams_are_bounded() -> None:
     admission = doors(max_streams=1)
-    with admission.stream():
-        with pytest.raises(Overloaded), admission.stream():
-            pass
-        assert admission.streams == 1
-    assert admission.streams == 0
+    admission.check_streams(0)
+    with pytest.raises(Overloaded):
+        admission.check_streams(1)
     assert admission.refused == {Refusal.STREAMS: 1}
 
 

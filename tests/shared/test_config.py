@@ -185,7 +185,7 @@ def test_numbers_have_sensible_ranges(leaf: Any, bad: str, monkeypatch: pytest.M
     zero_is_fine = {"gpu_layers", "port", "escalate", "hand_back", "cores"}
     zero_is_fine |= {"threshold", "q", "hand_over", "split", "deepest", "last_stage"}
     zero_is_fine |= {"alpha", "floor", "ask", "give_up", "first_steps", "share", "cost", "explore", "random_share"}
-    zero_is_fine |= {"host_bytes", "disk_bytes", "drain_notice_s", "ratio"}
+    zero_is_fine |= {"host_bytes", "disk_bytes", "drain_notice_s", "ratio", "queue_length", "top_logprobs"}
     if bad == "0" and (leaf.key[-1] in zero_is_fine or leaf.key[1] in {"limits", "prices"}):
         return
     if bad == "-1" and leaf.key[-2:] in {("span", "escalate"), ("route", "threshold")}:  # an energy may be negative
@@ -380,7 +380,15 @@ def test_the_template_has_every_key_with_its_default_and_meaning(write: WriteFil
             "http": {},
             "grpc": {},
         },
-        "cloud": {"staged": {}, "kv": {}, "operations": {}, "tracing": {}, "listen": {}, "identity": {}},
+        "cloud": {
+            "staged": {},
+            "kv": {},
+            "operations": {},
+            "tracing": {},
+            "listen": {},
+            "identity": {},
+            "admission": {},
+        },
     }
     file = write(re.sub(r"^# ([a-z_0-9]+ = )", r"\1", text, flags=re.MULTILINE))
     assert load_edge_settings(file) == EdgeSettings()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from updraft.config.admission import AdmissionSettings
 from updraft.config.identity import IdentitySettings
 from updraft.config.layers import Tier, config_path
 from updraft.config.load import (
@@ -16,6 +17,7 @@ from updraft.config.schema import CloudLinkSettings, CloudSettings, EdgeSettings
 from updraft.config.template import config_template
 
 __all__ = [
+    "AdmissionSettings",
     "CloudLinkSettings",
     "CloudSettings",
     "EdgeSettings",

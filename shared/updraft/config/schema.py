@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
+from updraft.config.admission import AdmissionSettings
 from updraft.config.base import Seconds, Settings
 from updraft.config.identity import IdentitySettings
 from updraft.config.kv import KvSettings
@@ -275,6 +276,9 @@ class CloudSettings(TierSettings):
     sequences: int = Field(default=16, ge=1, le=256, description="Sessions whose caches are kept at once.")
     listen: ListenSettings = Field(default=ListenSettings(port=7080), description="The gRPC server for edge agents.")
     identity: IdentitySettings = Field(default=IdentitySettings(), description="How the cloud knows who calls.")
+    admission: AdmissionSettings = Field(
+        default=AdmissionSettings(), description="What the cloud lets in, how fast, and how long it may stay."
+    )
     max_sessions: int = Field(default=64, ge=1, le=100_000, description="Sessions open at once; more are turned away.")
     pass_tokens: int = Field(
         default=256, ge=16, le=8192, description="Positions that the scheduler puts into one forward pass."
