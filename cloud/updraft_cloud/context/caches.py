@@ -202,7 +202,9 @@ class Caches:
         started = time.perf_counter()
         try:
             if isinstance(origin, Place):
-                return self.engine.fork(origin.sequence)
+                sequence = self.engine.fork(origin.sequence)
+                self.costs.fork_s.note((time.perf_counter() - started) / self.engine.length(sequence))
+                return sequence
             sequence = self.engine.restore(data)
         except UpdraftError as error:
             self._failed(error)
@@ -219,7 +221,8 @@ class Caches:
         before = max(states, key=lambda state: common_length(state.tokens, tokens), default=None)
         same = 0 if before is None else common_length(before.tokens, tokens)
         saved = self.costs.compute(len(tokens) - same) - (self.costs.restore(len(tokens)) if before is None else 0.0)
-        pays = self.chance(place) * saved > self.costs.save(len(tokens))
+        # The first cache is saved in any case: nobody knows before what that costs.
+        pays = not self.costs.save_s.known or self.chance(place) * saved > self.costs.save(len(tokens))
         if pays and len(tokens) >= self._shortest and self.store.any and (state := self._save(place, tokens)):
             for older in states:
                 if common_length(older.tokens, tokens) == len(older.tokens):

@@ -12,11 +12,11 @@ class Measured:
 
     def __init__(self, guess: float) -> None:
         self.value = guess
-        self._known = False
+        self.known = False
 
     def note(self, value: float) -> None:
-        self.value += (value - self.value) * (0.2 if self._known else 1.0)
-        self._known = True
+        self.value += (value - self.value) * (0.2 if self.known else 1.0)
+        self.known = True
 
 
 class Costs:
@@ -24,6 +24,7 @@ class Costs:
 
     Attributes:
         position_s: computing one position of a prompt.
+        fork_s: copying one position into another sequence; nothing at first, so that it is tried.
         save_s, restore_s: one byte out of the engine and back.
         write_s, read_s: one byte onto the disk and back.
         bytes: of one position in a saved state.
@@ -31,6 +32,7 @@ class Costs:
 
     def __init__(self) -> None:
         self.position_s = Measured(1e-3)
+        self.fork_s = Measured(0.0)
         self.save_s = Measured(1e-9)
         self.restore_s = Measured(1e-9)
         self.write_s = Measured(5e-9)
@@ -51,7 +53,8 @@ class Costs:
         return positions * self.bytes.value * self.save_s.value
 
     def restore(self, positions: int) -> float:
-        return positions * self.bytes.value * self.restore_s.value
+        measured = self.restore_s if self.restore_s.known else self.save_s
+        return positions * self.bytes.value * measured.value
 
     def write(self, positions: int) -> float:
         return positions * self.bytes.value * self.write_s.value
@@ -60,9 +63,8 @@ class Costs:
         return positions * self.bytes.value * self.read_s.value
 
     def fork(self, positions: int) -> float:
-        """Into another sequence: llama.cpp does it by saving and restoring."""
-        return self.save(positions) + self.restore(positions)
+        return positions * self.fork_s.value
 
     def bring_back(self, positions: int) -> float:
         """The cheaper of computing anew, and saving now and restoring then."""
-        return min(self.compute(positions), self.fork(positions))
+        return min(self.compute(positions), self.save(positions) + self.restore(positions))
