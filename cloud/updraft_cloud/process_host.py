@@ -119,6 +119,7 @@ class ProcessHost:
         """Pass on what the engine says; when it dies or falls silent, start it again."""
         while True:
             await self._listen()
+            self._kill()
             self._ready.clear()
             log.error("the engine's process has ended (exit status %s)", await self._end())
             self._listener.lost()
@@ -170,7 +171,7 @@ class ProcessHost:
                 return
 
     async def _launch(self) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="updraft-"))  # mode 0700
+        self.folder = Path(tempfile.mkdtemp(prefix="updraft-"))  # mode 0700
         self._to_engine = self._bind(self._zmq.socket(zmq.PUSH), TO_ENGINE)
         listening = zmq.asyncio.Context.shadow(self._zmq.underlying)
         self._from_engine = self._bind(listening.socket(zmq.PULL), FROM_ENGINE)
@@ -178,7 +179,7 @@ class ProcessHost:
             sys.executable,
             "-m",
             "updraft_cloud.engine_process",
-            str(self._folder),
+            str(self.folder),
             stdin=asyncio.subprocess.PIPE,
             env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
             start_new_session=True,  # Ctrl-C is for the front end, which then stops its engine
@@ -195,7 +196,7 @@ class ProcessHost:
         socket.set(zmq.SNDHWM, _QUEUE)
         socket.set(zmq.RCVHWM, _QUEUE)
         socket.set(zmq.MAXMSGSIZE, MAX_BYTES)
-        socket.bind(f"ipc://{self._folder / name}")
+        socket.bind(f"ipc://{self.folder / name}")
         return socket
 
     async def _acknowledged(self, process: asyncio.subprocess.Process) -> Description:
@@ -234,7 +235,7 @@ class ProcessHost:
             status = await process.wait()
         for socket in (self._to_engine, self._from_engine):
             socket.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
         return status
 
     def _kill(self) -> None:

@@ -44,9 +44,9 @@ class Worker:
     ) -> None:
         self._send = send
         self._chunk = options.prefill_chunk
-        self._loop = EngineLoop(engine, pass_tokens=options.pass_tokens, settle=self._settle, observe=self._observe)
+        self.loop = EngineLoop(engine, pass_tokens=options.pass_tokens, settle=self._settle, observe=self._observe)
         self.context = ContextManager(engine, options.kv)
-        self._copies = Copies(self._loop, self.context)
+        self._copies = Copies(self.loop, self.context)
         self._sessions: dict[int, Session] = {}
         self._replies: list[tuple[int, Reply]] = []
         self._passes: list[PassRecord] = []
@@ -61,19 +61,19 @@ class Worker:
         )
 
     def start(self) -> None:
-        self._loop.start()
+        self.loop.start()
 
     def stop(self) -> None:
         """End the loop after the pass under way and free the engine. Safe to call twice."""
-        self._loop.stop()
+        self.loop.stop()
         self.context.close()
 
     def take(self, message: ToEngine) -> None:
-        self._loop.post(partial(self._handle, message))
+        self.loop.post(partial(self._handle, message))
 
     def measure(self) -> None:
         """Send what was done since the last time; from the loop's thread, so that it shows that the loop goes round."""
-        self._loop.post(self._report)
+        self.loop.post(self._report)
 
     def _handle(self, message: ToEngine) -> None:
         try:
@@ -91,7 +91,7 @@ class Worker:
 
     def _begin(self, message: Begin) -> None:
         session = Session(
-            self._loop.engine,
+            self.loop.engine,
             self.context,
             message.opening,
             partial(self._emit, message.session),
@@ -100,7 +100,7 @@ class Worker:
             copies=self._copies,
         )
         self._sessions[message.session] = session
-        self._loop.add(session)
+        self.loop.add(session)
 
     def _deliver(self, message: Deliver) -> None:
         session = self._sessions.get(message.session)
@@ -114,7 +114,7 @@ class Worker:
     def _finish(self, number: int) -> None:
         session = self._sessions.pop(number, None)
         if session is not None:
-            self._loop.remove(session)
+            self.loop.remove(session)
             session.close()
 
     def _emit(self, number: int, reply: Reply) -> None:

@@ -15,6 +15,7 @@ from updraft.engine import Engine, open_engine
 from updraft.generation import ChatMessage, Completion, GenerationRequest
 from updraft.modes import parse_settings
 from updraft.sampling import SamplingParams
+from updraft_cloud.engine_host import LocalHost
 from updraft_cloud.server import CloudServer
 from updraft_edge.agent import Agent
 
@@ -72,10 +73,12 @@ async def test_answers_that_share_passes_are_the_answers_given_alone(tiers: tupl
     agent, cloud = tiers
     requests = [ask(mode, prompt, 0.8) for mode in ("draft", "cloud") for prompt in PROMPTS[:2]]
     alone = [(await complete(agent, request))[1].text for request in requests]
-    before = cloud.loop.statistics.passes, cloud.loop.statistics.runs
+    assert isinstance(cloud.host, LocalHost)
+    statistics = cloud.host.worker.loop.statistics
+    before = statistics.passes, statistics.runs
     together = await asyncio.gather(*(complete(agent, request) for request in requests))
     assert [completion.text for _, completion in together] == alone
-    passes, runs = cloud.loop.statistics.passes - before[0], cloud.loop.statistics.runs - before[1]
+    passes, runs = statistics.passes - before[0], statistics.runs - before[1]
     assert passes < runs
 
 
