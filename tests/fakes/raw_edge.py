@@ -17,10 +17,10 @@ __all__ = ["RawEdge"]
 
 
 class RawEdge:
-    """One session stream; frames are numbered unless they carry a number."""
+    """One session stream; frames are numbered unless they carry a number. It closes the channel, given or not."""
 
-    def __init__(self, address: str, *, metadata: Any = None) -> None:
-        self._channel = grpc.aio.insecure_channel(address)
+    def __init__(self, address: str, *, metadata: Any = None, channel: grpc.aio.Channel | None = None) -> None:
+        self._channel = channel or grpc.aio.insecure_channel(address)
         self._call = CollaborationStub(self._channel).Session(metadata=metadata)
         self._sent = 0
         self.log = TokenLog([])
