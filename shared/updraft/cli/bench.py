@@ -65,6 +65,7 @@ def register(app: typer.Typer) -> None:
     group.command("concurrency", epilog=examples("updraft bench concurrency --clients 8 --agents 16"))(concurrency)
     from updraft.cli import (
         bench_auto,
+        bench_batching,
         bench_calibration,
         bench_exit,
         bench_faults,
@@ -77,6 +78,7 @@ def register(app: typer.Typer) -> None:
     )  # they need the options of this module
 
     bench_auto.register(group)
+    bench_batching.register(group)
     bench_calibration.register(group)
     bench_exit.register(group)
     bench_faults.register(group)
