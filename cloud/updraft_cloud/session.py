@@ -84,6 +84,8 @@ class Session:
         self._job: Verification | Writing | Scoring | None = None
         self._spent = Spent()
         self._job_started = 0.0
+        self._planned = 0.0  # when it last wanted a place in a pass
+        self._waits = False  # no pass has worked on its frame yet
         self._deadline = math.inf
         self._ahead = True  # the prompt is computed ahead of the first frame
         entry = opening.entry
@@ -122,6 +124,7 @@ class Session:
                 self.cancel()
                 return
         self._job_started, self._deadline = arrived, deadline
+        self._waits = True
 
     def take_draft(self, draft: Draft) -> None:
         """Start judging a draft. Raises LogMismatch or ProtocolViolation if it does not fit the log."""
@@ -180,6 +183,7 @@ class Session:
         if (self._job is None and not self._ahead) or not self._context.enter(self):
             return None
         want = self._next_want()
+        self._planned = time.monotonic()
         return want and want._replace(tenant=self._tenant, deadline=self._deadline)
 
     def _next_want(self) -> Want | None:
@@ -206,6 +210,9 @@ class Session:
     def consume(self, run: Run, output: Output) -> None:
         if not run.rows:
             reach("prefill")
+        if self._waits and self._job is not None:
+            self._waits = False
+            self._spent.queued = max(0, int((self._planned - self._job_started) * 1e6))
         prompt_part = max(0, min(len(self.log) - 1, run.position + len(run.tokens)) - run.position)
         self._spent.prefilled += prompt_part
         self._spent.layers += len(run.tokens) * self._layers
@@ -297,7 +304,8 @@ class Session:
             stood = self.log.tokens[start : start + accepted]
             self._copies.settle(self, job.run, way=walk.way, start=start, stood=stood)
             job.count_branches(self._spent, self._layers)
-        self._engine.truncate(self.sequence, min(self._engine.length(self.sequence), start + accepted))
+        # Never the last token: its row is what the next frame asks for, also after an end that was accepted.
+        self._engine.truncate(self.sequence, min(self._engine.length(self.sequence), len(self.log) - 1))
         if self._states is not None:
             self._states.forget(start + accepted)
         verdict = Verdict(
