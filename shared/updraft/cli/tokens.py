@@ -30,7 +30,7 @@ def register(app: typer.Typer) -> None:
         "add",
         epilog=examples(
             "updraft tokens add --tenant acme --expires 30d tokens",
-            "updraft tokens add --tenant acme --name laptop --limits small --expires never tokens",
+            "updraft tokens add --tenant acme --name laptop --expires never tokens",
         ),
     )(add)
     group.command("list", epilog=examples("updraft tokens list tokens", "updraft tokens list --json tokens"))(
@@ -52,7 +52,6 @@ def add(
     tenant: Annotated[str, typer.Option(metavar="NAME", help="Tenant whose sessions the token opens.")],
     expires: Annotated[str, typer.Option(metavar="TIME", help="How long it is good: 90m, 12h, 30d, 8w or never.")],
     name: Annotated[str | None, typer.Option(metavar="NAME", help="What to call it, such as its device.")] = None,
-    limits: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the limits that hold for it.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make a token and print it, this once: the file keeps its SHA-256 only.
@@ -63,7 +62,7 @@ def add(
     from updraft.transport.token_file import add_token
 
     now = datetime.now(UTC).replace(microsecond=0)
-    entry, token = add_token(file, tenant=tenant, now=now, expires=_end(expires, now), name=name, limits=limits)
+    entry, token = add_token(file, tenant=tenant, now=now, expires=_end(expires, now), name=name)
     if as_json:
         print_json({"token": token, **_record(entry, now)})
         return
@@ -88,7 +87,7 @@ def list_tokens(file: TokenFile, as_json: JsonOption = False) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    for column in ("id", "tenant", "name", "limits", "expires", "state"):
+    for column in ("id", "tenant", "name", "expires", "state"):
         table.add_column(column, overflow="fold")
     for record in records:
         good = (record["state"] or "").startswith("valid")
@@ -143,7 +142,6 @@ def _record(entry: TokenEntry, now: datetime) -> dict[str, str | None]:
         "id": entry.id,
         "tenant": entry.tenant,
         "name": entry.name,
-        "limits": entry.limits,
         "expires": entry.expires.isoformat() if entry.expires is not None else None,
         "state": state,
     }

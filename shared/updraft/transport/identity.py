@@ -33,15 +33,13 @@ class Identity:
     """Who makes a call.
 
     `tenant` is whose data it may touch; `name` the device's or token's; `token` the token's id; `certificate` the
-    fingerprint of the client certificate; `limits` the name of the limits that hold for it; `certificate_expires` a
-    Unix time. What does not apply is empty.
+    fingerprint of the client certificate; `certificate_expires` a Unix time. What does not apply is empty.
     """
 
     tenant: str
     name: str = ""
     token: str = ""
     certificate: str = ""
-    limits: str = ""
     certificate_expires: float = math.inf
 
 
@@ -132,7 +130,6 @@ class Authenticator:
             name=name or (entry.name if entry is not None and entry.name else ""),
             token=entry.id if entry is not None else "",
             certificate=certificate.fingerprint if certificate is not None else "",
-            limits=entry.limits if entry is not None and entry.limits else "",
             certificate_expires=certificate.not_after.timestamp() if certificate is not None else math.inf,
         )
         self.check(identity)

@@ -36,13 +36,12 @@ class _Line(BaseModel):
 
 
 class TokenEntry(_Line):
-    """One token: its id, the SHA-256 of the whole token, whose it is, until when, and the name of its limits."""
+    """One token: its id, the SHA-256 of the whole token, whose it is and until when."""
 
     id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12}$")]
     sha256: Digest
     tenant: Label
     name: Label | None = None
-    limits: Label | None = None
     created: AwareDatetime
     expires: AwareDatetime | None = None
     revoked: AwareDatetime | None = None
@@ -109,7 +108,6 @@ def add_token(
     now: datetime,
     expires: datetime | None = None,
     name: str | None = None,
-    limits: str | None = None,
 ) -> tuple[TokenEntry, str]:
     """Make a token and write its entry; the entry, and the token, which is kept nowhere.
 
@@ -124,7 +122,6 @@ def add_token(
             sha256=_digest(token),
             tenant=tenant,
             name=name,
-            limits=limits,
             created=now,
             expires=expires,
         )

@@ -34,11 +34,11 @@ def test_nothing_configured_is_anyone() -> None:
 
 def test_the_shared_token_and_the_file_s_tokens_go_side_by_side(tmp_path: Path) -> None:
     file = tmp_path / "tokens"
-    entry, token = add_token(file, tenant="acme", now=NOW, name="laptop", limits="small")
+    entry, token = add_token(file, tenant="acme", now=NOW, name="laptop")
     authenticator = Authenticator(token=SecretStr("shared"), tokens=file)
     shared, own = (authenticator.bearer(metadata(given)) for given in ("shared", token))
     assert authenticator.identify(shared, {}) == Identity("default")
-    assert authenticator.identify(own, {}) == Identity("acme", name="laptop", token=entry.id, limits="small")
+    assert authenticator.identify(own, {}) == Identity("acme", name="laptop", token=entry.id)
     with pytest.raises(Unauthenticated):
         authenticator.bearer(metadata("other"))
 

@@ -21,13 +21,11 @@ NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
 def test_a_token_is_found_by_itself_alone_and_never_stands_in_the_file(tmp_path: Path) -> None:
     file = tmp_path / "tokens"
-    entry, token = add_token(
-        file, tenant="acme", now=NOW, expires=NOW + timedelta(days=1), name="laptop", limits="small"
-    )
+    entry, token = add_token(file, tenant="acme", now=NOW, expires=NOW + timedelta(days=1), name="laptop")
     other, _ = add_token(file, tenant="beta", now=NOW)
     found = read_tokens(file)
     assert found.find(token) == entry
-    assert (entry.tenant, entry.name, entry.limits, other.expires) == ("acme", "laptop", "small", None)
+    assert (entry.tenant, entry.name, other.expires) == ("acme", "laptop", None)
     secret = token.removeprefix(f"updraft_{entry.id}_")
     assert len(secret) >= 43 and secret not in file.read_text()
     for wrong in (
