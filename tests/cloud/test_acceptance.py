@@ -158,7 +158,8 @@ def test_the_text_is_what_stands_of_the_drafts_and_the_clouds_own_after_it(
         if data.draw(st.booleans()):  # resumed in the middle, with its rule
             bench.session.close()
             again = opening(temperature=temperature, acceptance=rule, report=True, generated=bench.log.generated)
-            bench = Bench(again, engine=bench.engine) if bench.log.generated_length < LENGTH else bench
+            if bench.log.generated_length < LENGTH:
+                bench = Bench(again, engine=bench.engine, context=bench.context)
 
 
 @given(st.data(), st.integers(1, 9))
