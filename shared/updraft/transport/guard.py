@@ -110,7 +110,7 @@ class Guard(ServerInterceptor):
                 raise
         finally:
             self._open.pop(limit, None)
-        await self._abort(context, method, Unauthenticated(f"The token or certificate of this call is void by now."))
+        await self._abort(context, method, Unauthenticated("The token or certificate of this call is void by now."))
 
     def _watch(self) -> None:
         if self._timer is None:
