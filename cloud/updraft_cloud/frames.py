@@ -193,13 +193,17 @@ class End(IntEnum):
 
 
 class Spent(msgspec.Struct):
-    """What a session took since its last answer; see the wire's Spent."""
+    """What a session took since its last answer; see the wire's Spent.
+
+    `queued` is not on the wire: microseconds from the frame's arrival to the first pass for it, with its first answer.
+    """
 
     passes: int = 0
     positions: int = 0
     prefilled: int = 0
     micros: int = 0
     layers: int = 0
+    queued: int | None = None
 
 
 class Cost(_Frozen, frozen=True):

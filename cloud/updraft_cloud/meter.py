@@ -31,7 +31,7 @@ class _Job:
         self.spent.prefilled += spent.prefilled
         self.spent.micros += spent.micros
 
-    def end(self, error: BaseException | None) -> None:
+    def end(self) -> None:
         spent = self.spent
         self.span.note(
             tokens=self.tokens,
@@ -40,7 +40,7 @@ class _Job:
             prefilled=spent.prefilled,
             engine_ms=spent.micros / 1000,
         )
-        self.span.end(error)
+        self.span.end()
 
 
 class SessionMeter:
@@ -84,22 +84,23 @@ class SessionMeter:
         now = self._clock()
         self._metrics.answered(job.kind, now - self._since, reply.spent.passes)
         self._since = now
+        if reply.spent.queued is not None:
+            job.span.note(queued_ms=reply.spent.queued / 1000)
+            self._metrics.queued(reply.spent.queued * 1e-6)
         job.add(self._count(reply, job), reply.spent)
         if job.tokens and self._waits_for_first:
             self._waits_for_first = False
             self._metrics.first_token(now - self._began)
         if not isinstance(reply, Written) or reply.end is not End.NOT_YET:
-            self._drop(None)
+            self._drop()
 
-    def end(self, reason: str, error: BaseException | None = None) -> None:
+    def end(self, reason: str) -> None:
         """The session is over: `closed` by the edge, `gone` without a word, or failed with an error's code."""
-        self._drop(error)
+        self._drop()
         self._metrics.ended(reason)
-        self._span.note(end=reason)
-        self._span.end(error)
 
     def _begin(self, work: Draft | TakeOver | Score, kind: str, drafted: int = 0) -> None:
-        self._drop(None)
+        self._drop()
         self._since = self._clock()
         self._metrics.committed(len(work.committed))
         span = self._span.child(kind, position=work.position + len(work.committed), drafted=drafted)
@@ -116,8 +117,8 @@ class SessionMeter:
             return len(reply.tokens)
         return 0
 
-    def _drop(self, error: BaseException | None) -> None:
+    def _drop(self) -> None:
         """The frame that was being answered is answered, or never will be."""
         if self._job is not None:
-            self._job.end(error)
+            self._job.end()
             self._job = None

@@ -12,14 +12,18 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from updraft import __version__
+from updraft.v1 import collaboration_pb2 as pb
 from updraft_cloud.engine_metrics import EngineMetrics
 from updraft_cloud.frames import Verdict
+from updraft_cloud.place_queue import Refusal
 
 __all__ = ["CloudMetrics"]
 
 _WAIT_SECONDS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+_SEAT_SECONDS: Final = (0.001, 0.01, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0)
 _ANSWER_SECONDS: Final = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2, 0.35, 0.6, 1.0, 2.0, 5.0, 20.0)
 _FIRST_TOKEN_SECONDS: Final = (0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
+_NOTICES: Final = {pb.Notice.KIND_DRAIN: "drain", pb.Notice.KIND_SLOW_DOWN: "slow_down"}
 _TOKENS: Final = (0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32, 48)
 
 
@@ -51,13 +55,15 @@ class CloudMetrics:
             "updraft_sessions_ended", "Sessions that ended, by how or by error code.", ["reason"], registry=registry
         )
         self._shed = Counter(
-            "updraft_load_shed", "Sessions and work turned away, by reason.", ["reason"], registry=registry
+            "updraft_load_shed", "Sessions and frames turned away, by reason.", ["reason"], registry=registry
         )
+        for reason in Refusal:
+            self._shed.labels(reason.value)
         self._notices = Counter("updraft_notices", "Advice to edges, by kind.", ["kind"], registry=registry)
         for kind in ("new", "resumed"):
             self._opened.labels(kind)
-        for kind in ("drain", "slow_down"):
-            self._notices.labels(kind)
+        for name in _NOTICES.values():
+            self._notices.labels(name)
         traffic = Counter(
             "updraft_link_bytes", "Bytes between the tiers; up is towards the cloud.", ["direction"], registry=registry
         )
@@ -101,6 +107,12 @@ class CloudMetrics:
             registry=registry,
         )
         self._answers = {kind: answers.labels(kind) for kind in ("verify", "write", "score")}
+        self._seated = Histogram(
+            "updraft_admission_wait_seconds",
+            "For a place, of sessions let in.",
+            buckets=_SEAT_SECONDS,
+            registry=registry,
+        )
         self._queued = Histogram(
             "updraft_queue_wait_seconds",
             "From a frame's arrival to the first pass for it.",
@@ -126,13 +138,17 @@ class CloudMetrics:
         self._active.dec()
         self._ended.labels(reason).inc()
 
-    def shed(self, reason: str) -> None:
-        """A session or a piece of work was turned away; `reason` is an error code or names the limit."""
-        self._shed.labels(reason).inc()
+    def shed(self, reason: Refusal) -> None:
+        """A session or a frame was turned away."""
+        self._shed.labels(reason.value).inc()
 
-    def notice(self, kind: str) -> None:
-        """Advice was sent: `drain` or `slow_down`."""
-        self._notices.labels(kind).inc()
+    def seated(self, seconds: float) -> None:
+        """A session has waited so long for its place."""
+        self._seated.observe(seconds)
+
+    def notice(self, kind: pb.Notice.Kind) -> None:
+        """Advice was sent."""
+        self._notices.labels(_NOTICES[kind]).inc()
 
     def moved(self, direction: str, size: int) -> None:
         """Bytes of a frame, `up` from the edge or `down` to it."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from typing import Self
@@ -15,13 +17,17 @@ from updraft import failpoints
 from updraft.config import CloudSettings
 from updraft.engine import Engine
 from updraft.process import pin_to_cores, stop_signal
+from updraft.tracing import Tracer, open_tracer
 from updraft.transport import Guard, add_port, check_port_free, require_safe_listen, server_credentials, server_options
 from updraft.transport.address import format_address
 from updraft.v1 import collaboration_pb2
 from updraft.v1.collaboration_pb2_grpc import add_CollaborationServicer_to_server
 from updraft_cloud.engine_host import EngineHost, LocalHost, worker_options
 from updraft_cloud.identity import open_guard
+from updraft_cloud.metrics import CloudMetrics
+from updraft_cloud.operations import OperationsServer, require_safe_operations
 from updraft_cloud.process_host import ProcessHost
+from updraft_cloud.readiness import Readiness
 from updraft_cloud.service import CollaborationService, ServiceLimits
 
 __all__ = ["CloudServer", "serve"]
@@ -38,12 +44,23 @@ class CloudServer:
     Args:
         settings: the cloud tier's settings; port 0 takes any free port.
         engine: an engine to use in place of `settings.model`; the server shuts it down.
+        tracer: what traces sessions, in place of one of these settings; the server closes it.
+
+    Attributes:
+        address: host:port for edges, once it has started.
+        operations: the listener for operators, with its own address.
     """
 
-    def __init__(self, settings: CloudSettings, *, engine: Engine | None = None) -> None:
+    def __init__(self, settings: CloudSettings, *, engine: Engine | None = None, tracer: Tracer | None = None) -> None:
         self.settings = settings
         self.address = ""
+        self.metrics = CloudMetrics()
+        self.readiness = Readiness()
+        self.readiness.tell(self.metrics.ready)
+        self.operations = OperationsServer(settings.operations, self.metrics, self.readiness)
         self._given_engine = engine
+        self._tracer = open_tracer(settings.tracing, "updraft-cloud") if tracer is None else tracer
+        self._tellings: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Load the model, in a process of its own unless the engine was given, and listen.
@@ -54,6 +71,7 @@ class CloudServer:
         """
         settings, listen = self.settings, self.settings.listen
         require_safe_listen(listen, insecure=settings.insecure, tokens=settings.identity.tokens)
+        require_safe_operations(settings.operations, insecure=settings.insecure)
         check_port_free(listen.host, listen.port)
         server_credentials(listen)
         guard = open_guard(settings)
@@ -67,13 +85,19 @@ class CloudServer:
                 write_timeout_s=settings.write_timeout_s,
                 idle_timeout_s=settings.idle_timeout_s,
             ),
+            metrics=self.metrics,
+            readiness=self.readiness,
+            tracer=self._tracer,
         )
-        await self.host.start(self.service)
-        try:
+        async with contextlib.AsyncExitStack() as opened:
+            self.operations.start()
+            opened.push_async_callback(self.operations.stop)
+            await self.host.start(self.service)
+            opened.push_async_callback(self.host.stop)
             await self._listen(guard)
-        except BaseException:
-            await self.host.stop()
-            raise
+            opened.pop_all()
+        self.metrics.serves(self.host.description.info.name)
+        self.readiness.clear("loading")
 
     async def _listen(self, guard: Guard) -> None:
         settings, listen = self.settings, self.settings.listen
@@ -89,15 +113,27 @@ class CloudServer:
         port = add_port(self._server, listen)
         self.address = format_address(listen.host, port)
         await self._server.start()
-        await self._health.set(SERVICE_NAME, health_pb2.HealthCheckResponse.SERVING)
+        self.readiness.tell(self._tell_health)
         log.info("the cloud serves %s on %s", self.host.description.info.name, self.address)
 
     async def stop(self) -> None:
-        """Say so, let the open sessions end, and free the model."""
-        await self._health.enter_graceful_shutdown()
+        """Say so and let it be noticed, let the open sessions go elsewhere or end, and free the model."""
+        self.readiness.hold("draining")
+        if self.operations.address:
+            await asyncio.sleep(self.settings.operations.drain_notice_s)
         await self.service.drain(self.settings.drain_s)
         await self._server.stop(1.0)
         await self.host.stop()
+        await self.operations.stop()
+        await asyncio.to_thread(self._tracer.close)
+
+    def _tell_health(self, ready: bool) -> None:
+        """The same over gRPC, for the service and for all of this server."""
+        status = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
+        for name in ("", SERVICE_NAME):
+            telling = asyncio.create_task(self._health.set(name, status))
+            self._tellings.add(telling)
+            telling.add_done_callback(self._tellings.discard)
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import count
@@ -14,7 +14,10 @@ from itertools import count
 from updraft import __version__
 from updraft.config import AdmissionSettings
 from updraft.errors import CloudUnavailable, Overloaded, UpdraftError
+from updraft.logging_setup import log_fields
+from updraft.tracing import NO_TRACER, Span, Tracer
 from updraft.transport import abort_with, caller
+from updraft.transport.bearer import SESSION_HEADER
 from updraft.v1 import collaboration_pb2 as pb
 from updraft.v1 import collaboration_pb2_grpc
 from updraft_cloud import wire
@@ -22,7 +25,10 @@ from updraft_cloud.admission import Admission, Visit
 from updraft_cloud.engine_host import EngineHost
 from updraft_cloud.frames import Failed, Limits, Open
 from updraft_cloud.identity import SessionNames
-from updraft_cloud.messages import Begin, Emitted, Finish, FromEngine
+from updraft_cloud.messages import Begin, Emitted, Finish, FromEngine, Measured
+from updraft_cloud.meter import SessionMeter
+from updraft_cloud.metrics import CloudMetrics
+from updraft_cloud.readiness import Readiness
 from updraft_cloud.stream import Context, Stream
 
 __all__ = ["CollaborationService", "ServiceLimits"]
@@ -31,6 +37,7 @@ log = logging.getLogger(__name__)
 
 # Sessions served for each of the engine's sequences: edges draft most of the time, and idle sessions give theirs away.
 SESSIONS_A_SEQUENCE = 2
+_LONGEST_NAME = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +53,19 @@ class ServiceLimits:
 class CollaborationService(collaboration_pb2_grpc.CollaborationServicer):
     """Turns streams into sessions of the engine and back. It is the engine's `Listener`."""
 
-    def __init__(self, host: EngineHost, limits: ServiceLimits) -> None:
+    def __init__(
+        self,
+        host: EngineHost,
+        limits: ServiceLimits,
+        *,
+        metrics: CloudMetrics | None = None,
+        readiness: Readiness | None = None,
+        tracer: Tracer = NO_TRACER,
+    ) -> None:
         self._host = host
+        self._metrics = metrics or CloudMetrics()
+        self._readiness = readiness or Readiness()
+        self._tracer = tracer
         self._limits = limits
         self._streams: dict[int, Stream] = {}
         self._numbers = count(1)
@@ -63,7 +81,13 @@ class CollaborationService(collaboration_pb2_grpc.CollaborationServicer):
     def admission(self) -> Admission:
         """The doors; they need to know what the engine serves."""
         places = SESSIONS_A_SEQUENCE * self._host.description.sequences
-        return Admission(self._limits.admission, places=places, max_sessions=self._limits.max_sessions)
+        return Admission(
+            self._limits.admission,
+            places=places,
+            max_sessions=self._limits.max_sessions,
+            on_refusal=self._metrics.shed,
+            on_seat=self._metrics.seated,
+        )
 
     def heard(self, message: FromEngine) -> None:
         if isinstance(message, Emitted):
@@ -71,9 +95,14 @@ class CollaborationService(collaboration_pb2_grpc.CollaborationServicer):
                 stream = self._streams.get(number)
                 if stream is not None:
                     stream.answer(reply)
+        elif isinstance(message, Measured):
+            self._metrics.engine.measured(message)
+            self._readiness.clear("engine")
 
     def lost(self) -> None:
         """The engine has died: its sessions are opened again by their edges, from the log that each of them has."""
+        self._readiness.hold("engine")
+        self._metrics.engine.restarted()
         away = Failed.of(CloudUnavailable("The engine has died and is being started again."))
         for stream in self._streams.values():
             if stream.begun:
@@ -98,25 +127,39 @@ class CollaborationService(collaboration_pb2_grpc.CollaborationServicer):
 
     async def Session(self, frames: AsyncIterator[pb.EdgeFrame], context: Context) -> None:
         await self._check_streams(context)
-        tenant = caller().tenant
+        tenant, metadata = caller().tenant, context.invocation_metadata() or ()
         stream = Stream(
             context,
             next(self._numbers),
-            self._names.name(tenant, context.invocation_metadata() or ()),
+            self._names.name(tenant, metadata),
             tenant,
             self._wire_limits,
+            self._metrics,
             write_timeout_s=self._limits.write_timeout_s,
             idle_timeout_s=self._limits.idle_timeout_s,
         )
         self._streams[stream.number] = stream
+        span = self._tracer.start("session", caller=metadata, session=stream.name, tenant=tenant)
+        lines = log_fields(request=_request_of(metadata), session=stream.name, tenant=tenant, trace=span.trace_id)
         try:
-            await self._serve(stream, frames)
+            with lines:
+                await self._answer(stream, span, frames)
+        finally:
+            del self._streams[stream.number]
+
+    async def _answer(self, stream: Stream, span: Span, frames: AsyncIterator[pb.EdgeFrame]) -> None:
+        """Serve a session, and tell its edge what it fails with."""
+        failure: UpdraftError | None = None
+        try:
+            await self._serve(stream, span, frames)
         except UpdraftError as error:
-            log.info("session %s ended: %s", stream.name, error.code)
+            stream.ended, failure = error.code, error
             with contextlib.suppress(UpdraftError):
                 await stream.send(wire.reply_frame(Failed.of(error)))
         finally:
-            del self._streams[stream.number]
+            log.info("the session ended: %s", stream.ended)
+            span.note(end=stream.ended)
+            span.end(failure)
 
     async def drain(self, seconds: float) -> None:
         """Take no new sessions, ask the open ones to go, and wait for them."""
@@ -142,7 +185,7 @@ class CollaborationService(collaboration_pb2_grpc.CollaborationServicer):
             top_logprobs=settings.top_logprobs,
         )
 
-    async def _serve(self, stream: Stream, frames: AsyncIterator[pb.EdgeFrame]) -> None:
+    async def _serve(self, stream: Stream, span: Span, frames: AsyncIterator[pb.EdgeFrame]) -> None:
         # An edge that is turned away before it has written sees a broken stream and not the reason.
         opening = await stream.read_open(frames, self._limits.admission.open_timeout_s)
         if self._draining:
@@ -151,12 +194,17 @@ class CollaborationService(collaboration_pb2_grpc.CollaborationServicer):
         opening.check_model(served.info, served.boundaries)
         tokens = len(opening.prompt) + len(opening.generated)
         stream.visit = self.admission.enter(stream.tenant, tokens, stream.remaining_s)
+        stream.meter = SessionMeter(self._metrics, opening, span)
         try:
             await stream.send(wire.opened_frame(stream.name, served.info, self._wire_limits))
             await self._seat(stream, stream.visit)
             await self._converse(stream, opening, frames)
+        except UpdraftError as error:
+            stream.ended = error.code
+            raise
         finally:
             stream.visit.leave()
+            stream.meter.end(stream.ended)
 
     async def _seat(self, stream: Stream, visit: Visit) -> None:
         """Wait for the session's place. Raises Overloaded where none becomes free in time."""
@@ -185,3 +233,11 @@ class CollaborationService(collaboration_pb2_grpc.CollaborationServicer):
             self.admission.check_streams(len(self._streams))
         except Overloaded as error:
             await abort_with(context, error)
+
+
+def _request_of(metadata: Iterable[tuple[str, str | bytes]]) -> str:
+    """What the edge calls the answer, for logs; empty if that is no plain name."""
+    given = next((value for key, value in metadata if key == SESSION_HEADER), "")
+    return (
+        given if isinstance(given, str) and given.isascii() and given.isalnum() and len(given) <= _LONGEST_NAME else ""
+    )

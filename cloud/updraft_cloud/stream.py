@@ -19,6 +19,8 @@ from updraft_cloud import wire
 from updraft_cloud.admission import Visit, positions_of
 from updraft_cloud.frames import Close, Draft, Failed, Frame, Limits, Open, Reply, Score, Span, TakeOver, Work
 from updraft_cloud.messages import Deliver
+from updraft_cloud.meter import SessionMeter
+from updraft_cloud.metrics import CloudMetrics
 
 __all__ = ["Context", "Stream"]
 
@@ -33,11 +35,14 @@ class Stream:
         name: of the session, for the edge and for logs.
         tenant: whose it is.
         limits: what a frame may hold.
+        metrics: counts bytes and notices.
         write_timeout_s: longest wait for an edge that does not read.
         idle_timeout_s: longest wait for a frame from an edge that waits for nothing.
 
     Attributes:
         visit: what admission knows of it, once it was let in.
+        meter: what operators learn of it, once it was let in.
+        ended: how it ended: `closed` by the edge, with an error's code, else `gone`.
         begun: the engine knows it.
     """
 
@@ -48,6 +53,7 @@ class Stream:
         name: str,
         tenant: str,
         limits: Limits,
+        metrics: CloudMetrics,
         *,
         write_timeout_s: float,
         idle_timeout_s: float,
@@ -56,9 +62,12 @@ class Stream:
         self.number = number
         self.tenant = tenant
         self.visit: Visit | None = None
+        self.meter: SessionMeter | None = None
+        self.ended = "gone"
         self.begun = False
         self._context = context
         self._limits = limits
+        self._metrics = metrics
         self._write_timeout_s = write_timeout_s
         self._idle_timeout_s = idle_timeout_s
         self._outgoing: asyncio.Queue[pb.CloudFrame | None] = asyncio.Queue()
@@ -74,6 +83,10 @@ class Stream:
         """Queue what the session answered."""
         if not isinstance(reply, Span) or reply.end:
             self._owed = False
+        if isinstance(reply, Failed):
+            self.ended = reply.code
+        if self.meter is not None:
+            self.meter.answered(reply)
         if isinstance(reply, Span) and self.visit is not None:
             self.visit.spend(len(reply.tokens))
         self._outgoing.put_nowait(wire.reply_frame(reply))
@@ -82,6 +95,9 @@ class Stream:
         """Write a frame now. Raises LateReply if the edge does not read."""
         self._sent += 1
         frame.sequence = self._sent
+        self._metrics.moved("down", frame.ByteSize())
+        if frame.HasField("notice"):
+            self._metrics.notice(frame.notice.kind)
         if await reach_async("front.before_write"):
             return
         try:
@@ -117,6 +133,7 @@ class Stream:
                     continue
                 frame = self._decode(message)
                 if isinstance(frame, Close):
+                    self.ended = "closed"
                     break
                 delivery = self._delivery(frame)
                 await self._hold_back(delivery.work)
@@ -175,6 +192,8 @@ class Stream:
             raise ProtocolViolation("A session is opened once.")
         if isinstance(frame, Draft | TakeOver | Score):
             self._owed = True
+        if self.meter is not None:
+            self.meter.asked(frame)
         return Deliver(self.number, frame, time.monotonic(), self._deadline)
 
     @property
@@ -190,6 +209,7 @@ class Stream:
 
     def _decode(self, message: pb.EdgeFrame) -> Frame:
         self._received += 1
+        self._metrics.moved("up", message.ByteSize())
         if message.sequence != self._received:
             raise ProtocolViolation(f"Frame {message.sequence} arrived where {self._received} was due.")
         return wire.read_frame(message, self._limits)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import msgspec
 import numpy as np
 
 from updraft.engine.base import ModelInfo
@@ -305,7 +304,13 @@ def _report(report: Report) -> pb.TokenReport:
 
 
 def _spent(spent: Spent) -> pb.Spent:
-    return pb.Spent(**msgspec.structs.asdict(spent))
+    return pb.Spent(
+        passes=spent.passes,
+        positions=spent.positions,
+        prefilled=spent.prefilled,
+        micros=spent.micros,
+        layers=spent.layers,
+    )
 
 
 def _cost(cost: Cost | None) -> pb.Cost | None:

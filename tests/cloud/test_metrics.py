@@ -14,6 +14,7 @@ from updraft.engine.loop import PassRecord, Share
 from updraft.errors import LateReply
 from updraft.sampling import SamplingParams
 from updraft.tracing import NO_SPAN, OtelTracer, Span
+from updraft.v1 import collaboration_pb2 as pb
 from updraft_cloud.context import ContextStatistics
 from updraft_cloud.frames import (
     Branch,
@@ -33,6 +34,7 @@ from updraft_cloud.frames import Span as Written
 from updraft_cloud.messages import Measured
 from updraft_cloud.meter import SessionMeter
 from updraft_cloud.metrics import CloudMetrics
+from updraft_cloud.place_queue import Refusal
 
 RECORD = PassRecord(
     0.02, verify=Share(2, 9), write=Share(1, 1), score=Share(), prefill=Share(1, 48), waiting=3,
@@ -125,7 +127,7 @@ def test_sessions_are_counted_by_how_they_end() -> None:
     other = SessionMeter(told.metrics, OPENING)
     assert told.value("updraft_sessions_active") == 2
     told.meter.end("closed")
-    other.end("late_reply", LateReply("slow"))
+    other.end("late_reply")
     assert told.value("updraft_sessions_active") == 0
     assert told.value("updraft_sessions_ended_total", reason="closed") == 1
     assert told.value("updraft_sessions_ended_total", reason="late_reply") == 1
@@ -138,16 +140,27 @@ def test_cancel_and_failure_are_neither_asked_nor_answered() -> None:
     assert told.value("updraft_answer_seconds_count", kind="write") == 0
 
 
+def test_a_frames_wait_for_its_first_pass_is_counted_once() -> None:
+    told = Told()
+    told.meter.asked(TAKE_OVER)
+    told.meter.answered(Written(3, [4], [], End.NOT_YET, 0, Spent(queued=30_000)))
+    told.meter.answered(written([5], End.HAND_BACK))
+    assert told.value("updraft_queue_wait_seconds_count") == 1
+    assert told.value("updraft_queue_wait_seconds_sum") == pytest.approx(0.03)
+
+
 def test_a_session_is_part_of_the_trace_and_its_frames_of_the_session() -> None:
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    told = Told(span=OtelTracer(provider).start("session"))
+    session_span = OtelTracer(provider).start("session")
+    told = Told(span=session_span)
     told.meter.asked(Draft(3, [8], 0, [1, 2, 3]))
     told.meter.answered(verdict(2))
     told.meter.asked(TAKE_OVER)
     for tokens in ([4], [5]):
         told.meter.answered(written(tokens))
-    told.meter.end("late_reply", LateReply("the secret"))
+    told.meter.end("late_reply")
+    session_span.end(LateReply("the secret"))
     verify, write, session = exporter.get_finished_spans()
     assert [span.name for span in (verify, write, session)] == ["verify", "write", "session"]
     assert session.context is not None
@@ -155,7 +168,8 @@ def test_a_session_is_part_of_the_trace_and_its_frames_of_the_session() -> None:
     wanted = {"position": 4, "drafted": 3, "accepted": 2, "tokens": 3, "passes": 1, "positions": 5}
     assert {f"updraft.{name}": value for name, value in wanted.items()}.items() <= dict(verify.attributes or {}).items()
     told_of = dict(write.attributes or {})
-    assert (told_of["updraft.tokens"], told_of["updraft.engine_ms"], told_of["error.type"]) == (2, 4.0, "late_reply")
+    assert (told_of["updraft.tokens"], told_of["updraft.engine_ms"]) == (2, 4.0)
+    assert (session.attributes or {})["error.type"] == "late_reply"
     assert "secret" not in session.to_json() + write.to_json()
 
 
@@ -200,8 +214,9 @@ def test_what_the_front_end_counts_besides() -> None:
     metrics = CloudMetrics()
     metrics.serves("tiny")
     metrics.ready(True)
-    metrics.shed("overloaded")
-    metrics.notice("drain")
+    metrics.shed(Refusal.QUEUE_FULL)
+    metrics.seated(0.3)
+    metrics.notice(pb.Notice.KIND_DRAIN)
     metrics.moved("up", 20)
     metrics.moved("down", 30)
     metrics.queued(0.003)
@@ -209,7 +224,8 @@ def test_what_the_front_end_counts_besides() -> None:
     for line in (
         'updraft_build_info{model="tiny",version=',
         "updraft_ready 1.0",
-        'updraft_load_shed_total{reason="overloaded"} 1.0',
+        'updraft_load_shed_total{reason="queue_full"} 1.0',
+        'updraft_admission_wait_seconds_bucket{le="0.5"} 1.0',
         'updraft_notices_total{kind="drain"} 1.0',
         'updraft_link_bytes_total{direction="up"} 20.0',
         'updraft_queue_wait_seconds_bucket{le="0.005"} 1.0',

@@ -12,7 +12,8 @@ from pydantic import SecretStr, ValidationError
 from updraft.config.operations import OperationsSettings
 from updraft.errors import AddressInUse, ConfigError, InsecureListen
 from updraft_cloud.metrics import CloudMetrics
-from updraft_cloud.operations import OperationsServer, Readiness, operations_app, require_safe_operations
+from updraft_cloud.operations import OperationsServer, operations_app, require_safe_operations
+from updraft_cloud.readiness import Readiness
 
 TOKEN = SecretStr("s3cret")
 
