@@ -30,7 +30,7 @@ class WhileItCarries:
 
     Args:
         costs: what drafting and asking cost, measured, and the cloud's price.
-        predictor: its mean is the acceptance to expect.
+        predictor: says which acceptance is possible.
         longest: run, tokens.
     """
 
@@ -41,11 +41,16 @@ class WhileItCarries:
         self._yielded = False
 
     async def decide(self, run: Sequence[Sampled]) -> Decision | HandOver:
-        price = self._costs.price
-        if run or price is None or not self.yields():  # what is drafted already is put to the cloud
+        if run or not self.yields():  # what is drafted already is put to the cloud
             return Decision.VERIFY
-        tokens = round(_PER_ROUND_TRIP * self._costs.network_s / max(price.writing_s, 1e-6))
-        return HandOver(most=min(max(tokens, _SHORTEST), _LONGEST))
+        return HandOver(most=self.span)
+
+    @property
+    def span(self) -> int:
+        """Tokens that the cloud gets to write before it is asked again."""
+        price = self._costs.price
+        token_s = price.writing_s if price is not None else self._costs.cloud_s
+        return min(max(round(_PER_ROUND_TRIP * self._costs.network_s / max(token_s, 1e-6)), _SHORTEST), _LONGEST)
 
     def yields(self) -> bool:
         """The cloud should write on at once: nothing need be drafted first."""
@@ -65,8 +70,8 @@ class WhileItCarries:
 
     def _drafting(self, price: CloudPrice, length: int) -> tuple[float, float]:
         """Seconds a token if every session asks about runs of this length, and the share of time that passes take."""
-        stands = min(max(self._predictor.mean, 0.0), 1.0)
+        stands = self._predictor.upper  # while the cloud writes nothing is judged: a bad start must not be the end
         # Only a run that stands as a whole, its end included, leaves a drafter that is ahead.
         away_s = self._costs.network_s + length * self._costs.draft_s * (1.0 - stands ** (length + 1))
-        turn_s = price.turn_s(length + 1.0, away_s)
-        return (turn_s + away_s) / committed(stands, length), price.busy(length + 1.0, away_s)
+        positions = length + 1.0
+        return price.round_s(positions, away_s) / committed(stands, length), price.busy(positions, away_s)

@@ -27,6 +27,11 @@ class Predictor(Protocol):
         """Share of judged tokens that stood: what to expect of a token that is not drafted yet."""
         ...
 
+    @property
+    def upper(self) -> float:
+        """What that share may be at best, as far as one can tell from so few: who gives up below it learns no more."""
+        ...
+
     def __call__(self, sampled: Sampled) -> float:
         """From 0 to 1. Raises InvalidRequest where the token carries no usable score."""
         ...
@@ -68,6 +73,12 @@ class Calibration:
     def mean(self) -> float:
         """Share of judged tokens that stood; the prior's middle bin counts as a few of them."""
         return (sum(self._stood) + 4.0 * 0.7) / (self._total + 4.0)
+
+    @property
+    def upper(self) -> float:
+        """Two standard deviations above the mean."""
+        mean = self.mean
+        return min(1.0, mean + 2.0 * math.sqrt(mean * (1.0 - mean) / (self._total + 4.0)))
 
     def __call__(self, score: float) -> float:
         """The calibrated probability; never falls with the score. Raises InvalidRequest unless 0 <= score <= 1."""
@@ -133,6 +144,10 @@ class ScorePredictor:
     @property
     def mean(self) -> float:
         return self._calibration.mean
+
+    @property
+    def upper(self) -> float:
+        return self._calibration.upper
 
     def __call__(self, sampled: Sampled) -> float:
         return self._calibration(self._score(sampled))

@@ -1,14 +1,16 @@
 """What a drafted position costs a shared cloud, and when the cloud had better write itself.
 
-Edges that draft share the cloud's passes as the customers of a closed queue share a server that takes them in batches.
-A session is away for `away_s` (link and drafting), then in the cloud for one turn, which takes
+Edges that draft share the cloud's passes as the customers of a closed queue share a server that takes them in
+batches. A session is away for `away_s` (link and drafting); back in a cloud where others keep passes running it waits
+for the end of the one under way, `wait`, and then takes part in one of its own,
 
-    turn = pass_s + position_s x (its own positions + those of the others that are there, too)
+    turn = pass_s + position_s x p x (1 + (n - 1) x turn / cycle),      cycle = away_s + wait + turn
 
-and one of the others is there in turn / (turn + away_s) of the time (mean-value analysis: a session that arrives sees
-what the others would do without it). With n sessions whose rounds have p positions each that is the positive root of
+for n sessions whose rounds have p positions each (mean-value analysis: a session that arrives sees the n - 1 others
+where they would be without it). One that is away for less than a turn always meets the others again a pass later,
+cycle = 2 turns; else it comes at some moment of a pass, wait = turn / 2, and the turn is the positive root of
 
-    turn^2 + turn x (away_s - pass_s - n x position_s x p) - (pass_s + position_s x p) x away_s = 0.
+    1.5 turn^2 + turn x (away_s - 1.5 own - (n - 1) position_s p) - own x away_s = 0,      own = pass_s + position_s p.
 
 A round of a run of g tokens with acceptance a commits (1 - a^(g+1)) / (1 - a) tokens. A session that the cloud writes
 for is in every pass: pass_s + n x position_s a token. Where passes are mostly `pass_s` (memory-bound), drafts win;
@@ -40,38 +42,44 @@ class CloudPrice:
     sessions: int
 
     def turn_s(self, positions: float, away_s: float) -> float:
-        """A turn in the cloud if every session's rounds have so many positions and it is away for so long."""
+        """A pass if every session's rounds have so many positions and it is away for so long."""
         own = self.position_s * positions
-        half = 0.5 * (away_s - self.pass_s - self._sessions * own)
-        return math.sqrt(half * half + (self.pass_s + own) * away_s) - half
+        turn = self.pass_s + own * (1.0 + 0.5 * self._others)
+        if away_s < turn:
+            return turn
+        half = 0.5 * (away_s - 1.5 * (self.pass_s + own) - self._others * own)
+        return (math.sqrt(half * half + 1.5 * (self.pass_s + own) * away_s) - half) / 1.5
+
+    def round_s(self, positions: float, away_s: float) -> float:
+        """From one verdict to the next: away, waiting for the pass that the others keep running, and a turn."""
+        turn = self.turn_s(positions, away_s)
+        wait = turn - away_s if away_s < turn else 0.5 * turn
+        gone = away_s / (away_s + turn) if away_s > 0.0 else 0.0
+        return away_s + (1.0 - gone**self._others) * wait + turn
 
     def surcharge_s(self, positions: float, away_s: float) -> float:
         """What one more position costs a round beyond its own time, since the others wait for it, too.
 
-        The derivative of the turn by the positions of all sessions, less the position itself, weighted with the load:
-        nothing for a session that is alone or in an idle cloud, and the time of all others where they always meet.
+        The growth of the round with the positions of all sessions, less the position itself, weighted with the load:
+        nothing for a session that is alone or in an idle cloud.
         """
-        turn = self.turn_s(positions, away_s)
-        below = 2.0 * turn + away_s - self.pass_s - self._sessions * self.position_s * positions
-        if below <= 0.0:
-            return 0.0
-        slope = (self._sessions * turn + away_s) / below
-        return self.load * self.position_s * max(0.0, slope - 1.0)
+        grown = self.round_s(positions + 0.5, away_s) - self.round_s(positions - 0.5, away_s)
+        return self.load * max(0.0, grown - self.position_s)
 
     def busy(self, positions: float, away_s: float) -> float:
         """Share of the time in which passes would run if every session drafted so: some session is there."""
         turn = self.turn_s(positions, away_s)
         gone = away_s / (turn + away_s) if away_s > 0.0 else 0.0
-        return 1.0 - gone**self._sessions
+        return 1.0 - gone ** (self._others + 1)
 
     @property
     def writing_s(self) -> float:
         """Seconds a token if the cloud writes for every session."""
-        return self.pass_s + self._sessions * self.position_s
+        return self.pass_s + (self._others + 1) * self.position_s
 
     @property
-    def _sessions(self) -> int:
-        return max(1, self.sessions)
+    def _others(self) -> int:
+        return max(0, self.sessions - 1)
 
 
 def committed(acceptance: float, length: int) -> float:

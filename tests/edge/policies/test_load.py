@@ -71,6 +71,19 @@ def test_near_the_balance_what_is_under_way_goes_on() -> None:
     assert turns_at(policy(None), passes_s) > turns_at(policy(None), passes_s[::-1])
 
 
+def test_a_bad_start_is_not_the_end() -> None:
+    costs, predictor = Costs(network_s=0.02), ScorePredictor(confidence, Calibration())
+    made = WhileItCarries(costs, predictor, 16)
+    costs.heed(CloudPrice(0.030, 0.0005, 1.0, 16))
+    rejected = [Sampled(1, -1.0, Distribution(0.0, 1.0, 0.5))]
+    for _ in range(4):
+        predictor.learn(rejected, 0)
+    assert predictor.mean < 0.5 and not made.yields()
+    for _ in range(60):
+        predictor.learn(rejected, 0)
+    assert made.yields()
+
+
 def request(mode: str, temperature: float, **settings: object) -> GenerationRequest:
     return GenerationRequest(
         prompt="Once upon a time",
