@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,6 +44,13 @@ def test_no_check_of_input_is_an_assertion() -> None:
 
 def test_scripts_trust_no_network() -> None:
     assert findings(scanner.shell_faults, SCRIPTS) == []
+
+
+def test_the_tests_that_the_security_page_names_are_there() -> None:
+    page = (ROOT / "docs/security.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(tests/[\w/]+\.py)`", page)
+    assert len(named) > 20
+    assert [path for path in named if not (ROOT / path).is_file()] == []
 
 
 @pytest.mark.parametrize(

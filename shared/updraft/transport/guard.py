@@ -37,8 +37,9 @@ Behaviour = Callable[[Any, Any], Any]
 class Guard(ServerInterceptor):
     """Refuses every call without credentials, of whatever kind and method, except the health check.
 
-    A wrong token is refused before any message is read. What the call may be is known to its handler as `caller()`.
-    Streams whose credentials expire or are revoked end with the status of Unauthenticated.
+    A wrong token is refused before any message is read. Who calls is known to the handler as `caller()`.
+    Streams whose credentials expire or are revoked end with the status of Unauthenticated. Exceptions that a handler
+    did not mean for the client stay in the log.
 
     Args:
         authenticator: checks the credentials.
@@ -87,9 +88,16 @@ class Guard(ServerInterceptor):
             except Unauthenticated as error:
                 await self._abort(context, method, error)
             enter_call(identity)
-            if streams:
-                return await self._while_valid(identity, method, run, request, context)
-            return await run(request, context)
+            try:
+                if streams:
+                    return await self._while_valid(identity, method, run, request, context)
+                return await run(request, context)
+            except aio.AbortError:
+                raise
+            except Exception:
+                # gRPC would send the exception's own words, which may tell of paths and memory.
+                log.exception("%s failed", method)
+                await context.abort(grpc.StatusCode.INTERNAL, "The call failed; the server's log says why.")
 
         make = getattr(grpc, f"{kind}_rpc_method_handler")
         guarded_handler: Handler = make(guarded, handler.request_deserializer, handler.response_serializer)

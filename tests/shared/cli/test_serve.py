@@ -68,14 +68,14 @@ def test_edge_flags_become_settings(updraft: Updraft, served: list[Any]) -> None
 
 
 def test_cloud_flags_become_settings(updraft: Updraft, served: list[Any]) -> None:
-    tls = ["--tls-cert", "c.pem", "--tls-key", "k.pem", "--client-ca", "a.pem"]
+    tls = ["--tls-cert", "c.pem", "--tls-key", "k.pem", "--client-ca", "a.pem", "--tokens", "t"]
     result = updraft("serve", "cloud", "--port", "0", "--host", "::1", *tls, "--max-sessions", "3", "--cores", "1")
     assert result.exit_code == 0, result.stderr
     (settings,) = served
     assert isinstance(settings, CloudSettings)
     listen = settings.listen
     assert (listen.host, listen.port, listen.client_ca) == ("::1", 0, Path("a.pem"))
-    assert (settings.max_sessions, settings.cores) == (3, (1,))
+    assert (settings.max_sessions, settings.cores, settings.identity.tokens) == (3, (1,), Path("t"))
 
 
 def test_no_flags_means_no_change(updraft: Updraft, served: list[Any]) -> None:

@@ -185,9 +185,12 @@ async def test_other_streams_go_on(tmp_path: Path) -> None:
         assert await streams[1].code() is grpc.StatusCode.OK
 
 
-async def test_a_handler_that_times_out_by_itself_is_not_taken_for_a_void_token() -> None:
+@pytest.mark.parametrize("failure", [TimeoutError("at /srv/models"), ValueError("at 0x7f00, /srv/models")])
+async def test_a_handler_that_fails_tells_strangers_nothing_and_is_no_void_token(
+    failure: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
     async def slow(_requests: Any, _context: Any) -> None:
-        raise TimeoutError
+        raise failure
 
     server = aio.server(interceptors=(Guard(Authenticator()),))
     handlers = {"SS": grpc.stream_stream_rpc_method_handler(slow)}
@@ -196,5 +199,7 @@ async def test_a_handler_that_times_out_by_itself_is_not_taken_for_a_void_token(
     await server.start()
     async with open_channel(f"127.0.0.1:{port}") as channel:
         stream = streaming(channel, ())
-        assert await stream.code() is grpc.StatusCode.UNKNOWN
+        assert await stream.code() is grpc.StatusCode.INTERNAL
+        assert await stream.details() == "The call failed; the server's log says why."
+    assert "/srv/models" in caplog.text
     await server.stop(None)
