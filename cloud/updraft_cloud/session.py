@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from updraft.engine.base import Engine, Output, Run
@@ -137,7 +137,7 @@ class Session:
             )
         if draft.branches and self._copies is not None and self._states is None and self.sequence >= 0:
             done = self._branch_done
-            self._start(self._copies.plant(self, draft, most=most, done=done))
+            self._start(self._copies.plant(self, draft, most=most, tenant=self._tenant, done=done))
         else:
             self._start(Verification(run))
 
@@ -198,7 +198,7 @@ class Session:
         if isinstance(job, Verification):
             if job.waiting:
                 return None
-            run = self._next_run(log + job.run, len(job.run) + 1)
+            run = self._next_run(log, len(job.run) + 1, job.run)
             return Want(Priority.VERIFY if run.rows else Priority.PREFILL, run)
         if isinstance(job, Scoring) and self._engine.length(self.sequence) >= len(log) - 1:
             return job.plan(self.sequence)
@@ -234,8 +234,8 @@ class Session:
         self._job = None
         self._emit(Failed.of(error))
 
-    def _next_run(self, tokens: list[int], rows: int) -> Run:
-        run = next_run(self._engine, self.sequence, tokens, rows, self._chunk)
+    def _next_run(self, tokens: list[int], rows: int, drafted: Sequence[int] = ()) -> Run:
+        run = next_run(self._engine, self.sequence, tokens, rows, self._chunk, drafted)
         return run if self._states is None else self._states.enter(run)
 
     def _start(self, job: Verification | Writing) -> None:

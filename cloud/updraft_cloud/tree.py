@@ -115,13 +115,15 @@ class BranchRun:
         self.done = False
         self.positions = 0
         self.passed = -1
+        self.tenant = ""
         self.on_done: Callable[[], None] = lambda: None
         self._loop = loop
         self._text = text  # log and path
 
     def plan(self) -> Want:
         start = self._loop.engine.length(self.sequence)
-        return Want(Priority.VERIFY, Run(self.sequence, start, self._text[start:], len(self.path) - self.shared))
+        run = Run(self.sequence, start, self._text[start:], len(self.path) - self.shared)
+        return Want(Priority.VERIFY, run, self.tenant)
 
     def consume(self, run: Run, output: Output) -> None:
         self.rows = output.logits.copy()  # the run's may come in a later pass
@@ -155,13 +157,14 @@ class Copies:
         self._running: dict[Holder, list[BranchRun]] = {}
         context.give_way = self._give_way
 
-    def plant(self, owner: Holder, draft: Draft, *, most: int, done: Callable[[], None]) -> Verification:
+    def plant(self, owner: Holder, draft: Draft, *, most: int, tenant: str, done: Callable[[], None]) -> Verification:
         """Begin to judge a draft, with those of its branches that there are sequences for; with none while the
         session's own cache is behind.
 
         Args:
             owner: the session, which has a sequence.
             most: tokens that a way may have.
+            tenant: whose session it is.
             done: called when a branch needs no more waiting for.
         """
         run, log = draft.run[:most], owner.tokens
@@ -178,7 +181,7 @@ class Copies:
                 break
             self._engine.truncate(copy, min(self._engine.length(copy), len(log) - 1))
             task = BranchRun(self._loop, copy, number, path, branch.shared, log + path)
-            task.on_done = done
+            task.tenant, task.on_done = tenant, done
             planted.append(task)
         if planted:
             self._running[owner] = planted

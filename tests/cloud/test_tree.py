@@ -120,6 +120,16 @@ def test_the_best_branch_is_followed_in_one_pass() -> None:
     assert (verdict.branch, verdict.accepted) == (0, 2)
 
 
+def test_branches_are_computed_on_their_tenants_account() -> None:
+    forest = Forest()
+    grown = forest.open(opening())
+    forest.run_dry()
+    tree = Draft(len(grown.log), [], grown.log.hash, [1, 2], [Branch(0, [3]), Branch(1, [4, 5])])
+    planted = forest.copies.plant(grown.session, tree, most=9, tenant="acme", done=lambda: None)
+    assert [branch.plan().tenant for branch in planted.branches] == ["acme", "acme"]
+    grown.close()
+
+
 def test_copies_are_kept_between_verdicts_and_cost_only_what_is_new() -> None:
     truth, forest = TRUTH[0.8], Forest()
     grown = forest.open(opening())

@@ -80,16 +80,21 @@ class PassRecord:
     overhead_s: float
 
 
-def next_run(engine: Engine, sequence: int, tokens: Sequence[int], rows: int, chunk: int) -> Run:
-    """The next run that brings a sequence's cache up to `tokens`, with logits for the last `rows` of them.
+def next_run(
+    engine: Engine, sequence: int, tokens: Sequence[int], rows: int, chunk: int, drafted: Sequence[int] = ()
+) -> Run:
+    """The next run that brings a sequence's cache up to `tokens` and then `drafted`, with logits for the last `rows`.
 
     Long stretches are cut into chunks without logits; the last run holds at most `engine.max_run` tokens.
     """
     start = engine.length(sequence)
-    if len(tokens) - start > engine.max_run:
-        size = min(chunk, engine.max_run, len(tokens) - start - rows)
-        return Run(sequence, start, tokens[start : start + size])
-    return Run(sequence, start, tokens[start:], rows)
+    left = len(tokens) + len(drafted) - start
+    size = left if left <= engine.max_run else min(chunk, engine.max_run, left - rows)
+    part = tokens[start : start + size]
+    if len(part) < size:
+        after = max(0, start - len(tokens))
+        part = [*part, *drafted[after : after + size - len(part)]]
+    return Run(sequence, start, part, rows if size == left else 0)
 
 
 class EngineLoop:

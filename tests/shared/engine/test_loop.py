@@ -234,6 +234,8 @@ def test_runs_stay_short_and_end_with_the_rows_that_are_wanted(length: int, rows
     tokens = tokens[:length]
     while True:
         run = next_run(engine, sequence, tokens, rows, chunk)
+        drafted = length // 3
+        assert next_run(engine, sequence, tokens[: length - drafted], rows, chunk, tokens[length - drafted :]) == run
         assert 1 <= len(run.tokens) <= engine.max_run
         engine.forward([run])
         if run.rows:
