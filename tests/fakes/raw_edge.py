@@ -31,8 +31,12 @@ class RawEdge:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._call.cancel()
+        self.cancel()
         await self._channel.close(grace=None)
+
+    def cancel(self) -> None:
+        """End the stream without a word; the channel stays open."""
+        self._call.cancel()
 
     async def send(self, frame: pb.EdgeFrame) -> None:
         self._sent += 1
