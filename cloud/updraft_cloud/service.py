@@ -127,7 +127,8 @@ class CollaborationService(collaboration_pb2_grpc.CollaborationServicer):
 
     async def Session(self, frames: AsyncIterator[pb.EdgeFrame], context: Context) -> None:
         await self._check_streams(context)
-        tenant, metadata = caller().tenant, context.invocation_metadata() or ()
+        who, metadata = caller(), context.invocation_metadata() or ()
+        tenant = who.tenant
         stream = Stream(
             context,
             next(self._numbers),
@@ -140,7 +141,10 @@ class CollaborationService(collaboration_pb2_grpc.CollaborationServicer):
         )
         self._streams[stream.number] = stream
         span = self._tracer.start("session", caller=metadata, session=stream.name, tenant=tenant)
-        lines = log_fields(request=_request_of(metadata), session=stream.name, tenant=tenant, trace=span.trace_id)
+        request, trace = _request_of(metadata), span.trace_id
+        lines = log_fields(
+            request=request, session=stream.name, tenant=tenant, device=who.name, token=who.token, trace=trace
+        )
         try:
             with lines:
                 await self._answer(stream, span, frames)

@@ -22,7 +22,7 @@ _fields: ContextVar[Mapping[str, str]] = ContextVar("updraft_log_fields", defaul
 def log_fields(**fields: str) -> Iterator[None]:
     """Every line that is logged in this block, and in tasks that it starts, tells these fields, but for empty ones.
 
-    They say whose line it is: `request`, `session`, `tenant`, `trace`.
+    They say whose line it is: `request`, `session`, `tenant`, `device`, `token` (its id), `trace`.
     """
     before = _fields.get()
     _fields.set({**before, **{name: value for name, value in fields.items() if value}})

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import json
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -24,6 +27,7 @@ from tests.fakes.raw_edge import RawEdge
 from tests.fakes.tiers import complete, running_agent, running_cloud, until
 from updraft.config import CloudSettings, IdentitySettings, ListenSettings
 from updraft.errors import ConfigError, InsecureListen, Unauthenticated
+from updraft.logging_setup import JsonFormatter
 from updraft.transport import bearer_metadata, error_from_rpc, open_channel
 from updraft.transport.authority import Authority, certificate_files, write_pairs
 from updraft.transport.token_file import add_token, revoke
@@ -204,7 +208,7 @@ async def test_a_certificate_that_expires_while_connected_ends_its_session(tmp_p
         await until(lambda: engine.open_sequences == 0)
 
 
-async def _prefilled(edge: RawEdge, prompt: list[int]) -> int:
+async def prefilled(edge: RawEdge, prompt: list[int]) -> int:
     """Positions of the prompt that the cloud computed for a new session."""
     async with edge:
         await edge.open(prompt)
@@ -218,10 +222,10 @@ async def test_how_fast_a_prompt_is_computed_tells_no_tenant_what_another_asked(
     acme, beta = token_of(tokens, "acme"), token_of(tokens, "beta")
     prompt = [index * 7 % 60 for index in range(200)]
     async with running_cloud(HashEngine(), identity=identity(tokens)) as cloud:
-        first = await _prefilled(RawEdge(cloud.address, metadata=acme), prompt)
-        again = await _prefilled(RawEdge(cloud.address, metadata=acme), prompt)
+        first = await prefilled(RawEdge(cloud.address, metadata=acme), prompt)
+        again = await prefilled(RawEdge(cloud.address, metadata=acme), prompt)
         assert again < first  # a tenant's own prompts are shared
-        assert await _prefilled(RawEdge(cloud.address, metadata=beta), prompt) == first
+        assert await prefilled(RawEdge(cloud.address, metadata=beta), prompt) == first
 
 
 async def test_a_session_that_another_tenant_names_gives_nothing(tokens: Path) -> None:
@@ -243,6 +247,26 @@ async def test_a_session_that_another_tenant_names_gives_nothing(tokens: Path) -
                 await reopened.open(prompt)
                 assert (await reopened.read_body("opened")).session == issued
             await drafted(owner)
+
+
+async def test_the_log_says_whose_a_session_was_and_with_which_token(tokens: Path) -> None:
+    entry, secret = add_token(tokens, tenant="acme", now=NOW, name="laptop")
+    written = io.StringIO()
+    handler, logger = logging.StreamHandler(written), logging.getLogger("updraft_cloud.service")
+    handler.setFormatter(JsonFormatter())
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel("INFO")
+    try:
+        async with running_cloud(HashEngine(), identity=identity(tokens)) as cloud:
+            await prefilled(RawEdge(cloud.address, metadata=bearer_metadata(SecretStr(secret))), PROMPT)
+            await until(lambda: cloud.service.active == 0)
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+    said = json.loads(written.getvalue())
+    assert (said["tenant"], said["device"], said["token"]) == ("acme", "laptop", entry.id)
+    assert secret not in written.getvalue()
 
 
 def test_names_of_sessions() -> None:

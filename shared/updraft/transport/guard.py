@@ -92,7 +92,7 @@ class Guard(ServerInterceptor):
                 if streams:
                     return await self._while_valid(identity, method, run, request, context)
                 return await run(request, context)
-            except aio.AbortError:
+            except aio.BaseError:  # gRPC's own: the handler has aborted the call, or the client is gone
                 raise
             except Exception:
                 # gRPC would send the exception's own words, which may tell of paths and memory.
