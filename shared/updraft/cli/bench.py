@@ -69,6 +69,7 @@ def register(app: typer.Typer) -> None:
         bench_calibration,
         bench_exit,
         bench_faults,
+        bench_fuzz,
         bench_harness,
         bench_lookup,
         bench_models,
@@ -82,6 +83,7 @@ def register(app: typer.Typer) -> None:
     bench_calibration.register(group)
     bench_exit.register(group)
     bench_faults.register(group)
+    bench_fuzz.register(group)
     bench_harness.register(group)
     bench_lookup.register(group)
     bench_models.register(group)
