@@ -342,7 +342,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(session=sessions)
     def after_the_end(self, session: Session) -> None:
-        if session in self.alive and session.finished:
+        if session in self.alive and session.log.generated_length >= MOST:
             self._refused(session, [session.draft([])], "protocol_violation")
 
     @rule(session=consumes(sessions))
