@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+
 from updraft.config import CloudSettings
 from updraft.errors import ConfigError
 from updraft.models import resolve
 from updraft.models.cache_size import cache_bytes
 
 __all__ = ["sequences_within"]
+
+log = logging.getLogger(__name__)
 
 _MOST = 256  # as of `sequences`; llama.cpp takes no more
 
@@ -28,4 +32,6 @@ def sequences_within(settings: CloudSettings) -> int:
             f"kv.bytes is {budget}, but the cache of one sequence of {settings.context} tokens takes {one} bytes",
             remedy="Raise cloud.kv.bytes or lower cloud.context.",
         )
-    return min(_MOST, budget // one)
+    count = min(_MOST, budget // one)
+    log.info("%d bytes of KV cache hold %d sequences of %d tokens", budget, count, settings.context)
+    return count

@@ -14,9 +14,11 @@ from tests.cloud.context.holders import Sheet, alone, manager_of
 from tests.fakes.engine import HashEngine
 from updraft.errors import Overloaded
 from updraft_cloud.context.costs import Measured
+from updraft_cloud.context.prefixes import common_length
 
-# Few tokens and few tenants, so that logs often begin alike.
-TOKENS = st.lists(st.integers(0, 1), min_size=1, max_size=30)
+# Few prompts, tokens and tenants, so that logs often begin alike.
+TOKENS = st.lists(st.integers(0, 1), min_size=1, max_size=12)
+LOGS = st.builds(list.__add__, st.sampled_from([[0] * 9, [1, 0] * 6, [1] * 20]), TOKENS)
 NUMBERS = st.integers(0, 1000)
 
 
@@ -29,6 +31,8 @@ class Sessions(RuleBasedStateMachine):
         self.waiting: list[Sheet] = []
         self.copies: list[int] = []
         self.fresh = HashEngine()
+        self.logs: dict[str, list[list[int]]] = {"": [], "a": []}
+        self.unseen: dict[Sheet, str] = {}
 
     @initialize(
         sequences=st.integers(1, 4), host=st.sampled_from([0, 400, 100_000]), disk=st.sampled_from([0, 400, 100_000])
@@ -47,9 +51,10 @@ class Sessions(RuleBasedStateMachine):
             return True
         return False
 
-    @rule(tokens=TOKENS, tenant=st.sampled_from(["", "a"]))
+    @rule(tokens=LOGS, tenant=st.sampled_from(["", "a"]))
     def open(self, tokens: list[int], tenant: str) -> None:
         self.sheets.append(Sheet(self.manager, self.engine, tokens, tenant))
+        self.unseen[self.sheets[-1]] = tenant
 
     @precondition(lambda self: self.sheets)
     @rule(number=NUMBERS, tokens=TOKENS)
@@ -71,6 +76,11 @@ class Sessions(RuleBasedStateMachine):
         assert queue[:1] in ([], [sheet]) or sheet not in queue, "first come, first served"
         self.waiting = [waiting for waiting in queue if waiting is not sheet]
         assert np.array_equal(row, alone(self.fresh, sheet.tokens))
+        tenant = self.unseen.pop(sheet, None)
+        if tenant is not None:
+            shared = max((common_length(sheet.tokens, log) for log in self.logs[tenant]), default=0)
+            assert sheet.computed >= len(sheet.tokens) - shared, "from another tenant"
+            self.logs[tenant].append(sheet.tokens)
 
     @precondition(lambda self: self.sheets)
     @rule(number=NUMBERS)
