@@ -69,7 +69,7 @@ class Service:
         await until(lambda: idle(self.cloud))
         assert isinstance(self.cloud.host, LocalHost)
         worker = self.cloud.host.worker
-        await asyncio.wrap_future(worker._loop.call(worker.context.check_integrity))
+        await asyncio.wrap_future(worker.loop.call(worker.context.check_integrity))
 
 
 class Peer:
