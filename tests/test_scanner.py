@@ -23,6 +23,7 @@ FACING = [
 # Looked at by a person: `updraft ping` asks the server of its own machine a question without secrets.
 PING = "shared/updraft/cli/ping.py"
 SCRIPTS = [path for path in sorted((ROOT / "scripts").iterdir()) if path.is_file() and path.suffix in {"", ".sh"}]
+SCRIPTS += sorted(ROOT.glob("Dockerfile*"))
 
 
 def findings(check: Callable[[str], list[str]], files: list[Path]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -133,18 +134,22 @@ def show(
 
 def _devices(names: Sequence[str], tenants: Sequence[str]) -> list[tuple[str, str]]:
     """Each device with its tenant."""
+    from updraft.transport.token_file import is_tenant
+
     if len(tenants) not in (0, 1, len(names)):
         raise ConfigError(
             f"{len(names)} devices and {len(tenants)} tenants are given.",
             remedy="Give one --tenant for all devices, or one for each --client.",
         )
-    for name in (*names, *tenants):
-        # They become file names, and stand in logs and metrics.
+    for name in names:  # they become names of files
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}", name):
             raise ConfigError(
-                f"{name!r} cannot be the name of a device or tenant.",
+                f"{name!r} cannot be the name of a device.",
                 remedy="Use 1 to 64 letters, digits, dots, @, dashes and underscores, a letter or digit first.",
             )
+    for tenant in tenants:
+        if not is_tenant(tenant):
+            raise ConfigError(f"{tenant!r} cannot be a tenant.", remedy="Use 1 to 64 printable characters.")
     whose = list(tenants) * (len(names) if len(tenants) == 1 else 1) or [_DEFAULT_TENANT] * len(names)
     return list(zip(names, whose, strict=True))
 
@@ -167,7 +172,10 @@ def _cloud_lines(folder: Path, tenants: Sequence[str], *, beyond: bool) -> str:
     return "\n".join(
         (
             "The cloud:",
-            *(f"  updraft tokens add --tenant {tenant} --expires 90d {folder}/tokens" for tenant in tenants),
+            *(
+                f"  updraft tokens add --tenant {shlex.quote(tenant)} --expires 90d {folder}/tokens"
+                for tenant in tenants
+            ),
             f"  updraft serve cloud{host} --tls-cert {folder}/server.pem --tls-key {folder}/server-key.pem \\",
             f"    --client-ca {folder}/ca.pem --tokens {folder}/tokens",
         )

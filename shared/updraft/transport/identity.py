@@ -17,7 +17,7 @@ from updraft.errors import ConfigError, Unauthenticated
 from updraft.transport.bearer import HEADER, SCHEME
 from updraft.transport.certificates import Certificate, TenantField, read_certificate, require_cryptography
 from updraft.transport.reload import Reloaded
-from updraft.transport.token_file import TokenEntry, Tokens, read_tokens
+from updraft.transport.token_file import TokenEntry, Tokens, is_tenant, read_tokens
 
 __all__ = ["ANYONE", "Authenticator", "Bearer", "Identity", "caller"]
 
@@ -174,7 +174,7 @@ class Authenticator:
         named = certificate.subject.get(self._field or "", "")
         if not named and bearer is not None:
             return entry.tenant if entry is not None else DEFAULT_TENANT
-        if not named or len(named) > _LONGEST_NAME or not named.isprintable():
+        if not is_tenant(named):
             raise Unauthenticated(
                 f"The client certificate names no tenant in the field {self._field} of its subject.",
                 remedy="Issue it with the tenant as its organisation, or set cloud.identity.tenant_field.",

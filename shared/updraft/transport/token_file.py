@@ -18,17 +18,36 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+)
 
 from updraft.errors import ConfigError, UnknownName
 
-__all__ = ["Label", "RevokedCertificate", "TokenEntry", "Tokens", "add_token", "read_tokens", "revoke"]
+__all__ = ["RevokedCertificate", "TokenEntry", "Tokens", "add_token", "is_tenant", "read_tokens", "revoke"]
 
 _PREFIX: Final = "updraft"
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-# Names that stand in logs and metrics: short, without spaces and control characters.
+# Names of devices, which stand in logs.
 Label = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")]
+
+
+def is_tenant(name: str) -> bool:
+    """Whether a name can be a tenant's: printable, so that it deceives no reader of a log, and not long."""
+    return 0 < len(name) <= 64 and name.isprintable() and name == name.strip()
+
+
+def _tenant(name: str) -> str:
+    if not is_tenant(name):
+        raise ValueError("no name of a tenant")
+    return name
 
 
 class _Line(BaseModel):
@@ -40,7 +59,7 @@ class TokenEntry(_Line):
 
     id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12}$")]
     sha256: Digest
-    tenant: Label
+    tenant: Annotated[str, AfterValidator(_tenant)]
     name: Label | None = None
     created: AwareDatetime
     expires: AwareDatetime | None = None
@@ -128,7 +147,8 @@ def add_token(
     except ValidationError as error:
         raise ConfigError(
             f"{error.errors()[0]['loc'][0]} cannot be {error.errors()[0]['input']!r}.",
-            remedy="Use 1 to 64 letters, digits, dots, @, dashes and underscores, a letter or digit first.",
+            remedy="Use 1 to 64 printable characters for a tenant; for a name letters, digits, dots, @, dashes and "
+            "underscores, a letter or digit first.",
         ) from error
     with _editing(path) as lines:
         lines.append(_written(entry))

@@ -92,7 +92,7 @@ def test_nothing_is_overwritten_unless_forced(updraft: Updraft, folder: Path) ->
             "3 devices and 2 tenants",
         ),
         (("--client", "../../etc/x"), "cannot be the name"),
-        (("--client", "a", "--tenant", "x y"), "cannot be the name"),
+        (("--client", "a", "--tenant", "x\ty"), "cannot be a tenant"),
         (("--host", "caf\u00e9"), "no name of a host"),
         (("--days", "0"), "--days"),
     ],

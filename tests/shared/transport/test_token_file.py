@@ -97,11 +97,17 @@ def test_certificates_can_be_shut_out(tmp_path: Path) -> None:
     assert read_tokens(file).revoked_certificates == {"ab" * 32}
 
 
-@pytest.mark.parametrize("tenant", ["", " acme", "a b", "a\nb", "a" * 65, "-a", "\u00e9t\u00e9", "a/b"])
+@pytest.mark.parametrize("tenant", ["", " acme", "a\nb", "a" * 65, "a\u202eb", "a\x1b[2J"])
 def test_names_that_could_not_stand_in_a_log(tenant: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="tenant cannot be"):
         add_token(tmp_path / "tokens", tenant=tenant, now=NOW)
     assert not (tmp_path / "tokens").exists()
+
+
+@pytest.mark.parametrize("name", ["", "a b", "../a", "-a", "\u00e9t\u00e9"])
+def test_names_of_devices_are_plain(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="name cannot be"):
+        add_token(tmp_path / "tokens", tenant="Beta & Sons Ltd", now=NOW, name=name)
 
 
 def _entry(tmp_path: Path) -> dict[str, object]:
@@ -116,7 +122,7 @@ def _entry(tmp_path: Path) -> dict[str, object]:
         {"id": "0123456789AB"},
         {"id": "short"},
         {"sha256": "00"},
-        {"tenant": "a b"},
+        {"tenant": "a\tb"},
         {"expires": "soon"},
         {"expires": "2030-01-01T00:00:00"},
         {"admin": True},
