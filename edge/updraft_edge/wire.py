@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from updraft.errors import (
     CloudUnavailable,
     EngineFailure,
+    LateReply,
     LogMismatch,
     ProtocolViolation,
     UpdraftError,
@@ -272,9 +273,13 @@ def read_price(frame: pb.CloudFrame) -> CloudPrice | None:
 
 
 def read_error(message: pb.Error) -> UpdraftError:
-    """The error that the cloud reports, as the class that it names; an engine that failed there is not one here."""
+    """The error that the cloud reports, as the class that it names.
+
+    An engine that failed there is not one here, and an edge that was late for the cloud has not waited for it: both are
+    cured by opening the session again.
+    """
     error = from_code(message.code, message.message, message.remedy)
-    if isinstance(error, EngineFailure):
+    if isinstance(error, EngineFailure | LateReply):
         error = CloudUnavailable(error.message, remedy=error.remedy)
     error.retry_after_s = message.retry_after_ms / 1000
     return error
