@@ -92,6 +92,22 @@ async def test_a_client_that_gives_up_leaves_the_queue() -> None:
         await until(lambda: empty(cloud))
 
 
+async def test_the_clients_own_deadline_is_heeded() -> None:
+    async with limited(admission={"places": 1}) as cloud, RawEdge(cloud.address) as first:
+        await first.open(PROMPT)
+        await first.read_body("opened")
+        async with grpc.aio.insecure_channel(cloud.address) as channel:
+            call = CollaborationStub(channel).Session(timeout=0.3)
+            opening = pb.Open(tokenizer_hash="letters", prompt=PROMPT, max_tokens=5, sampling={"seed": 1})
+            await call.write(pb.EdgeFrame(sequence=1, open=opening))
+            await until(lambda: cloud.service.admission.queue.waiting == 1)
+            await until(lambda: cloud.service.admission.queue.waiting == 0)
+            call.cancel()
+        assert cloud.service.active == 1
+        await first.draft([])
+        assert (await first.read_body("verdict")).has_token
+
+
 async def test_frames_beyond_the_rate_are_held_back_and_their_edge_is_told() -> None:
     async with limited(admission={"tokens_per_second": 200, "token_burst": 8}) as cloud, RawEdge(cloud.address) as edge:
         await edge.open(PROMPT)

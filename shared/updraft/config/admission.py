@@ -26,8 +26,7 @@ class AdmissionSettings(Settings):
         default=None,
         ge=1,
         le=100_000,
-        description="Sessions served at once, the others wait for a place; as many as the engine's sequences when left "
-        "out.",
+        description="Sessions served at once, the others wait for a place; twice the engine's sequences when left out.",
     )
     tenant_sessions: int | None = Field(
         default=None, ge=1, le=100_000, description="Sessions of one tenant open at once; no limit when left out."
