@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
 # Half of the shortest keepalive that the settings allow: a ping that comes early must not count as abuse.
 _SHORTEST_PING_INTERVAL_MS: Final = 500
+# Beyond this machine a shorter token could be guessed.
+_SHORTEST_TOKEN: Final = 16
 
 
 class Listen(Protocol):
@@ -60,14 +62,17 @@ def require_safe_listen(listen: Listen, insecure: bool, *, tokens: Path | None =
         tokens: file of tokens, where there is one.
 
     Raises:
-        InsecureListen: the host is not loopback and one of them is missing.
+        InsecureListen: the host is not loopback and one of them is missing, or the token is short.
     """
     if is_loopback(listen.host):
         return
     missing = []
     if listen.tls_cert is None or listen.tls_key is None:
         missing.append("TLS")
-    if tokens is None and (listen.token is None or not listen.token.get_secret_value()):
+    token = listen.token.get_secret_value() if listen.token is not None else ""
+    if token and len(token) < _SHORTEST_TOKEN:
+        missing.append(f"a token of at least {_SHORTEST_TOKEN} characters")
+    elif tokens is None and not token:
         missing.append("a token")
     if not missing:
         return
@@ -131,13 +136,15 @@ def server_credentials(listen: Listen) -> grpc.ServerCredentials | None:
     return grpc.dynamic_ssl_server_credentials(held.value, fetch, require_client_authentication=authority is not None)
 
 
-def server_options(*, max_message_bytes: int = MAX_MESSAGE_BYTES) -> list[tuple[str, int]]:
+def server_options(*, max_message_bytes: int = MAX_MESSAGE_BYTES, handshake_s: float = 10.0) -> list[tuple[str, int]]:
     """Options for `grpc.aio.server` that go with those of `open_channel`.
 
-    A port is not shared with another process, and keepalive pings that `open_channel` sends are welcome.
+    A port is not shared with another process, and keepalive pings that `open_channel` sends are welcome. Who has not
+    shaken hands within `handshake_s` is cut off (gRPC's own patience is two minutes).
     """
     return [
         ("grpc.so_reuseport", 0),
+        ("grpc.server_handshake_timeout_ms", round(1000 * handshake_s)),
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.max_send_message_length", max_message_bytes),
         ("grpc.http2.bdp_probe", 0),

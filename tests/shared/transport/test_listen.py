@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from updraft.transport import (
     server_options,
 )
 
-TOKEN = SecretStr("t0ken")
+TOKEN = SecretStr("t0ken-of-some-length")
 
 
 @pytest.mark.parametrize(
@@ -51,6 +52,7 @@ def test_loopback_needs_no_protection() -> None:
         (True, None, "a token"),
         (False, TOKEN, "TLS"),
         (True, SecretStr(""), "a token"),
+        (True, SecretStr("fifteen-letters"), "a token of at least 16 characters"),
     ],
 )
 def test_other_hosts_need_tls_and_a_token(tls: bool, token: SecretStr | None, missing: str) -> None:
@@ -65,6 +67,26 @@ def test_other_hosts_need_tls_and_a_token(tls: bool, token: SecretStr | None, mi
 def test_a_protected_server_may_listen_anywhere() -> None:
     pem = Path("x.pem")
     require_safe_listen(Listening(host="::", tls_cert=pem, tls_key=pem, token=TOKEN), insecure=False)
+
+
+def test_tokens_of_a_file_will_do(tmp_path: Path) -> None:
+    pem = Path("x.pem")
+    protected = Listening(host="::", tls_cert=pem, tls_key=pem)
+    require_safe_listen(protected, insecure=False, tokens=tmp_path / "tokens")
+    with pytest.raises(InsecureListen, match="at least 16"):
+        require_safe_listen(replace(protected, token=SecretStr("short")), insecure=False, tokens=tmp_path / "tokens")
+
+
+async def test_who_says_nothing_in_the_handshake_is_cut_off(certificates: Certificates) -> None:
+    listen = Listening(tls_cert=certificates.server_cert, tls_key=certificates.server_key)
+    server = aio.server(options=server_options(handshake_s=0.1))
+    port = add_port(server, listen)
+    await server.start()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    async with asyncio.timeout(20):
+        assert await reader.read() == b""
+    writer.close()
+    await server.stop(None)
 
 
 def test_a_port_in_use_is_named() -> None:
