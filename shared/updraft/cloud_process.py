@@ -110,7 +110,8 @@ class CloudProcess:
             return
         self._process.terminate()
         try:
-            await asyncio.wait_for(self._process.wait(), self.settings.drain_s + _STOP_MARGIN_S)
+            drain_s = self.settings.operations.drain_notice_s + self.settings.drain_s
+            await asyncio.wait_for(self._process.wait(), drain_s + _STOP_MARGIN_S)
         except TimeoutError:
             self._process.kill()
         await self._reap()
@@ -132,8 +133,9 @@ class CloudProcess:
 
     def _settings_line(self) -> bytes:
         values = self.settings.model_dump(mode="json")
-        if self.settings.listen.token is not None:
-            values["listen"]["token"] = self.settings.listen.token.get_secret_value()
+        for name, token in (("listen", self.settings.listen.token), ("operations", self.settings.operations.token)):
+            if token is not None:
+                values[name]["token"] = token.get_secret_value()
         if self.address and not self.settings.listen.port:
             values["listen"]["port"] = parse_address(self.address)[1]
         return json.dumps(values).encode() + b"\n"
