@@ -62,6 +62,19 @@ async def test_an_old_session_moves_without_losing_a_token(mode: str, grace_s: f
         await until(lambda: cloud.service.active == 0)
 
 
+@pytest.mark.parametrize("admission", [{"places": 1}, {"tenant_sessions": 1, "age_grace_s": 0.1}])
+async def test_a_session_moves_where_there_is_room_for_one_alone(admission: dict[str, Any]) -> None:
+    expected = await unhurried("draft")
+    async with limited(session_age_s=0.1, **admission) as cloud:
+        async with running_agent(edge_engine(), cloud.address) as agent:
+            _, completion = await complete(agent, request("draft"))
+            assert breaker_of(agent).closed
+        await until(lambda: cloud.service.active == 0)
+    assert completion.token_ids == expected.token_ids
+    assert not completion.degraded
+    assert completion.statistics.reopened > 0
+
+
 async def test_hidden_states_move_with_their_session() -> None:
     def early(length: int) -> Any:
         return ask("exit", max_tokens=length, extra={"exit": {"threshold": 1.0}})

@@ -48,6 +48,13 @@ async def test_an_error_without_param_has_none_afterwards() -> None:
     assert rebuilt.remedy == Overloaded.default_remedy
 
 
+async def test_when_to_come_again_travels() -> None:
+    error = Overloaded("busy")
+    assert (await carried(error))[1].retry_after_s == 0
+    error.retry_after_s = 1.25
+    assert (await carried(error))[1].retry_after_s == 1.25
+
+
 @pytest.mark.parametrize("text", ["x" * 50_000, "€" * 50_000, "lone \ud800 surrogate", "line\nbreak\x00\x7f"])
 async def test_text_that_headers_cannot_carry_never_loses_the_error(text: str) -> None:
     _, rebuilt = await carried(InvalidRequest(text, remedy=text, param=text))
@@ -71,6 +78,15 @@ class Failed(grpc.RpcError):
 
     def trailing_metadata(self) -> Any:
         return None
+
+
+@pytest.mark.parametrize("said", ["", "-5", "1.5", "soon", "\u0663"])
+def test_a_pushback_that_is_no_number_is_none(said: str) -> None:
+    class Pushed(Failed):
+        def trailing_metadata(self) -> Any:
+            return (("updraft-code", "overloaded"), ("grpc-retry-pushback-ms", said))
+
+    assert error_from_rpc(Pushed(grpc.StatusCode.RESOURCE_EXHAUSTED, "busy")).retry_after_s == 0
 
 
 @pytest.mark.parametrize(
