@@ -20,6 +20,7 @@ _COUNTERS: Final = {
     "dropped": ("updraft_kv_dropped", "Caches given up; they are computed again from the log."),
     "restored": ("updraft_kv_restored", "Caches brought back from host memory or disk."),
     "rebuilt_positions": ("updraft_kv_rebuilt_positions", "Positions to be computed again after a cache was dropped."),
+    "faults": ("updraft_kv_faults", "Checks that found the caches' books wrong: a mistake in this program."),
     "failures": ("updraft_kv_failures", "Caches that could not be saved or restored; they were dropped."),
     "finished": ("updraft_prefix_kept", "Sessions that left their cache to later ones."),
     "prefix_hits": ("updraft_prefix_hits", "Sessions that began with the cache of another."),
@@ -63,7 +64,10 @@ class EngineMetrics:
         self._pass_cost, self._position_cost = cost.labels("pass"), cost.labels("position")
 
     def _measure_caches(self, registry: CollectorRegistry) -> None:
-        held = Gauge("updraft_kv_bytes", "KV caches that are held, by place.", ["place"], registry=registry)
+        held = Gauge(
+            "updraft_kv_bytes", "KV caches: allocated on the device, held elsewhere.", ["place"], registry=registry
+        )
+        self._device = held.labels("device")
         self._bytes = {place: held.labels(place) for place in ("host", "disk")}
         sequences = Gauge("updraft_kv_sequences", "Sequences in use, by what for.", ["holder"], registry=registry)
         self._sequences = {
@@ -75,6 +79,10 @@ class EngineMetrics:
         self._counters = {f"spilled_{place}": spilled.labels(place) for place in ("host", "disk")}
         self._counters |= {field: Counter(*named, registry=registry) for field, named in _COUNTERS.items()}
         self._counted = dict.fromkeys(self._counters, 0)
+
+    def allocated(self, size: int) -> None:
+        """Bytes that the engine took for its caches when it was loaded."""
+        self._device.set(size)
 
     def measured(self, message: Measured) -> None:
         """What the engine's process did since the last of these."""

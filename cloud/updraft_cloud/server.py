@@ -16,6 +16,8 @@ from grpc_reflection.v1alpha import reflection
 from updraft import failpoints
 from updraft.config import CloudSettings
 from updraft.engine import Engine
+from updraft.models import resolve
+from updraft.models.cache_size import cache_bytes
 from updraft.process import pin_to_cores, stop_signal
 from updraft.tracing import Tracer, open_tracer
 from updraft.transport import Guard, add_port, check_port_free, require_safe_listen, server_credentials, server_options
@@ -24,6 +26,7 @@ from updraft.v1 import collaboration_pb2
 from updraft.v1.collaboration_pb2_grpc import add_CollaborationServicer_to_server
 from updraft_cloud.engine_host import EngineHost, LocalHost, worker_options
 from updraft_cloud.identity import open_guard
+from updraft_cloud.messages import Description
 from updraft_cloud.metrics import CloudMetrics
 from updraft_cloud.operations import OperationsServer, require_safe_operations
 from updraft_cloud.process_host import ProcessHost
@@ -96,6 +99,8 @@ class CloudServer:
             opened.push_async_callback(self.host.stop)
             await self._listen(guard)
             opened.pop_all()
+        if given is None:
+            self.metrics.engine.allocated(await asyncio.to_thread(_cache_bytes, settings, self.host.description))
         self.metrics.serves(self.host.description.info.name)
         self.readiness.clear("loading")
 
@@ -152,3 +157,7 @@ async def serve(settings: CloudSettings, *, ready: Callable[[CloudServer], None]
         if ready is not None:
             ready(server)
         await stopped.wait()
+
+
+def _cache_bytes(settings: CloudSettings, served: Description) -> int:
+    return cache_bytes(resolve(settings.model), served.context, served.sequences)

@@ -196,6 +196,7 @@ def test_caches_are_what_is_held_and_what_was_done_also_after_the_engine_died() 
     done = replace(held, spilled_host=5, spilled_disk=1, dropped=2, restored=4, prefix_hits=6, reused_positions=60)
     metrics.engine.measured(Measured([], done, 1))
     metrics.engine.measured(Measured([], replace(done, spilled_host=6), 1))
+    metrics.engine.allocated(5000)
     metrics.engine.restarted()
     metrics.engine.measured(Measured([], replace(held, spilled_host=2), 1))
     value = metrics.registry.get_sample_value
@@ -205,6 +206,7 @@ def test_caches_are_what_is_held_and_what_was_done_also_after_the_engine_died() 
     assert value("updraft_prefix_hits_total") == 6
     assert value("updraft_prefix_positions_total") == 60
     assert value("updraft_kv_bytes", {"place": "host"}) == 1000
+    assert value("updraft_kv_bytes", {"place": "device"}) == 5000
     assert value("updraft_kv_sequences", {"holder": "branch"}) == 3
     assert value("updraft_kv_waiting") == 2
     assert value("updraft_engine_restarts_total") == 1
