@@ -13,6 +13,7 @@ from tests.fakes.engine import HashEngine
 from tests.fakes.tiers import complete, running_agent, running_cloud
 from updraft.config.admission import AdmissionSettings
 from updraft.config.kv import KvSettings
+from updraft.engine.llama import LlamaEngine
 from updraft.generation import GenerationRequest
 from updraft.modes import parse_settings
 from updraft.sampling import SamplingParams
@@ -56,3 +57,26 @@ async def test_forty_sessions_on_four_sequences(where: str, tmp_path: Path) -> N
         assert statistics.spilled_host + statistics.spilled_disk > 0 or where == "nowhere"
         assert statistics.failures == 0
     assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("where", ["host", "nowhere"])
+@pytest.mark.parametrize("pair", ["tiny", pytest.param("smollm2", marks=pytest.mark.smollm2)])
+async def test_a_crowd_on_llama_cpp(request: pytest.FixtureRequest, pair: str, where: str) -> None:
+    if pair == "tiny":
+        small, large = request.getfixturevalue("tiny_pair")
+    else:
+        small, large = (request.getfixturevalue(name) for name in ("smollm2_q4_0_path", "smollm2_path"))
+    edge = LlamaEngine(small, context=256, sequences=5, threads=1)
+    few = LlamaEngine(large, context=256, sequences=1, threads=1)
+    kv, admission = KvSettings(min_prefix=16, host_bytes=(where == "host") << 30), AdmissionSettings(places=5)
+    async with (
+        running_cloud(few, kv=kv, admission=admission) as cloud,
+        running_agent(edge, cloud.address) as agent,
+    ):
+        alone = [(await complete(agent, ask(number)))[1].text for number in range(5)]
+        answers = await asyncio.gather(*(complete(agent, ask(number)) for number in range(5)))
+        assert [completion.text for _, completion in answers] == alone
+        assert isinstance(cloud.host, LocalHost)
+        statistics = cloud.host.worker.context.statistics
+        assert statistics.kept + statistics.dropped + statistics.spilled_host > 0
+        assert statistics.failures == 0
