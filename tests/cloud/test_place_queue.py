@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import heapq
 import math
+import random
 from collections import Counter
+from itertools import count
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -134,6 +138,86 @@ def test_a_full_queue_makes_room_for_a_tenant_with_fewer_sessions() -> None:
     assert desk.refused == {Refusal.DISPLACED: 1}
     with pytest.raises(Overloaded):
         desk.offer("greedy")
+
+
+class Rush:
+    """Sessions of two tenants in the queue's own time; `modest` wants a tenth of the places, `greedy` all and more.
+
+    Args:
+        load: sessions that come, over those that could be served.
+        hold_s: how long a place is held on average.
+    """
+
+    PATIENCE_S = 10.0
+
+    def __init__(self, load: float, hold_s: float, *, places: int = 16, length: int = 64, seed: int = 0) -> None:
+        self.desk = Desk(places, length)
+        self.came: Counter[str] = Counter()
+        self.served: Counter[str] = Counter()
+        self.busy_s = 0.0
+        self._hold_s = hold_s
+        self._rates = {"modest": 0.1 * places / hold_s, "greedy": (load - 0.1) * places / hold_s}
+        self._random = random.Random(seed)
+        self._events: list[tuple[float, int, str, Any]] = []
+        self._numbers = count()
+
+    def run(self, seconds: float) -> None:
+        for tenant in self._rates:
+            self._plan(0.0, "come", tenant)
+        while (event := heapq.heappop(self._events))[0] < seconds:
+            now, _, kind, what = event
+            self.busy_s += self.desk.queue.taken * (now - self.desk.clock.now)
+            self.desk.clock.now = now
+            getattr(self, kind)(what)
+
+    def come(self, tenant: str) -> None:
+        self._plan(self._random.expovariate(self._rates[tenant]), "come", tenant)
+        self.came[tenant] += 1
+
+        def settled(error: Overloaded | None) -> None:
+            if error is None:
+                self.serve(ticket)
+
+        try:
+            ticket = self.desk.queue.offer(tenant, self.desk.clock() + self.PATIENCE_S, settled)
+        except Overloaded:
+            return
+        if ticket.seated:
+            self.serve(ticket)
+        else:
+            self._plan(self.PATIENCE_S, "late", ticket)
+
+    def serve(self, ticket: Ticket) -> None:
+        self.served[ticket.tenant] += 1
+        self._plan(self._random.expovariate(1 / self._hold_s), "go", ticket)
+
+    def go(self, ticket: Ticket) -> None:
+        self.desk.queue.leave(ticket)
+
+    def late(self, ticket: Ticket) -> None:
+        self.desk.queue.shed(ticket)
+
+    def _plan(self, seconds: float, kind: str, what: Any) -> None:
+        heapq.heappush(self._events, (self.desk.clock() + seconds, next(self._numbers), kind, what))
+
+
+@pytest.mark.parametrize("hold_s", [1.0, 10.0])
+@pytest.mark.parametrize("load", [1.5, 3.0, 6.0])
+def test_under_overload_goodput_is_flat_waits_are_bounded_and_the_modest_are_served(load: float, hold_s: float) -> None:
+    rush = Rush(load, hold_s)
+    rush.run(400.0)
+    assert rush.busy_s > 0.97 * 16 * 400
+    assert max(rush.desk.waits) <= Rush.PATIENCE_S
+    assert rush.served["modest"] >= 0.95 * rush.came["modest"]
+    refused = rush.desk.refused
+    assert refused[Refusal.WAITED] < 0.3 * rush.served.total(), "most are refused at once and not after a wait"
+
+
+def test_below_its_capacity_a_cloud_refuses_nobody() -> None:
+    rush = Rush(0.6, 1.0)
+    rush.run(400.0)
+    assert rush.desk.refused == {}
+    assert rush.served == rush.came
 
 
 class QueueMachine(RuleBasedStateMachine):
