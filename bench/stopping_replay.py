@@ -16,7 +16,7 @@ from updraft.sampling import Sampled
 from updraft_edge.seams import StopRule
 from updraft_edge.stopping.costs import Costs
 
-__all__ = ["Clock", "Machine", "Outcome", "Recording", "RuleMaker", "replay"]
+__all__ = ["Clock", "Machine", "Outcome", "Recording", "RuleMaker", "Timeline", "agreed", "draft_run", "replay"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,13 +142,13 @@ def replay(
         rule: made with `costs`, `clock` and `clock.available`; it learns, and so do the costs.
         ahead: uncommitted tokens that the drafter may hold, as the agent's.
     """
-    drafter = _Drafter(machine.draft_s, ahead, costs, clock.now)
+    drafter = Timeline(lambda: machine.draft_s, ahead, costs, clock.now)
     outcome, begun, place = Outcome(tokens=len(recording.text)), clock.now, 0
     while place < len(recording.text):
-        run = _draft(recording.run(place, ahead), len(recording.text) - place, rule, clock, drafter)
+        run = draft_run(recording.run(place, ahead), len(recording.text) - place, rule, clock, drafter)
         asked, worked = clock.now, machine.pass_s(len(run) + 1)
         clock.now += round_trip_s + machine.overhead_s + worked
-        accepted = _agreed(run, recording.text[place:])
+        accepted = agreed(run, recording.text[place:])
         drafter.work_until(clock.now)
         following = recording.run(place, len(run) + 1)[len(run) :]
         own = recording.text[place + accepted : place + accepted + 1]
@@ -167,7 +167,9 @@ def replay(
     return outcome
 
 
-def _draft(proposals: Sequence[Sampled], room: int, rule: StopRule, clock: Clock, drafter: _Drafter) -> list[Sampled]:
+def draft_run(
+    proposals: Sequence[Sampled], room: int, rule: StopRule, clock: Clock, drafter: Timeline
+) -> list[Sampled]:
     """The agent's run: proposals as they come, until the rule ends it or the answer is full."""
     run: list[Sampled] = []
     for number, proposed in enumerate(proposals):
@@ -179,7 +181,7 @@ def _draft(proposals: Sequence[Sampled], room: int, rule: StopRule, clock: Clock
     return run
 
 
-def _agreed(run: Sequence[Sampled], text: Sequence[int]) -> int:
+def agreed(run: Sequence[Sampled], text: Sequence[int]) -> int:
     """Tokens of a run before the first that is not the text's."""
     accepted = 0
     while accepted < min(len(run), len(text)) and run[accepted].token == text[accepted]:
@@ -187,10 +189,14 @@ def _agreed(run: Sequence[Sampled], text: Sequence[int]) -> int:
     return accepted
 
 
-class _Drafter:
-    """When drafted tokens come: one pass after the other, at most `ahead` uncommitted."""
+class Timeline:
+    """When drafted tokens come: one pass after the other, at most `ahead` uncommitted.
 
-    def __init__(self, draft_s: float, ahead: int, costs: Costs, now: float) -> None:
+    Args:
+        draft_s: seconds of the next drafted token.
+    """
+
+    def __init__(self, draft_s: Callable[[], float], ahead: int, costs: Costs, now: float) -> None:
         self.ahead = ahead
         self.drafted = 0
         self._draft_s = draft_s
@@ -201,10 +207,11 @@ class _Drafter:
     def time_of(self, number: int) -> float:
         """When the uncommitted token of this number is there, counted from 0."""
         while len(self._times) <= number:
-            self._free += self._draft_s
+            seconds = self._draft_s()
+            self._free += seconds
             self._times.append(self._free)
             self.drafted += 1
-            self._costs.note_draft(self._draft_s)
+            self._costs.note_draft(seconds)
         return self._times[number]
 
     def work_until(self, now: float) -> None:

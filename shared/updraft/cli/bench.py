@@ -67,6 +67,7 @@ def register(app: typer.Typer) -> None:
         bench_auto,
         bench_batching,
         bench_calibration,
+        bench_capacity,
         bench_exit,
         bench_faults,
         bench_fuzz,
@@ -81,6 +82,7 @@ def register(app: typer.Typer) -> None:
     bench_auto.register(group)
     bench_batching.register(group)
     bench_calibration.register(group)
+    bench_capacity.register(group)
     bench_exit.register(group)
     bench_faults.register(group)
     bench_fuzz.register(group)

@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 __all__ = ["OutputType", "Quantisation", "export_gguf", "requantise"]
 
-Quantisation = Literal["Q4_0", "Q4_1", "Q8_0", "F16"]
-OutputType = Literal["Q4_0", "Q8_0"]
+Quantisation = Literal["Q4_0", "Q4_1", "Q8_0", "F16", "F32"]
+OutputType = Literal["Q4_0", "Q8_0", "F16", "F32"]
 
-_FTYPES = {"F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 7}  # enum llama_ftype
-_TYPES = {"Q4_0": 2, "Q8_0": 8}  # enum ggml_type
+_FTYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 7}  # enum llama_ftype
+_TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q8_0": 8}  # enum ggml_type
 _SLACK_BYTES = 16 << 20
 _TABLES = ("model.embed_tokens.weight", "lm_head.weight")
 
@@ -77,7 +77,7 @@ def export_gguf(
 
 
 def requantise(source: Path, target: Path, quantisation: Quantisation, *, output_type: OutputType = "Q8_0") -> None:
-    """Quantise a GGUF with llama.cpp; an embedding of its own stays at 8 bits.
+    """Quantise a GGUF with llama.cpp, or widen it to F16 or F32; an embedding of its own stays at 8 bits.
 
     Args:
         output_type: of the output matrix, and of the embedding where the two are one. In a shallow model this matrix
