@@ -142,6 +142,9 @@ def shaped(distribution: Distribution, shifted: Logits) -> Distribution:
     return replace(distribution, margin=float(best[0]) - second, mass=min(1.0, float(best.sum())))
 
 
+_COLDEST = 1e-30  # below it logits leave float32, and the most probable token is drawn in any case
+
+
 class Sampler:
     """Draws the tokens of one answer. Feed it every committed token in order; it keeps the penalties' counts.
 
@@ -158,6 +161,7 @@ class Sampler:
         if params.seed is None:
             raise ValueError("Sampler needs concrete parameters: call SamplingParams.with_seed() first.")
         self.params = params
+        self._temperature = np.float32(0.0 if params.temperature < _COLDEST else params.temperature)
         self._seed_key = _mix(params.seed)
         self._top_logprobs = top_logprobs
         self._shape = shape
@@ -184,7 +188,7 @@ class Sampler:
             adjusted = self._adjust(logits, pending)
             best = int(adjusted.argmax())
             np.subtract(adjusted, adjusted[best], out=shifted)
-        token = best if self.params.temperature == 0.0 else self._choose(shifted, position)
+        token = best if self._temperature == 0.0 else self._choose(shifted, position)
         logprob = float(logits[token]) - distribution.energy
         return Sampled(token, logprob, distribution, self._alternatives(logits, distribution.energy))
 
@@ -198,11 +202,11 @@ class Sampler:
         shifted = self.adjusted(logits)
         shifted = shifted - shifted.max()
         params = self.params
-        if params.temperature > 0.0 and (params.top_k or params.top_p < 1.0 or params.min_p > 0.0):
-            kept, _ = self._kept(shifted, np.float32(params.temperature))
+        if self._temperature > 0.0 and (params.top_k or params.top_p < 1.0 or params.min_p > 0.0):
+            kept, _ = self._kept(shifted)
             if token not in kept:
                 return 0.0
-        return math.exp(float(shifted[token]) / (params.temperature or 1.0))
+        return math.exp(float(shifted[token]) / (params.temperature if self._temperature > 0.0 else 1.0))
 
     def commit(self, tokens: Sequence[int]) -> None:
         """Count tokens that now stand in the answer."""
@@ -217,18 +221,18 @@ class Sampler:
         return self._rows[0], self._rows[1]
 
     def _choose(self, shifted: Logits, position: int) -> int:
-        kept, weights = self._kept(shifted, np.float32(self.params.temperature))
+        kept, weights = self._kept(shifted)
         return int(kept[_race(weights, kept, _mix(self._seed_key ^ position))])
 
-    def _kept(self, shifted: Logits, temperature: np.float32) -> tuple[Ids, Logits]:
+    def _kept(self, shifted: Logits) -> tuple[Ids, Logits]:
         """Ids that top-k, top-p and min-p keep, in increasing order, with their weights; the peak has weight 1."""
         params = self.params
         if 0 < params.top_k < len(shifted):
             kept = np.sort(_largest(shifted, params.top_k))
-            weights = np.exp(shifted[kept] / temperature)
+            weights = np.exp(shifted[kept] / self._temperature)
         else:
             kept = _vocabulary_ids(len(shifted))
-            weights = np.exp(shifted / temperature)
+            weights = np.exp(shifted / self._temperature)
         if params.min_p > 0.0:
             inside = np.flatnonzero(weights >= params.min_p)
             kept, weights = kept[inside], weights[inside]

@@ -154,6 +154,15 @@ def test_temperature_zero_is_argmax_and_ignores_the_seed() -> None:
     assert {Sampler(SamplingParams(seed=seed)).draw(logits, seed).token for seed in range(20)} == {1}
 
 
+@pytest.mark.parametrize("temperature", [1e-4, 1e-20, 1e-31, 1e-45, 1e-319])
+def test_a_temperature_next_to_zero_is_argmax(temperature: float) -> None:
+    logits = np.array([0.5, 2.0, -1e4, 1.0], np.float32)
+    for extra in ({}, {"top_p": 0.9}, {"min_p": 0.1}, {"top_k": 2}):
+        sampler = Sampler(SamplingParams(temperature=temperature, seed=1, **extra))
+        assert sampler.draw(logits, 3).token == 1
+        assert sampler.likeness(logits, 1) == 1.0
+
+
 def test_repetition_penalty_covers_prompt_and_answer() -> None:
     logits = np.array([2.0, 1.9, 1.8, -1.0], np.float32)
     sampler = Sampler(SamplingParams(repetition_penalty=2.0, seed=0), prompt=[0])
