@@ -292,8 +292,8 @@ class Machine(RuleBasedStateMachine):
     @rule(session=sessions, other=sessions)
     def of_the_wrong_session(self, session: Session, other: Session) -> None:
         if other is not session and other.log.hash != session.log.hash:
-            frame = other.draft([1])
-            other.sent -= 1
+            last, frame = other.last, other.draft([1])
+            other.last, other.sent = last, other.sent - 1
             self._refused(session, [_renumbered(frame, session)], "log_mismatch", "protocol_violation")
 
     @rule(session=sessions, beyond=some.integers(1, 600) | some.just(2**32 - 600))
