@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 Value = bool | int | float | str
 Headers = Iterable[tuple[str, str | bytes]]
 
+_SEND_S: Final = 3.0  # also how long a process waits at its end for a collector that is away
+_TIMEOUTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT")
 _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 
 
@@ -226,6 +228,7 @@ def _provider(settings: TracingSettings, service: str) -> TracerProvider:
     name = os.environ.get("OTEL_SERVICE_NAME", service)
     resource = Resource.create({"service.name": name, "service.version": __version__})
     provider = TracerProvider(sampler=ParentBased(TraceIdRatioBased(settings.ratio)), resource=resource)
-    # Left out, the exporter reads its variables itself, and with them headers and certificates.
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=settings.endpoint)))
+    # What is left out the exporter reads from its variables: headers and certificates, too.
+    patience = None if any(name in os.environ for name in _TIMEOUTS) else _SEND_S
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=settings.endpoint, timeout=patience)))
     return provider

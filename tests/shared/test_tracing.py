@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
+import grpc
 import pytest
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -13,6 +17,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import StatusCode
 
 from tests.house import loaded_by
+from updraft import __version__
 from updraft.config.operations import TracingSettings
 from updraft.errors import LateReply, MissingExtra
 from updraft.tracing import NO_SPAN, NO_TRACER, OtelTracer, Span, open_tracer
@@ -124,6 +129,7 @@ def test_without_a_collector_nothing_is_traced_and_nothing_imported() -> None:
         "open_tracer(TracingSettings(), 'updraft-edge').start('generate').end()"
     )
     assert loaded_by(code, {"opentelemetry", "opentelemetry.sdk"}) == set()
+    assert loaded_by("import updraft_edge.server, updraft_cloud.server", {"opentelemetry"}) == set()
 
 
 @pytest.mark.parametrize("name", ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"])
@@ -160,3 +166,50 @@ def test_a_missing_extra_is_an_error_only_where_the_settings_ask(
 def test_an_endpoint_is_a_url(endpoint: str) -> None:
     with pytest.raises(ValueError, match="endpoint is a URL"):
         TracingSettings(endpoint=endpoint)
+
+
+class Collector(trace_service_pb2_grpc.TraceServiceServicer):
+    """Takes spans as an OpenTelemetry collector does."""
+
+    def __init__(self) -> None:
+        self.requests: list[trace_service_pb2.ExportTraceServiceRequest] = []
+
+    def Export(  # the service names it
+        self, request: trace_service_pb2.ExportTraceServiceRequest, context: grpc.ServicerContext
+    ) -> trace_service_pb2.ExportTraceServiceResponse:
+        self.requests.append(request)
+        return trace_service_pb2.ExportTraceServiceResponse()
+
+
+@pytest.fixture
+def collector() -> Iterator[tuple[Collector, str]]:
+    """A collector and its URL."""
+    server, service = grpc.server(ThreadPoolExecutor(1)), Collector()
+    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(service, server)  # type: ignore[no-untyped-call]
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield service, f"http://127.0.0.1:{port}"
+    server.stop(None).wait()
+
+
+def test_spans_reach_a_collector_with_the_services_name(collector: tuple[Collector, str]) -> None:
+    service, url = collector
+    tracer = open_tracer(TracingSettings(endpoint=url), "updraft-edge")
+    with tracer.start("generate", mode="draft") as span:
+        span.child("cloud.ask").end()
+    tracer.close()
+    sent = [group for request in service.requests for group in request.resource_spans]
+    names = {attribute.key: attribute.value.string_value for attribute in sent[0].resource.attributes}
+    assert names["service.name"] == "updraft-edge" and names["service.version"] == __version__
+    assert [span.name for group in sent for scope in group.scope_spans for span in scope.spans] == [
+        "cloud.ask",
+        "generate",
+    ]
+
+
+def test_a_collector_that_is_away_costs_the_traces_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "0.2")
+    tracer = open_tracer(TracingSettings(endpoint="http://127.0.0.1:1"), "updraft-edge")
+    with tracer.start("generate"):
+        pass
+    tracer.close()
