@@ -9,6 +9,7 @@ answer with it, compares that with the same answer from a cloud without a contai
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -42,8 +43,11 @@ def main() -> None:
         print(f"built {options.tag} on {base} in {time.monotonic() - started:.0f} s")
     show_layers(builder, options.tag)
     if options.test:
-        with tempfile.TemporaryDirectory(prefix="updraft-image-") as folder:
-            check(runner(builder, options.run, options.tag), options.tag, Path(folder))
+        with (
+            tempfile.TemporaryDirectory(prefix="updraft-image-") as folder,
+            contextlib.closing(runner(builder, options.run, options.tag)) as running,
+        ):
+            check(running, options.tag, Path(folder))
 
 
 def arguments() -> argparse.Namespace:

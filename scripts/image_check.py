@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import shutil
@@ -10,6 +11,8 @@ import signal
 import socket
 import subprocess
 import sys
+import tarfile
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -44,10 +47,11 @@ def check(runner: Runner, image: str, folder: Path) -> dict[str, Any]:
         ready_s = wait_ready(server, runner.again(["updraft", "ping"]))
         print(f"healthy {ready_s:.1f} s after its start")
         inside = ask(port, token, folder)
+        engine = engine_of(runner, folder)
         stop_s = stop(server)
         print(f"stopped {stop_s:.1f} s after SIGTERM with exit code 0")
-    here = files | {name: value.replace("/secrets", str(secrets)) for name, value in files.items()}
-    plain = served | here | {"UPDRAFT_CLOUD__OPERATIONS__ENABLED": "true"}
+    here = {name: value.replace("/secrets", str(secrets)) for name, value in files.items()}
+    plain = served | here | {"UPDRAFT_CLOUD__OPERATIONS__ENABLED": "true", "PYTHONPATH": python_path(engine)}
     with started([*UPDRAFT, "serve", "cloud"], plain) as server:
         wait_ready(server, [*UPDRAFT, "ping"], plain)
         outside = ask(port, token, folder)
@@ -69,7 +73,7 @@ def refuses_to_be_open(runner: Runner, image: str) -> None:
 def credentials(folder: Path) -> str:
     """Certificates and a token file that the image's user can read; gives the token."""
     secrets = folder / "secrets"
-    updraft("certs", "init", "--dir", str(folder / "authority"), "--host", "127.0.0.1")
+    updraft("certs", "init", "--dir", str(folder / "authority"), "--host", "127.0.0.1", "--json")
     token = json.loads(updraft("tokens", "add", str(folder / "tokens"), "--tenant=test", "--expires=1h", "--json"))[
         "token"
     ]
@@ -85,12 +89,24 @@ def credentials(folder: Path) -> str:
     return str(token)
 
 
+def engine_of(runner: Runner, folder: Path) -> Path:
+    """A folder with the image's llama.cpp: other kernels, such as those made for this machine, compute other bits."""
+    library = "os.path.dirname(importlib.util.find_spec('llama_cpp').origin), 'llama_cpp'"
+    program = (
+        f"import importlib.util, os, sys, tarfile; tarfile.open(fileobj=sys.stdout.buffer, mode='w|').add({library})"
+    )
+    archive = subprocess.run(runner.again(["python", "-c", program]), stdout=subprocess.PIPE, check=True).stdout
+    with tarfile.open(fileobj=io.BytesIO(archive)) as packed:
+        packed.extractall(folder / "engine", filter="data")
+    return folder / "engine"
+
+
 def ask(port: int, token: str, folder: Path) -> dict[str, Any]:
     """One collaborative answer, written by an edge on this machine."""
     link = {"address": f"127.0.0.1:{port}", "tls": "true", "ca": folder / "authority" / "ca.pem"}
     settings = [word for name, value in link.items() for word in ("--set", f"cloud.{name}={value}")]
     answer = updraft(
-        *("run", PROMPT, "--in-process", "--mode=draft", "--max-tokens=64", "--json", *settings),
+        *("run", PROMPT, "--in-process", "--mode=draft", "--max-tokens=48", "--json", *settings),
         environment={"UPDRAFT_EDGE__CLOUD__TOKEN": token},
     )
     found: dict[str, Any] = json.loads(answer)
@@ -105,21 +121,26 @@ def verdict(inside: Mapping[str, Any], outside: Mapping[str, Any]) -> None:
     print(f"{counts['drafted']} tokens drafted, {counts['accepted']} accepted, {counts['round_trips']} round trips")
     if inside["token_ids"] != outside["token_ids"]:
         raise SystemExit(f"Without a container it reads: {outside['text']!r}")
-    print("the same without a container")
+    print("the same without a container, with the same llama.cpp")
 
 
 @contextlib.contextmanager
 def started(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    """A server whose log goes to standard error; killed if it is still there at the end."""
-    server = subprocess.Popen(
-        command, env=os.environ | (environment or {}), stdin=subprocess.DEVNULL, stdout=sys.stderr
-    )
-    try:
-        yield server
-    finally:
-        if server.poll() is None:
-            server.kill()
-            server.wait()
+    """A server whose log is shown if something goes wrong; killed if it is still there at the end."""
+    with tempfile.TemporaryFile("w+") as log:
+        server = subprocess.Popen(
+            command, env={**os.environ, **(environment or {})}, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
+        try:
+            yield server
+        except BaseException:
+            log.seek(0)
+            sys.stderr.write(log.read())
+            raise
+        finally:
+            if server.poll() is None:
+                server.kill()
+                server.wait()
 
 
 def wait_ready(
@@ -149,14 +170,18 @@ def stop(server: subprocess.Popen[bytes]) -> float:
 
 def updraft(*words: str, environment: Mapping[str, str] | None = None) -> str:
     """Standard output of the command line of this checkout."""
-    paths = [str(ROOT / tier) for tier in ("shared", "edge", "cloud")]
-    variables = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **(environment or {})}
+    variables = {**os.environ, "PYTHONPATH": python_path(), **(environment or {})}
     done = subprocess.run(
         [*UPDRAFT, *words], env=variables, stdout=subprocess.PIPE, text=True, timeout=ANSWER_S, check=False
     )
     if done.returncode:
         raise SystemExit(f"updraft {words[0]} ended with exit code {done.returncode}")
     return done.stdout
+
+
+def python_path(*first: Path) -> str:
+    """Where this checkout's packages are found, after these folders."""
+    return os.pathsep.join(map(str, [*first, *(ROOT / tier for tier in ("shared", "edge", "cloud"))]))
 
 
 def free_port() -> int:

@@ -47,6 +47,9 @@ class Runner(Protocol):
     def again(self, words: Sequence[str]) -> list[str]:
         """Run these words beside what the last command started, as a health check does."""
 
+    def close(self) -> None:
+        """Remove what the commands left."""
+
 
 class Engine:
     """docker or podman.
@@ -71,6 +74,9 @@ class Engine:
 
     def again(self, words: Sequence[str]) -> list[str]:
         return [*self._run[: self._run.index("run")], "exec", self._name, *words]
+
+    def close(self) -> None:
+        """Nothing: containers go when they end."""
 
 
 class Chroot:
