@@ -100,8 +100,9 @@ class Stream:
             self._metrics.notice(frame.notice.kind)
         if await reach_async("front.before_write"):
             return
-        try:
-            await asyncio.wait_for(self._context.write(frame), self._write_timeout_s)
+        try:  # not wait_for, which loses a cancellation that comes with the result
+            async with asyncio.timeout(self._write_timeout_s):
+                await self._context.write(frame)
         except TimeoutError as error:
             raise LateReply(f"The edge did not read for {self._write_timeout_s:g} s.") from error
 
@@ -113,7 +114,8 @@ class Stream:
             ProtocolViolation: it is no Open; or what reading it raises.
         """
         try:
-            message = await asyncio.wait_for(anext(frames), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                message = await anext(frames)
         except TimeoutError as error:
             raise LateReply(f"The edge said nothing for {timeout_s:g} s.") from error
         except StopAsyncIteration as error:
@@ -149,7 +151,8 @@ class Stream:
         while True:
             received = self._received
             try:
-                frame = await asyncio.wait_for(self._outgoing.get(), self._idle_timeout_s)
+                async with asyncio.timeout(self._idle_timeout_s):
+                    frame = await self._outgoing.get()
             except TimeoutError as error:
                 if not self._owed and received == self._received:
                     message = f"The session was idle for {self._idle_timeout_s:g} s."

@@ -77,8 +77,9 @@ class CloudStream:
 
     async def write(self, frame: pb.EdgeFrame) -> None:
         """As `put`, within the connection's timeout. Raises Withheld, LinkError, or why the cloud broke off."""
-        try:
-            await asyncio.wait_for(self.put(frame), self._settings.connect_timeout_s)
+        try:  # not wait_for, which loses a cancellation that comes with the result
+            async with asyncio.timeout(self._settings.connect_timeout_s):
+                await self.put(frame)
         except TimeoutError as error:
             raise self._late(self._settings.connect_timeout_s) from error
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
@@ -112,8 +113,9 @@ class CloudStream:
     async def close(self) -> None:
         """End the session politely, if the stream is still there."""
         with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError, TimeoutError, UpdraftError):
-            await asyncio.wait_for(self.put(pb.EdgeFrame(close=pb.Close())), 0.2)
-            await asyncio.wait_for(self._call.done_writing(), 0.2)
+            async with asyncio.timeout(0.2):
+                await self.put(pb.EdgeFrame(close=pb.Close()))
+                await self._call.done_writing()
         self.cancel()
 
     def cancel(self) -> None:
@@ -124,7 +126,8 @@ class CloudStream:
         patience = self._settings.reply_timeout_s if self.opened else self._settings.connect_timeout_s
         patience += self._slowed_s
         try:
-            frame: Any = await asyncio.wait_for(self._call.read(), patience)
+            async with asyncio.timeout(patience):
+                frame: Any = await self._call.read()
         except TimeoutError as error:
             raise self._late(patience) from error
         except grpc.aio.AioRpcError as error:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import grpc.aio
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from pydantic import SecretStr
 
 from tests.fakes.engine import HashEngine
 from tests.fakes.raw_edge import RawEdge
 from tests.fakes.tiers import running_cloud, until
-from updraft.config import AdmissionSettings
+from updraft.config import AdmissionSettings, IdentitySettings
 from updraft.errors import Overloaded, RequestTooLarge
-from updraft.transport import error_from_rpc
+from updraft.transport import bearer_metadata, error_from_rpc
+from updraft.transport.token_file import add_token
 from updraft.v1 import collaboration_pb2 as pb
 from updraft.v1.collaboration_pb2_grpc import CollaborationStub
 from updraft_cloud.place_queue import Refusal
@@ -193,6 +197,28 @@ async def test_what_is_too_much_is_refused(settings: dict[str, Any], opening: di
             await first.read_body("opened")
         await edge.open(PROMPT, **(opening or {}))
         assert (await error_of(edge)).code == code
+
+
+async def test_tenants_have_limits_of_their_own(tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens"
+    greedy, modest = (
+        bearer_metadata(SecretStr(add_token(tokens, tenant=tenant, now=datetime.now(UTC))[1]))
+        for tenant in ("greedy", "modest")
+    )
+    settings = {"tenant_sessions": 1, "tokens_per_second": 1, "token_burst": 4, "slow_wait_s": 0.1}
+    async with limited(admission=settings, identity=IdentitySettings(tokens=tokens)) as cloud:
+        async with RawEdge(cloud.address, metadata=greedy) as first:
+            await first.open(PROMPT)
+            await first.read_body("opened")
+            async with RawEdge(cloud.address, metadata=greedy) as second:
+                await second.open(PROMPT)
+                assert (await error_of(second)).code == "overloaded"
+            async with RawEdge(cloud.address, metadata=modest) as other:
+                await other.open(PROMPT)
+                await other.draft([])
+                assert (await other.read_body("verdict")).has_token
+        await until(lambda: empty(cloud))
+        assert cloud.service.admission.refused == {Refusal.TENANT_SESSIONS: 1}
 
 
 async def test_drafts_are_bounded_and_their_bound_is_told() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from tests.fakes.raw_edge import RawEdge
 from tests.fakes.staged_engine import FakeStagedEngine
 from tests.fakes.tiers import complete, running_agent, running_cloud, until
 from updraft.config import AdmissionSettings
+from updraft.engine.base import Output, Run
 from updraft.errors import Overloaded, UpdraftError
 from updraft.generation import Completion
 from updraft.v1 import collaboration_pb2 as pb
@@ -27,8 +29,16 @@ SPAN = {"span": {"escalate": 0.5, "hand_back": 0.1, "min_stay": 2}}
 LENGTH = 300
 
 
-def limited(**admission: Any) -> Any:
-    return running_cloud(HashEngine(), admission=AdmissionSettings(**admission))
+class SlowEngine(HashEngine):
+    """Takes its time, so that what happens in the middle of an answer does."""
+
+    def forward(self, runs: Sequence[Run]) -> list[Output]:
+        time.sleep(0.001)
+        return super().forward(runs)
+
+
+def limited(engine: HashEngine | None = None, **admission: Any) -> Any:
+    return running_cloud(engine or HashEngine(), admission=AdmissionSettings(**admission))
 
 
 def request(mode: str, length: int = LENGTH) -> Any:
@@ -51,7 +61,7 @@ def breaker_of(agent: Agent) -> ProbingBreaker:
 async def test_an_old_session_moves_without_losing_a_token(mode: str, grace_s: float) -> None:
     expected = await unhurried(mode)
     age_s = 0.04 if grace_s > 1 else 0.1  # there must be time for something between two openings
-    async with limited(session_age_s=age_s, age_grace_s=grace_s) as cloud:
+    async with limited(SlowEngine(), session_age_s=age_s, age_grace_s=grace_s) as cloud:
         async with running_agent(edge_engine(), cloud.address, link={"reconnect_attempts": 50}) as agent:
             _, completion = await complete(agent, request(mode))
             assert completion.token_ids == expected.token_ids
