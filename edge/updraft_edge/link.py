@@ -13,7 +13,7 @@ import grpc.aio
 
 from updraft.config import CloudLinkSettings
 from updraft.errors import CloudUnavailable, Overloaded, UpdraftError
-from updraft.transport import bearer_metadata, error_from_rpc, open_channel
+from updraft.transport import RenewedChannel, bearer_metadata, error_from_rpc, open_channel
 from updraft.transport.bearer import SESSION_HEADER
 from updraft.v1 import collaboration_pb2 as pb
 from updraft.v1.collaboration_pb2_grpc import CollaborationStub
@@ -47,7 +47,7 @@ class CloudLink:
         self.on_price: Callable[[CloudPrice], None] = lambda price: None
         self.breaker = ProbingBreaker(settings.breaker_failures, settings.probe_interval_s, self._probe, on_state)
         self.cloud: pb.DescribeResponse | None = None
-        self._channel: grpc.aio.Channel | None = None
+        self._channel: RenewedChannel | None = None
         self._greeting: asyncio.Task[None] | None = None
         self._rest_until = 0.0
 
@@ -68,18 +68,9 @@ class CloudLink:
 
     def stub(self) -> Any:
         if self._channel is None:
-            if self.settings.address is None:
-                raise CloudUnavailable("No cloud address is configured.", remedy="Set edge.cloud.address.")
-            self._channel = open_channel(
-                self.settings.address,
-                tls=self.settings.tls,
-                ca=self.settings.ca,
-                cert=self.settings.cert,
-                key=self.settings.key,
-                server_name=self.settings.server_name,
-                keepalive_s=self.settings.keepalive_s,
-            )
-        return CollaborationStub(self._channel)
+            files = (self.settings.ca, self.settings.cert, self.settings.key)
+            self._channel = RenewedChannel(self._open, [file for file in files if file is not None])
+        return CollaborationStub(self._channel.get())
 
     def metadata(self, session: str | None = None) -> Any:
         """Of a call; `session` names the session that it belongs to."""
@@ -112,8 +103,22 @@ class CloudLink:
             await asyncio.gather(self._greeting, return_exceptions=True)
             self._greeting = None
         if self._channel is not None:
-            await self._channel.close(grace=None)
+            await self._channel.close()
             self._channel = None
+
+    def _open(self) -> grpc.aio.Channel:
+        settings = self.settings
+        if settings.address is None:
+            raise CloudUnavailable("No cloud address is configured.", remedy="Set edge.cloud.address.")
+        return open_channel(
+            settings.address,
+            tls=settings.tls,
+            ca=settings.ca,
+            cert=settings.cert,
+            key=settings.key,
+            server_name=settings.server_name,
+            keepalive_s=settings.keepalive_s,
+        )
 
     async def _greet(self) -> None:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from updraft.transport.bearer import bearer_metadata
-from updraft.transport.channel import channel_credentials, channel_options, open_channel
+from updraft.transport.channel import RenewedChannel, channel_credentials, channel_options, open_channel
 from updraft.transport.guard import Guard
 from updraft.transport.identity import Authenticator, Identity, caller
 from updraft.transport.listen import (
@@ -20,6 +20,7 @@ __all__ = [
     "Authenticator",
     "Guard",
     "Identity",
+    "RenewedChannel",
     "abort_with",
     "add_port",
     "bearer_metadata",

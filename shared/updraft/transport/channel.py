@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -11,13 +13,15 @@ from grpc import aio
 from updraft.errors import ConfigError
 from updraft.transport.address import format_address, is_loopback, parse_address, read_authority, read_key_pair
 from updraft.transport.listen import MAX_MESSAGE_BYTES
+from updraft.transport.reload import Reloaded
 
-__all__ = ["channel_credentials", "channel_options", "open_channel"]
+__all__ = ["RenewedChannel", "channel_credentials", "channel_options", "open_channel"]
 
 _FIRST_BACKOFF_MS: Final = 100
 _LONGEST_BACKOFF_MS: Final = 300  # shorter than the patience of a session that opens its stream again
 _CONNECT_TIMEOUT_MS: Final = 2000
 _PING_ANSWER_MS: Final = 5000
+_LONGEST_CALL_S: Final = 3600.0  # of a call on a channel that was renewed
 
 
 def channel_options(
@@ -101,3 +105,42 @@ def open_channel(
         host, server_name=server_name, keepalive_s=keepalive_s, max_message_bytes=max_message_bytes
     )
     return aio.secure_channel(target, channel_credentials(ca=ca, cert=cert, key=key), options=options)
+
+
+class RenewedChannel:
+    """A channel that is opened anew when its files change, such as a certificate that was renewed.
+
+    Calls that run go on where they are. Files that cannot be used leave the channel as it is, and the log says so.
+
+    Args:
+        open_it: opens the channel from the files.
+        files: those to watch.
+
+    Raises:
+        ConfigError: as `open_it` the first time.
+    """
+
+    def __init__(self, open_it: Callable[[], aio.Channel], files: Sequence[Path]) -> None:
+        self._held = Reloaded("certificates of a link", files, open_it)
+        self._leaving: list[aio.Channel] = []
+        self._closing: asyncio.Task[None] | None = None
+
+    def get(self) -> aio.Channel:
+        """The channel for a call that begins now."""
+        before = self._held.value
+        if self._held.refresh():
+            # Not closed with a grace: gRPC could not cut that short.
+            self._leaving.append(before)
+            asyncio.get_running_loop().call_later(_LONGEST_CALL_S, self._retire, before)
+        return self._held.value
+
+    async def close(self) -> None:
+        """End every call at once."""
+        leaving, self._leaving = self._leaving, []
+        for channel in (*leaving, self._held.value):
+            await channel.close(grace=None)
+
+    def _retire(self, channel: aio.Channel) -> None:
+        if channel in self._leaving:
+            self._leaving.remove(channel)
+            self._closing = asyncio.create_task(channel.close(grace=None))

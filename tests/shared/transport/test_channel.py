@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -12,7 +13,7 @@ from grpc import aio
 from bench.relay import Relay
 from tests.shared.transport.conftest import SERVICE, Certificates, Listening, echo_server
 from updraft.errors import CloudUnavailable, ConfigError, RequestTooLarge
-from updraft.transport import error_from_rpc, open_channel
+from updraft.transport import RenewedChannel, error_from_rpc, open_channel
 
 PATIENCE = 20.0
 
@@ -134,6 +135,56 @@ async def test_a_channel_comes_back_when_the_server_does() -> None:
     async with echo_server(Listening(port=port)), channel:
         call = channel.unary_unary(f"/{SERVICE}/UU", None, None)
         assert await call(b"again", wait_for_ready=True, timeout=PATIENCE) == b"again"
+
+
+async def test_a_certificate_that_is_renewed_is_shown_by_the_next_call(
+    certificates: Certificates, tmp_path: Path
+) -> None:
+    ca = tmp_path / "ca.pem"
+    ca.write_bytes(certificates.other_ca.read_bytes())
+    async with echo_server(secured(certificates)) as port:
+        channel = RenewedChannel(lambda: open_channel(f"localhost:{port}", tls=True, ca=ca), [ca])
+        with pytest.raises(CloudUnavailable):
+            await ask(channel.get())
+        ca.write_bytes(certificates.ca.read_bytes())
+        first = channel.get()
+        assert await ask(first) == b"hello"
+        assert channel.get() is first
+        method: Any = first.stream_stream(f"/{SERVICE}/SS", None, None)
+        stream = method()
+        await stream.write(b"one")
+        assert await stream.read() == b"one"
+        ca.write_bytes(b"half a certif")
+        assert channel.get() is first
+        ca.write_bytes(certificates.ca.read_bytes() + b"\n")
+        second = channel.get()
+        assert second is not first and await ask(second) == b"hello"
+        # The old channel's call goes on, and ends with the whole.
+        await stream.write(b"two")
+        assert await stream.read() == b"two"
+        await channel.close()
+        assert await stream.code() is grpc.StatusCode.CANCELLED
+
+
+async def test_a_channel_that_was_renewed_is_closed_in_the_end(
+    certificates: Certificates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("updraft.transport.channel._LONGEST_CALL_S", 0.01)
+    ca = tmp_path / "ca.pem"
+    ca.write_bytes(certificates.ca.read_bytes())
+    channel = RenewedChannel(lambda: open_channel("localhost:1", tls=True, ca=ca), [ca])
+    first = channel.get()
+    ca.write_bytes(certificates.other_ca.read_bytes())
+    assert channel.get() is not first
+    async with asyncio.timeout(10):
+        while first.get_state() is not grpc.ChannelConnectivity.SHUTDOWN:
+            await asyncio.sleep(0.01)
+    await channel.close()
+
+
+async def test_a_channel_that_cannot_be_opened_is_an_error_at_once() -> None:
+    with pytest.raises(ConfigError, match="missing"):
+        RenewedChannel(lambda: open_channel("localhost:1", tls=True, ca=Path("missing.pem")), [Path("missing.pem")])
 
 
 @pytest.mark.slow
