@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -101,7 +102,7 @@ def build(builder: str, base: str, options: argparse.Namespace) -> None:
         "BASE": base,
         "VARIANT": options.variant,
         "MODEL_PACKAGE": options.model,
-        "VERSION": said([sys.executable, "-c", "import updraft; print(updraft.__version__)"]),
+        "VERSION": tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"],
         "REVISION": said(["git", "-C", str(ROOT), "rev-parse", "HEAD"]),
     }
     command = [builder, "build", "--file", "Dockerfile.cloud", "--tag", options.tag]

@@ -46,6 +46,7 @@ def check(runner: Runner, image: str, folder: Path) -> dict[str, Any]:
     with started(command) as server:
         ready_s = wait_ready(server, runner.again(["updraft", "ping"]))
         print(f"healthy {ready_s:.1f} s after its start")
+        look_inside(runner)
         inside = ask(port, token, folder)
         engine = engine_of(runner, folder)
         stop_s = stop(server)
@@ -68,6 +69,17 @@ def refuses_to_be_open(runner: Runner, image: str) -> None:
     if done.returncode == 0 or "TLS" not in done.stderr + done.stdout:
         raise SystemExit(f"It should have refused to listen without TLS and a token:\n{done.stdout}{done.stderr}")
     print("without TLS and a token: refuses to listen")
+
+
+def look_inside(runner: Runner) -> None:
+    """It has no rights, no tools, and nothing that the build needed."""
+    program = (ROOT / "scripts/image_inside.py").read_text()
+    found = subprocess.run(
+        runner.again(["python", "-c", program]), stdout=subprocess.PIPE, text=True, check=True
+    ).stdout
+    if found:
+        raise SystemExit(found)
+    print("inside: no rights, no shell, no tools, nothing to write to but /tmp and the state")
 
 
 def credentials(folder: Path) -> str:

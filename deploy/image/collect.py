@@ -23,7 +23,17 @@ from py_compile import PycInvalidationMode
 USER_ID = 65532
 # Parts of the standard library that no server needs: tools for development, windows, installers.
 UNUSED = frozenset(
-    ("ensurepip", "idlelib", "lib2to3", "pydoc_data", "site-packages", "test", "tkinter", "turtledemo", "__phello__")
+    {
+        "ensurepip",
+        "idlelib",
+        "lib2to3",
+        "pydoc_data",
+        "site-packages",
+        "sitecustomize.py",
+        "test",
+        "tkinter",
+        "turtledemo",
+    }
 )
 # Folders of installed packages that nothing reads once they run.
 DEVELOPMENT = frozenset({"__pycache__", "include", "tests"})
