@@ -8,6 +8,7 @@ from typing import Any
 from updraft.chat_template import ChatTemplate
 from updraft.cloud_process import CloudProcess
 from updraft.config import CloudLinkSettings, CloudSettings, EdgeSettings, ListenSettings, RulesSettings
+from updraft.config.kv import KvSettings
 from updraft.engine.base import Engine
 from updraft.generation import ChatMessage, GenerationRequest
 from updraft.modes import ModeSettings
@@ -52,7 +53,11 @@ def pin_apart(pin: bool) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None
 def cloud_process(
     model: str, *, context: int, sequences: int = 16, cores: tuple[int, ...] | None = None, **more: Any
 ) -> CloudProcess:
-    """A cloud on a free port, its threads as many as its cores; `more` are other settings of it."""
+    """A cloud on a free port, its threads as many as its cores; `more` are other settings of it.
+
+    Sessions share no prompts unless `kv` says so: the modes of a comparison would compute each other's.
+    """
+    more.setdefault("kv", KvSettings(share=False))
     return CloudProcess(
         CloudSettings(
             model=model,

@@ -163,8 +163,7 @@ class Session:
             raise ProtocolViolation("Hidden states arrived for positions of a draft that is being judged.")
         self._states.take(frame)
         self._ahead = True
-        if self.sequence >= 0 and frame.position < self._engine.length(self.sequence):
-            self._engine.truncate(self.sequence, frame.position)
+        self._context.truncate(self, frame.position)
 
     def cancel(self) -> None:
         """Stop a span; a verdict under way is let go to its end, since the edge waits for it."""

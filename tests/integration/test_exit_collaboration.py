@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,12 +12,15 @@ import pytest
 
 from tests.fakes.staged_model import write_exit, write_staged_model
 from tests.fakes.tiers import complete, running_agent, running_cloud
+from updraft.config.admission import AdmissionSettings
+from updraft.config.kv import KvSettings
 from updraft.engine import open_engine
 from updraft.exits.carry import CARRIES, Carry
 from updraft.generation import ChatMessage, GenerationRequest
 from updraft.models.weights import read_weights
 from updraft.modes import Origin, parse_settings
 from updraft.sampling import SamplingParams
+from updraft_cloud.engine_host import LocalHost
 from updraft_edge.agent import Agent
 
 pytest.importorskip("onnx")
@@ -58,7 +62,8 @@ def ask(mode: str, prompt: str, temperature: float, **exits: object) -> Generati
 async def tiers(folder: Path, carry: Carry, split: int) -> AsyncIterator[Agent]:
     options: dict[str, Any] = {"context": 256, "sequences": 2, "threads": 1, "split": split, "carry": carry}
     small, large = open_engine(folder, last_stage=1, **options), open_engine(folder, **options)
-    async with running_cloud(large) as cloud, running_agent(small, cloud.address) as agent:
+    kv = KvSettings(share=False)  # so that what two answers to one prompt cost can be compared
+    async with running_cloud(large, kv=kv) as cloud, running_agent(small, cloud.address) as agent:
         yield agent
 
 
@@ -91,6 +96,20 @@ async def test_a_tiny_model_in_two_tiers_is_one_function(tiny: Path, carry: Carr
     async with tiers(tiny, carry, split) as agent:
         await never_confident(agent, 4, (1, 3)[split])
         await sometimes_confident(agent)
+
+
+async def test_sessions_of_hidden_states_that_share_a_sequence_lose_nothing(tiny: Path) -> None:
+    options: dict[str, Any] = {"context": 256, "threads": 1, "split": 0, "carry": "float16"}
+    small, large = open_engine(tiny, last_stage=1, sequences=4, **options), open_engine(tiny, sequences=1, **options)
+    admission = AdmissionSettings(places=4)
+    requests = [ask("exit", prompt, temperature, threshold=0.9) for prompt in PROMPTS for temperature in (0.0, 0.8)]
+    async with running_cloud(large, admission=admission) as cloud, running_agent(small, cloud.address) as agent:
+        alone = [(await complete(agent, request))[1].token_ids for request in requests]
+        together = await asyncio.gather(*(complete(agent, request) for request in requests))
+        assert [completion.token_ids for _, completion in together] == alone
+        assert not any(completion.degraded for _, completion in together)
+        assert isinstance(cloud.host, LocalHost)
+        assert cloud.host.worker.context.statistics.restored > 0
 
 
 @pytest.mark.slow

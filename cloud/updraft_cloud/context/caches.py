@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from updraft.config.kv import KvSettings
 from updraft.engine.base import Engine
-from updraft.errors import UpdraftError
+from updraft.errors import EngineFailure, UpdraftError
 from updraft_cloud.context.costs import Costs
 from updraft_cloud.context.place import NONE, Holder, Place, State
 from updraft_cloud.context.prefixes import PrefixIndex, common_length
@@ -74,10 +74,12 @@ class Caches:
 
     def best(self, place: Place) -> Way:
         """The cheapest way to a cache of the place's log."""
+        if not place.shared:
+            return Way(0.0, place.computed, place.state)
         tokens = place.tokens
         most = len(tokens) - 1
         ways = [Way(self.costs.compute(most))]
-        for origin in self.index.find(place.tenant, tokens) if place.shared else ():
+        for origin in self.index.find(place.tenant, tokens):
             ways += self._ways(origin, tokens, most)
         return min(ways, key=lambda way: way.seconds)
 
@@ -97,7 +99,10 @@ class Caches:
             yield Way(rest + costs.fork(held), same, origin)
 
     def fill(self, place: Place, way: Way) -> None:
-        """Give a place a sequence; it is there, or free. What cannot be copied is computed."""
+        """Give a place a sequence; it is there, or free. What cannot be copied is computed.
+
+        Raises EngineFailure for a cache that is lost and cannot be computed.
+        """
         sequence = NONE
         if way.take and isinstance(way.origin, Place):
             sequence = way.origin.sequence
@@ -105,9 +110,11 @@ class Caches:
         elif way.origin is not None:
             sequence = self._copied(way.origin)
         positions = 0 if sequence == NONE else way.positions
+        if not place.shared and positions < place.computed:
+            raise EngineFailure("The cache of a session of hidden states is lost.")
         if sequence == NONE:
             sequence = self.engine.open()
-        self._cut(sequence, positions)
+        self.cut(sequence, positions)
         self._settle(place, sequence)
         self._account(place, positions)
 
@@ -124,23 +131,27 @@ class Caches:
         and whoever is used has the clock as its rank: what is cheap goes first, and what is dear goes, too, when it
         has not been used while much else went (GreedyDual, Young 1994; Cao and Irani 1997).
         """
-        able = [place for place in self.residents.values() if place not in spared and place.shared]
+        able = [place for place in self.residents.values() if place not in spared]
         able = [place for place in able if place.holder is None or (sessions and not place.busy)]
         return min(able, key=self._worth, default=None)
 
     def _worth(self, place: Place) -> float:
         return place.rank + self.chance(place) * self.costs.bring_back(self.cached(place))
 
-    def evict(self, place: Place) -> None:
-        """Take a place's sequence; its cache is saved where that pays."""
-        self._clock = max(self._clock, self._worth(place))
+    def evict(self, place: Place) -> bool:
+        """Take a place's sequence; its cache is saved where that pays. False if it must be saved and cannot be."""
         place.computed = self.cached(place)
-        state = self._spill(place, place.tokens[: place.computed])
+        tokens = place.tokens[: place.computed]
+        state = self._spill(place, tokens) if place.shared else self._save(place, tokens)
+        if state is None and not place.shared:
+            return False
+        self._clock = max(self._clock, self._worth(place))
         if state is None:
             self.statistics.dropped += 1
         if place.holder is not None:
             place.want(state)
         self.release(place)
+        return True
 
     def retire(self, place: Place) -> None:
         """A session is over: its cache stays in its sequence as an entry, unless another's begins with the same."""
@@ -159,7 +170,7 @@ class Caches:
                 return
             if other.holder is None and same == len(other.kept):
                 self.release(other)
-        self._cut(place.sequence, length)
+        self.cut(place.sequence, length)
         self.statistics.finished += 1
         sequence = place.sequence
         place.move(NONE)
@@ -179,10 +190,18 @@ class Caches:
     def _settle(self, place: Place, sequence: int) -> None:
         self.residents[sequence] = place
         place.move(sequence)
-        place.want(None)
+        self.part_with_state(place)
         self.touch(place)
 
-    def _cut(self, sequence: int, length: int) -> None:
+    def part_with_state(self, place: Place) -> None:
+        """The place comes back to no state; what only it could use goes."""
+        state = place.state
+        place.want(None)
+        if state is not None and state.pinned:
+            self.store.drop(state)
+
+    def cut(self, sequence: int, length: int) -> None:
+        """Forget a sequence's positions from `length` on."""
         if self.engine.length(sequence) > length:
             self.engine.truncate(sequence, length)
 
@@ -234,7 +253,7 @@ class Caches:
         return before
 
     def _save(self, place: Place, tokens: list[int]) -> State | None:
-        self._cut(place.sequence, len(tokens))
+        self.cut(place.sequence, len(tokens))
         started = time.perf_counter()
         try:
             data = self.engine.save(place.sequence)
@@ -242,9 +261,9 @@ class Caches:
             self._failed(error)
             return None
         self.costs.save_s.note((time.perf_counter() - started) / len(data))
-        self.costs.bytes.note(len(data) / len(tokens))
-        state = self.store.put(place.tenant, tokens, data)
-        if state is not None:
+        self.costs.bytes.note(len(data) / max(1, len(tokens)))
+        state = self.store.put(place.tenant, tokens, data, pinned=not place.shared)
+        if state is not None and place.shared:
             self.index.publish(state, place.tenant, tokens)
         return state
 

@@ -70,14 +70,17 @@ def _states(caches: Caches) -> Iterator[str]:
             yield "a saved state must be in memory or on disk"
         if state.data is not None and len(state.data) != state.size:
             yield f"a saved state of {state.size} bytes has {len(state.data)}"
-        if state not in caches.index:
-            yield "a saved state cannot be found"
+        if (state in caches.index) == state.pinned:
+            yield "a saved state cannot be found" if not state.pinned else "a session's own state can be found"
+        if state.pinned and (state.data is None or len(state.wanted) != 1):
+            yield "the state of a session of hidden states is not kept for it"
         for place in state.wanted:
             if place.state is not state or place.sequence != NONE:
                 yield "a saved state is kept for a session that does not want it"
-            if not common_length(place.tokens, state.tokens):
+            if state.tokens and not common_length(place.tokens, state.tokens):
                 yield "a session wants a saved state of another log"
-    owners = len(caches.store.states) + sum(place.shared for place in caches.residents.values())
+    owners = sum(not state.pinned for state in caches.store.states)
+    owners += sum(place.shared for place in caches.residents.values())
     if len(caches.index) != owners:
         yield f"the index knows {len(caches.index)} caches of {owners}"
 

@@ -40,6 +40,7 @@ class ContextManager:
         self._places: dict[Holder, Place] = {}
         self._queue: dict[Place, None] = {}  # who waits, the first first
         self._entered: set[Place] = set()  # in this turn: their runs may be planned already
+        self._joined = 0
         self._next_check = 0.0
 
     @property
@@ -64,10 +65,13 @@ class ContextManager:
         Args:
             tenant: only sessions of the same one share prompts: how fast a prompt is computed tells who else had it.
             rebuildable: False where the log does not say what the cache holds (hidden states came in place of tokens).
-                The session then keeps its sequence to its end, and nobody shares it.
+                It is then shared with nobody, and kept in host memory while the session has no sequence; where there is
+                no room the session keeps its sequence.
         """
         holder.sequence = NONE
-        self._places[holder] = Place(tenant, holder, rebuildable)
+        self._joined += 1
+        key = tenant if self._settings.share else f"{tenant} {self._joined}"
+        self._places[holder] = Place(key, holder, rebuildable)
 
     def enter(self, holder: Holder) -> bool:
         """See that a session has a sequence for this turn. Its cache holds a beginning of the log, maybe an empty one
@@ -78,12 +82,15 @@ class ContextManager:
 
         Returns:
             False if no sequence can be had at the moment: ask again in the next turn.
+
+        Raises:
+            EngineFailure: the cache of a session that is not rebuildable is lost.
         """
         place = self._places[holder]
         if place.sequence == NONE:
             if not self._provide(place):
                 return False
-        elif place.shared and not place.busy and self._first() is not None:
+        elif not place.busy and self._first() is not None:
             return False
         else:
             self._caches.touch(place)
@@ -98,8 +105,8 @@ class ContextManager:
             return
         self._queue.pop(place, None)
         self._entered.discard(place)
-        place.want(None)
-        if keep and place.sequence != NONE:
+        self._caches.part_with_state(place)
+        if keep and self._settings.share and place.sequence != NONE:
             self._caches.retire(place)
         else:
             self._caches.release(place)
@@ -136,6 +143,13 @@ class ContextManager:
         caches.copies[place.sequence] = caches.copies.pop(copy)
         caches.residents[copy] = caches.residents.pop(place.sequence)
         place.move(copy)
+
+    def truncate(self, holder: Holder, length: int) -> None:
+        """Forget a session's positions from `length` on, wherever its cache is."""
+        place = self._places[holder]
+        place.computed = min(place.computed, length)
+        if place.sequence != NONE:
+            self._caches.cut(place.sequence, length)
 
     def close(self) -> None:
         """Free host memory and disk. Safe to call twice."""
@@ -175,7 +189,9 @@ class ContextManager:
         """Whether a sequence is free now. Copies give way first, then entries and, with `sessions`, idle sessions."""
         if self._caches.free or (copies and self.give_way()):
             return True
-        victim = self._caches.victim(sessions=sessions, spared=self._entered | {spared})
-        if victim is not None:
-            self._caches.evict(victim)
-        return victim is not None
+        stay: set[Place | State | None] = {*self._entered, spared}
+        while (victim := self._caches.victim(sessions=sessions, spared=stay)) is not None:
+            if self._caches.evict(victim):
+                return True
+            stay.add(victim)
+        return False

@@ -38,6 +38,7 @@ class State:
 
     Attributes:
         wanted: by whom: sessions that have no sequence and will come back to it.
+        pinned: its session cannot compute it again: it stays in host memory until the session has it back.
     """
 
     tenant: str
@@ -46,6 +47,7 @@ class State:
     data: bytes | None = None
     file: Path | None = None
     wanted: set[Place] = field(default_factory=set)
+    pinned: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -53,9 +55,9 @@ class Place:
     """A holder that has joined, or the cache of one that has left: an entry, which has no holder any more.
 
     Attributes:
-        shared: whether the log alone says what the cache holds; else it is neither taken away nor shared.
+        shared: whether the log alone says what the cache holds; else it is neither shared nor dropped.
         kept: an entry's tokens, those that its cache holds.
-        computed: positions that the cache had when the sequence was last taken away.
+        computed: positions that the cache had when the sequence was last taken away, and that still fit the log.
         rank: the clock of evictions when it was used last (see `Caches.victim`).
         state: a saved state that it comes back to.
     """

@@ -52,14 +52,13 @@ class StateStore:
         """There may be room for a state."""
         return self._settings.host_bytes > 0 or self._disk_works
 
-    def put(self, tenant: str, tokens: list[int], data: bytes) -> State | None:
+    def put(self, tenant: str, tokens: list[int], data: bytes, *, pinned: bool = False) -> State | None:
         """Keep a cache's bytes; None where there is no room for them."""
-        state = State(tenant, tokens, len(data), data)
-        if state.size <= self._settings.host_bytes:
-            self._make_host_room(state.size)
+        state = State(tenant, tokens, len(data), data, pinned=pinned)
+        if self._make_host_room(state.size):
             self._statistics.host_bytes += state.size
             self._statistics.spilled_host += 1
-        elif not self._to_disk(state):
+        elif pinned or not self._to_disk(state):
             return None
         self.states[state] = None
         return state
@@ -103,14 +102,18 @@ class StateStore:
     def _disk_works(self) -> bool:
         return self._settings.disk_bytes > 0 and time.monotonic() >= self._rest_until
 
-    def _make_host_room(self, size: int) -> None:
+    def _make_host_room(self, size: int) -> bool:
+        pinned = sum(state.size for state in self.states if state.pinned)
+        if pinned + size > self._settings.host_bytes:
+            return False
         while self._statistics.host_bytes + size > self._settings.host_bytes:
             victim = self._victim(on_disk=False)
             if not self._to_disk(victim):
                 self.drop(victim)
+        return True
 
     def _victim(self, *, on_disk: bool) -> State:
-        here = [state for state in self.states if (state.data is None) == on_disk]
+        here = [state for state in self.states if (state.data is None) == on_disk and not state.pinned]
         return next((state for state in here if not state.wanted), here[0])
 
     def _to_disk(self, state: State) -> bool:

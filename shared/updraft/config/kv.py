@@ -33,6 +33,11 @@ class KvSettings(Settings):
     disk_folder: Path | None = Field(
         default=None, description="Folder for them; a private one among the system's temporary files when left out."
     )
+    share: bool = Field(
+        default=True,
+        description="Let sessions of one tenant begin with what others of it have computed. False to measure what each "
+        "answer costs by itself.",
+    )
     min_prefix: int = Field(
         default=32, ge=1, le=1_048_576, description="Shortest beginning of a log that sessions share, tokens."
     )

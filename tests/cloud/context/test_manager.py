@@ -179,6 +179,19 @@ def test_tenants_share_nothing(manager: ContextManager, engine: HashEngine, fini
     assert second.computed == len(second.tokens) and manager.statistics.prefix_hits == 0
 
 
+def test_sharing_can_be_turned_off(engine: HashEngine) -> None:
+    manager = manager_of(engine, share=False)
+    first, second, third = (Sheet(manager, engine, [*PROMPT, 1]) for _ in range(3))
+    first.compute()
+    manager.leave(first)
+    for sheet in (second, third):
+        assert exact(sheet) and sheet.computed == len(sheet.tokens)
+    assert (manager.statistics.prefixes, manager.statistics.prefix_hits) == (0, 0)
+    fourth = Sheet(manager, engine, log_of(4, 50))
+    assert exact(fourth)
+    assert exact(second) and exact(third) and manager.statistics.restored > 0, "its own cache is saved all the same"
+
+
 def test_a_saved_prompt_serves_others_too(manager: ContextManager, engine: HashEngine) -> None:
     first = Sheet(manager, engine, [*PROMPT, 1])
     first.compute()
@@ -218,17 +231,77 @@ def test_of_states_that_begin_alike_the_longest_is_kept(engine: HashEngine) -> N
         manager.check_integrity()
 
 
-def test_a_session_of_hidden_states_keeps_its_sequence(manager: ContextManager, engine: HashEngine) -> None:
-    hidden, other, third = (Sheet(manager, engine, PROMPT) for _ in range(3))
-    manager.leave(hidden)
-    manager.join(hidden, rebuildable=False)
+def hidden_sheet(manager: ContextManager, engine: HashEngine, tokens: list[int]) -> Sheet:
+    """A session whose cache cannot be computed from its log."""
+    sheet = Sheet(manager, engine, tokens)
+    manager.leave(sheet)
+    manager.join(sheet, rebuildable=False)
+    return sheet
+
+
+def push_out(manager: ContextManager, engine: HashEngine) -> None:
+    """Take the two sequences for others, who rest then."""
+    others = [Sheet(manager, engine, log_of(number)) for number in range(2)]
+    for other in others:
+        assert other.compute(stay=True) is not None
+    for other in others:
+        other.idle = True
+
+
+@pytest.mark.parametrize("host_bytes", [0, 250])
+def test_without_room_a_session_of_hidden_states_keeps_its_sequence(engine: HashEngine, host_bytes: int) -> None:
+    manager = manager_of(engine, host_bytes=host_bytes)
+    hidden, other = hidden_sheet(manager, engine, PROMPT), Sheet(manager, engine, PROMPT)
     hidden.compute()
     other.compute(stay=True)
     assert other.computed == len(PROMPT), "not shared"
-    assert third.compute() is None, "not evicted"
+    third = hidden_sheet(manager, engine, log_of(3))
+    assert (third.compute() is None) == (host_bytes == 0)
+    assert (hidden.sequence >= 0) == (host_bytes == 0)
+    manager.check_integrity()
+    for sheet in (hidden, other, third):
+        sheet.idle = True
+        manager.leave(sheet)
+    manager.check_integrity()
+    assert manager.statistics.prefixes == 1 and manager.statistics.host_bytes == 0
+
+
+def test_sessions_of_hidden_states_take_turns_and_lose_nothing(manager: ContextManager, engine: HashEngine) -> None:
+    sheets = [hidden_sheet(manager, engine, log_of(number)) for number in range(4)]
+    for sheet in sheets * 3:
+        assert exact(sheet)
+        manager.check_integrity()
+    assert all(sheet.computed == 1 for sheet in sheets)
+    assert manager.statistics.rebuilt_positions == manager.statistics.prefix_hits == 0
+
+
+def test_what_a_session_takes_back_while_it_is_away_is_cut(manager: ContextManager, engine: HashEngine) -> None:
+    hidden = hidden_sheet(manager, engine, PROMPT)
+    hidden.compute()
+    push_out(manager, engine)
+    assert hidden.sequence == -1
+    manager.truncate(hidden, 30)
+    hidden.tokens[30:] = [1, 2, 3]
+    assert exact(hidden) and hidden.computed == 3
+    manager.truncate(hidden, 10)
+    assert engine.length(hidden.sequence) == 10
+
+
+def test_hidden_states_that_are_lost_are_an_error(
+    manager: ContextManager, engine: HashEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hidden = hidden_sheet(manager, engine, PROMPT)
+    hidden.compute()
+    push_out(manager, engine)
+
+    def fail(state: bytes) -> int:
+        raise EngineFailure("told to")
+
+    monkeypatch.setattr(engine, "restore", fail)
+    with pytest.raises(EngineFailure, match="is lost"):
+        hidden.compute()
     manager.leave(hidden)
     manager.check_integrity()
-    assert manager.statistics.prefixes == 0
 
 
 def test_a_cache_of_a_failed_session_is_not_kept(manager: ContextManager, engine: HashEngine) -> None:
