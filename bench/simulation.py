@@ -26,6 +26,7 @@ __all__ = ["SimulationBench", "bound", "simulated_trial"]
 
 _LOADS: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 _ANSWERS: Final = 5  # of each client
+_LESSONS: Final = 3  # before them, from which its edge learns
 _LATE: Final = 1.5  # times the widest objective: beyond it no larger load is tried
 _CARRIED: Final = {
     "curve": ("passes of", ""),
@@ -169,13 +170,12 @@ def simulated_trial(
     pass_tokens: int = 256,
     answers: int = _ANSWERS,
 ) -> Trial:
-    """So many clients, each with some answers one after the other. The first answer of each teaches its edge and is not
-    counted."""
+    """So many clients, each with some answers one after the other, after some that teach its edge and do not count."""
     time = Time()
     cloud = SimulatedCloud(time, curve, sequences=sequences, pass_tokens=pass_tokens)
-    clients = at_once(scripts, load, len(links), each=answers + 1)
+    clients = at_once(scripts, load, len(links), each=_LESSONS + answers)
     seen = simulate(cloud, mode, clients, scripts.scripts, links)
-    return Trial(mode.name, load, time.now, tuple(seen[load:]))
+    return Trial(mode.name, load, time.now, tuple(seen[_LESSONS * load :]))
 
 
 def bound(curve: PassCurve, length: int, draft_s: float) -> float:

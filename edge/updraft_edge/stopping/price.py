@@ -7,8 +7,9 @@ for the end of the one under way, `wait`, and then takes part in one of its own,
     turn = pass_s + position_s x p x (1 + (n - 1) x turn / cycle),      cycle = away_s + wait + turn
 
 for n sessions whose rounds have p positions each (mean-value analysis: a session that arrives sees the n - 1 others
-where they would be without it). One that is away for less than a turn always meets the others again a pass later,
-cycle = 2 turns; else it comes at some moment of a pass, wait = turn / 2, and the turn is the positive root of
+where they would be without it). One that is away for less than a turn takes part in every other pass, and so do the
+others, half of them in each: cycle = 2 turns; else it comes at some moment of a pass, wait = turn / 2, and the turn
+is the positive root of
 
     1.5 turn^2 + turn x (away_s - 1.5 own - (n - 1) position_s p) - own x away_s = 0,      own = pass_s + position_s p.
 
@@ -44,7 +45,7 @@ class CloudPrice:
     def turn_s(self, positions: float, away_s: float) -> float:
         """A pass if every session's rounds have so many positions and it is away for so long."""
         own = self.position_s * positions
-        turn = self.pass_s + own * (1.0 + 0.5 * self._others)
+        turn = self.pass_s + own * max(1.0, 0.5 * (self._others + 1))
         if away_s < turn:
             return turn
         half = 0.5 * (away_s - 1.5 * (self.pass_s + own) - self._others * own)

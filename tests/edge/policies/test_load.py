@@ -25,10 +25,17 @@ ALONE = CloudPrice(0.005, 0.009, 1.0, 1)
 
 
 def policy(price: CloudPrice | None, *, network_s: float = 0.02) -> WhileItCarries:
-    costs = Costs(network_s=network_s)
+    """One whose edge has learned that three of four drafted tokens stand."""
+    costs, predictor = Costs(network_s=network_s), ScorePredictor(confidence, Calibration())
+    for number in range(400):
+        predictor.learn([drafted()], number % 4 > 0)
     if price is not None:
         costs.heed(price)
-    return WhileItCarries(costs, ScorePredictor(confidence, Calibration()), 16)
+    return WhileItCarries(costs, predictor, 16)
+
+
+def drafted() -> Sampled:
+    return Sampled(1, -1.0, Distribution(0.0, 1.0, 0.5))
 
 
 @pytest.mark.parametrize(
@@ -44,8 +51,7 @@ async def test_who_writes(price: CloudPrice | None, yields: bool) -> None:
 
 
 async def test_what_is_drafted_is_put_to_the_cloud() -> None:
-    run = [Sampled(1, -1.0, Distribution(0.0, 1.0, 0.5))]
-    assert await policy(COMPUTE_BOUND).decide(run) is Decision.VERIFY
+    assert await policy(COMPUTE_BOUND).decide([drafted()]) is Decision.VERIFY
 
 
 @pytest.mark.parametrize(("network_s", "most"), [(0.0, 16), (0.05, 42), (0.4, 256)])
@@ -75,12 +81,11 @@ def test_a_bad_start_is_not_the_end() -> None:
     costs, predictor = Costs(network_s=0.02), ScorePredictor(confidence, Calibration())
     made = WhileItCarries(costs, predictor, 16)
     costs.heed(CloudPrice(0.030, 0.0005, 1.0, 16))
-    rejected = [Sampled(1, -1.0, Distribution(0.0, 1.0, 0.5))]
     for _ in range(4):
-        predictor.learn(rejected, 0)
+        predictor.learn([drafted()], 0)
     assert predictor.mean < 0.5 and not made.yields()
     for _ in range(60):
-        predictor.learn(rejected, 0)
+        predictor.learn([drafted()], 0)
     assert made.yields()
 
 

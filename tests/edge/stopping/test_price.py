@@ -34,8 +34,8 @@ def test_the_turn_is_the_fixed_point_of_who_meets_whom(
     turn = CloudPrice(pass_s, position_s, 1.0, sessions).turn_s(positions, away_s)
     cycle = 2.0 * turn if away_s < turn else away_s + 1.5 * turn
     own = position_s * positions
-    there = 0.5 if away_s < turn else turn / cycle
-    assert turn == pytest.approx(pass_s + own * (1 + (sessions - 1) * there), rel=0.1)
+    present = sessions / 2 if away_s < turn else 1 + (sessions - 1) * turn / cycle
+    assert turn == pytest.approx(pass_s + own * present, rel=1e-6)
 
 
 @given(SECONDS, SECONDS, st.integers(2, 40), SECONDS, st.integers(2, 200))
@@ -50,7 +50,7 @@ def test_rounds_grow_with_positions_sessions_and_time_away(
 
 
 def test_sessions_that_always_meet_pay_for_each_other_and_idle_clouds_cost_nothing() -> None:
-    # Always a pass later: two turns a round, with half of the others in each.
+    # Always a pass later: two turns a round, with half of the sessions in each.
     assert CloudPrice(0.01, 0.002, 1.0, 8).surcharge_s(5, 0.001) == pytest.approx(
         2 * (1 + 3.5) * 0.002 - 0.002, rel=0.01
     )
