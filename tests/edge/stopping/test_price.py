@@ -32,10 +32,10 @@ def test_the_turn_is_the_fixed_point_of_who_meets_whom(
     pass_s: float, position_s: float, positions: int, away_s: float, sessions: int
 ) -> None:
     turn = CloudPrice(pass_s, position_s, 1.0, sessions).turn_s(positions, away_s)
-    cycle = 2.0 * turn if away_s < turn else away_s + 1.5 * turn
     own = position_s * positions
-    present = sessions / 2 if away_s < turn else 1 + (sessions - 1) * turn / cycle
-    assert turn == pytest.approx(pass_s + own * present, rel=1e-6)
+    in_turns = pass_s + own * sessions / 2
+    present = 1 + (sessions - 1) * turn / (away_s + 1.5 * turn)
+    assert turn == pytest.approx(in_turns if away_s < in_turns else pass_s + own * present, rel=1e-6)
 
 
 @given(SECONDS, SECONDS, st.integers(2, 40), SECONDS, st.integers(2, 200))
@@ -51,9 +51,8 @@ def test_rounds_grow_with_positions_sessions_and_time_away(
 
 def test_sessions_that_always_meet_pay_for_each_other_and_idle_clouds_cost_nothing() -> None:
     # Always a pass later: two turns a round, with half of the sessions in each.
-    assert CloudPrice(0.01, 0.002, 1.0, 8).surcharge_s(5, 0.001) == pytest.approx(
-        2 * (1 + 3.5) * 0.002 - 0.002, rel=0.01
-    )
+    beyond_s = 2 * (8 / 2) * 0.002 - 0.002
+    assert CloudPrice(0.01, 0.002, 1.0, 8).surcharge_s(5, 0.001) == pytest.approx(beyond_s, rel=0.01)
     full, half = (CloudPrice(0.01, 0.002, load, 8).surcharge_s(5, 0.001) for load in (1.0, 0.5))
     assert half == pytest.approx(full / 2)
     assert CloudPrice(0.01, 0.002, 0.0, 8).surcharge_s(5, 0.001) == 0.0
