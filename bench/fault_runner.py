@@ -25,7 +25,14 @@ from .history import History, Reference, violations
 
 __all__ = ["Arena", "Outcome", "edge_settings", "shrunk", "tiny_arena", "tiny_engine", "tiny_prompt"]
 
-_GIVEN_UP_S: Final = 60.0
+_GIVEN_UP_S: Final = 120.0
+_QUICK: Final[dict[str, Any]] = {
+    "connect_timeout_s": 2.0,
+    "reply_timeout_s": 2.0,
+    "reconnect_attempts": 10,
+    "reconnect_backoff_s": 0.002,
+    "breaker_failures": 1000,
+}
 _REFERENCE_ATTEMPTS: Final = 5
 _LETTERS: Final = 60  # of the tiny engine's 64 tokens
 _SPAN: Final[dict[str, Any]] = {"span": {"escalate": 0.5, "hand_back": 0.1, "min_stay": 2}}
@@ -71,23 +78,16 @@ async def tiny_arena(lanes: int) -> AsyncIterator[Arena]:
         yield arena
 
 
-def tiny_prompt(schedule: Schedule) -> list[int]:
+def tiny_prompt(agent: Agent, schedule: Schedule) -> list[int]:
     """Some letters, repeated, so that look-ups find something."""
     chance = random.Random(schedule.seed)
     return [chance.randrange(_LETTERS) for _ in range(chance.randint(1, 12))] * chance.randint(1, 3)
 
 
-def edge_settings(address: str, **more: Any) -> EdgeSettings:
-    """An agent's settings whose waits are short where a fault is plain to see."""
+def edge_settings(address: str, *, link: dict[str, Any] | None = None, **more: Any) -> EdgeSettings:
+    """An agent's settings, with `link` in place of waits that are short."""
     return EdgeSettings(
-        cloud=CloudLinkSettings(
-            address=address,
-            connect_timeout_s=2.0,
-            reply_timeout_s=2.0,
-            reconnect_attempts=10,
-            reconnect_backoff_s=0.002,
-            breaker_failures=1000,
-        ),
+        cloud=CloudLinkSettings(**{"address": address, **_QUICK, **(link or {})}),
         rules=RulesSettings(keep_local=()),
         **more,
     )
@@ -107,7 +107,7 @@ class Arena:
     """
 
     def __init__(
-        self, address: str, lanes: int, *, prompt: Callable[[Schedule], list[int]], agent: Callable[[str], Agent]
+        self, address: str, lanes: int, *, prompt: Callable[[Agent, Schedule], list[int]], agent: Callable[[str], Agent]
     ) -> None:
         self._address = address
         self._lanes = lanes
@@ -171,7 +171,7 @@ class Arena:
 
     async def _without_faults(self, asked: Schedule) -> Reference:
         for _ in range(_REFERENCE_ATTEMPTS):  # a failpoint that another lane armed may strike here
-            history = History(asked, Reference(self._prompt(asked), [], ""), Strike())
+            history = History(asked, Reference(self._prompt(self._straight, asked), [], ""), Strike())
             await self._write(self._straight, history)
             done = history.completion
             if done is not None and not done.degraded:

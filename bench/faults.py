@@ -13,10 +13,12 @@ from typing import Any, Final
 
 from rich.table import Table
 
+from updraft.config import CloudSettings, ListenSettings
 from updraft.errors import ConfigError
 
+from .fault_processes import MortalCloud, model_arena, random_death, run_mortally
 from .fault_runner import Outcome
-from .fault_schedule import Schedule
+from .fault_schedule import Schedule, random_schedule
 from .fault_worker import Share, in_process, in_this_process
 from .report import Step, table_of
 from .tiers import machine_cores
@@ -24,6 +26,7 @@ from .tiers import machine_cores
 __all__ = ["FaultsBench"]
 
 TINY: Final = "tiny"
+_MORTAL_LANES: Final = 4  # answers at once with real models
 _TOLD: Final = 5  # failing schedules that are told in full
 COLUMNS: Final = {
     "schedules": ("schedules", "d"),
@@ -32,6 +35,7 @@ COLUMNS: Final = {
     "reopened": ("sessions reopened", "d"),
     "degraded": ("finished by the edge, and said so", "d"),
     "tokens": ("tokens", "d"),
+    "killed": ("deaths of a process", "d"),
     "per_second": ("schedules/s", ".1f"),
 }
 
@@ -44,6 +48,8 @@ class FaultsBench:
         first: seed of the first schedule; the others count on from it.
         lanes: answers at once in each process.
         processes: one a core when left out.
+        model: of a cloud in processes that are killed; `tiny` for a tiny engine in the processes of the bench.
+        edge_model: of the agents then.
         replay: a schedule as JSON, or the file of a run that failed, in place of random ones.
     """
 
@@ -53,6 +59,8 @@ class FaultsBench:
     lanes: int = 12
     processes: int | None = None
     model: str = TINY
+    edge_model: str = "smollm2-q4_0"
+    context: int = 512
     replay: Path | None = None
     name = "faults"
 
@@ -76,7 +84,7 @@ class FaultsBench:
             failed = sum(bool(one.wrong) for one in outcomes)
             step(f"{failed} wrong" if failed else "none wrong")
 
-        await self._run(done)
+        deaths = await self._run(done)
         failed = [outcome for outcome in outcomes if outcome.wrong]
         struck = Counter(kind for outcome in outcomes for kind in outcome.struck)
         row = {
@@ -86,6 +94,7 @@ class FaultsBench:
             "reopened": sum(outcome.reopened for outcome in outcomes),
             "degraded": sum(outcome.degraded for outcome in outcomes),
             "tokens": sum(outcome.tokens for outcome in outcomes),
+            "killed": deaths,
             "per_second": len(outcomes) / (time.perf_counter() - started),
         }
         return {
@@ -95,7 +104,33 @@ class FaultsBench:
             "passed": not failed,
         }
 
-    async def _run(self, done: Callable[[Outcome], None]) -> None:
+    async def _run(self, done: Callable[[Outcome], None]) -> int:
+        """Run the schedules; how often a process of the cloud died."""
+        if self.model != TINY:
+            return await self._run_mortally(done)
+        await self._run_tiny(done)
+        return 0
+
+    async def _run_mortally(self, done: Callable[[Outcome], None]) -> int:
+        seeds = range(self.first, self.first + self.schedules)
+        schedules = (random_schedule(seed, tokens=self.tokens, points=False) for seed in seeds)
+        lanes = min(self.lanes, _MORTAL_LANES)
+        settings = CloudSettings(
+            model=self.model,
+            context=self.context,
+            sequences=2 * lanes,
+            listen=ListenSettings(port=0),
+            drain_s=0.5,
+            log_level="error",
+        )
+        async with (
+            MortalCloud(settings, random_death(self.first)) as cloud,
+            model_arena(cloud, self.edge_model, lanes, context=self.context) as arena,
+        ):
+            await run_mortally(schedules if self.replay is None else self._replayed(), cloud, arena, lanes, done)
+            return sum(cloud.deaths.values())
+
+    async def _run_tiny(self, done: Callable[[Outcome], None]) -> None:
         if self.replay is not None:
             await in_this_process(self._replayed(), 1, done)
             return

@@ -76,6 +76,7 @@ def register(app: typer.Typer) -> None:
         bench_models,
         bench_onnx,
         bench_reason,
+        bench_soak,
         bench_stopping,
     )  # they need the options of this module
 
@@ -91,6 +92,7 @@ def register(app: typer.Typer) -> None:
     bench_models.register(group)
     bench_onnx.register(group)
     bench_reason.register(group)
+    bench_soak.register(group)
     bench_stopping.register(group)
     app.add_typer(group, name="bench", epilog=examples("updraft bench modes"))
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from updraft.cli.bench import RESULTS, OutOption, TokensOption, run_bench
+from updraft.cli.bench import RESULTS, EdgeModelOption, OutOption, TokensOption, run_bench
 from updraft.cli.options import JsonOption
 from updraft.cli.reporting import examples, reported
 
@@ -35,6 +35,7 @@ def faults(
     model: Annotated[
         str | None, typer.Option(metavar="NAME|FILE", help="Cloud model, in processes that are killed; tiny for none.")
     ] = None,
+    edge_model: EdgeModelOption = None,
     replay: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A schedule, or the file of a run that failed.")
     ] = None,
@@ -57,5 +58,6 @@ def faults(
         lanes=lanes,
         processes=processes,
         model=model,
+        edge_model=edge_model,
         replay=replay,
     )
