@@ -268,7 +268,7 @@ class Failed(_Frozen, frozen=True):
 
     @classmethod
     def of(cls, error: UpdraftError) -> Failed:
-        return cls(error.code, error.message, error.remedy, error.retryable, getattr(error, "retry_after_s", 0.0))
+        return cls(error.code, error.message, error.remedy, error.retryable, error.retry_after_s)
 
 
 Reply = Verdict | Span | Scored | Failed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,11 +20,13 @@ from tests.fakes.raw_edge import RawEdge
 from tests.fakes.tiers import running_cloud, until
 from updraft.config import AdmissionSettings, IdentitySettings
 from updraft.errors import Overloaded, RequestTooLarge
+from updraft.token_log import TokenLog
 from updraft.transport import bearer_metadata, error_from_rpc
 from updraft.transport.token_file import add_token
 from updraft.v1 import collaboration_pb2 as pb
 from updraft.v1.collaboration_pb2_grpc import CollaborationStub
 from updraft_cloud.admission import Admission
+from updraft_cloud.messages import Deliver, ToEngine
 from updraft_cloud.place_queue import Refusal
 from updraft_cloud.server import CloudServer
 
@@ -118,6 +121,26 @@ async def test_the_clients_own_deadline_is_heeded() -> None:
         await until(lambda: cloud.service.active == 1)
         await first.draft([])
         assert (await first.read_body("verdict")).has_token
+
+
+@pytest.mark.parametrize("timeout", [None, 30.0])
+async def test_the_clients_deadline_goes_to_the_engine_with_its_frames(
+    timeout: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running_cloud(HashEngine()) as cloud, grpc.aio.insecure_channel(cloud.address) as channel:
+        sent: list[ToEngine] = []
+        send = cloud.host.send
+        monkeypatch.setattr(cloud.host, "send", lambda message: (sent.append(message), send(message)))
+        now = time.monotonic()
+        call = CollaborationStub(channel).Session(timeout=timeout)
+        opening = pb.Open(tokenizer_hash="letters", prompt=PROMPT, max_tokens=5, sampling={"seed": 1})
+        await call.write(pb.EdgeFrame(sequence=1, open=opening))
+        draft = pb.Draft(position=len(PROMPT), log_hash=TokenLog(PROMPT).hash)
+        await call.write(pb.EdgeFrame(sequence=2, draft=draft))
+        await until(lambda: any(isinstance(message, Deliver) for message in sent))
+        call.cancel()
+    (deadline,) = (message.deadline for message in sent if isinstance(message, Deliver))
+    assert deadline is None if timeout is None else deadline is not None and now < deadline <= time.monotonic() + 30
 
 
 async def test_frames_beyond_the_rate_are_held_back_and_their_edge_is_told() -> None:
