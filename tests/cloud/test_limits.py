@@ -130,7 +130,12 @@ async def test_the_clients_deadline_goes_to_the_engine_with_its_frames(
     async with running_cloud(HashEngine()) as cloud, grpc.aio.insecure_channel(cloud.address) as channel:
         sent: list[ToEngine] = []
         send = cloud.host.send
-        monkeypatch.setattr(cloud.host, "send", lambda message: (sent.append(message), send(message)))
+
+        def watched(message: ToEngine) -> None:
+            sent.append(message)
+            send(message)
+
+        monkeypatch.setattr(cloud.host, "send", watched)
         now = time.monotonic()
         call = CollaborationStub(channel).Session(timeout=timeout)
         opening = pb.Open(tokenizer_hash="letters", prompt=PROMPT, max_tokens=5, sampling={"seed": 1})
