@@ -102,7 +102,7 @@ def measure_curve(
         largest: pass, positions; larger ones are left out.
     """
     opened = [engine.open() for _ in range(max(sequences))]
-    prefix = [(7 * place) % 1000 for place in range(_PREFIX)]
+    prefix = [(7 * place) % engine.info.vocabulary for place in range(_PREFIX)]
     try:
         for sequence in opened:
             for start in range(0, _PREFIX, _CHUNK):
@@ -141,7 +141,7 @@ def _curve(entry: dict[str, Any]) -> PassCurve:
 
 def _timed(engine: Engine, sequences: Sequence[int], each: int, *, rows: int) -> float:
     sampler = Sampler(SamplingParams(temperature=0.0, seed=0))
-    tokens = [(11 * place) % 1000 for place in range(each)]
+    tokens = [(11 * place) % engine.info.vocabulary for place in range(each)]
     started = time.perf_counter()
     outputs = engine.forward([Run(sequence, _PREFIX, tokens, rows) for sequence in sequences])
     for output in outputs if rows else ():
