@@ -28,7 +28,7 @@ __all__ = ["Arena", "Outcome", "edge_settings", "shrunk", "tiny_arena", "tiny_en
 _GIVEN_UP_S: Final = 120.0
 _QUICK: Final[dict[str, Any]] = {
     "connect_timeout_s": 2.0,
-    "reply_timeout_s": 2.0,
+    "reply_timeout_s": 4.0,
     "reconnect_attempts": 10,
     "reconnect_backoff_s": 0.002,
     "breaker_failures": 1000,
