@@ -23,7 +23,7 @@ from updraft.v1 import collaboration_pb2_grpc
 from updraft_cloud import wire
 from updraft_cloud.admission import Admission, Visit
 from updraft_cloud.engine_host import EngineHost
-from updraft_cloud.frames import Failed, Limits, Open
+from updraft_cloud.frames import Cost, Failed, Limits, Open
 from updraft_cloud.identity import SessionNames
 from updraft_cloud.messages import Begin, Emitted, Finish, FromEngine, Measured
 from updraft_cloud.meter import SessionMeter
@@ -69,6 +69,7 @@ class CollaborationService(collaboration_pb2_grpc.CollaborationServicer):
         self._limits = limits
         self._streams: dict[int, Stream] = {}
         self._numbers = count(1)
+        self._cost: Cost | None = None  # as the engine told it last
         self._names = SessionNames()
         self._draining = False
 
@@ -96,6 +97,7 @@ class CollaborationService(collaboration_pb2_grpc.CollaborationServicer):
                 if stream is not None:
                     stream.answer(reply)
         elif isinstance(message, Measured):
+            self._cost = message.cost
             self._metrics.engine.measured(message)
             self._readiness.clear("engine")
 
@@ -200,7 +202,7 @@ class CollaborationService(collaboration_pb2_grpc.CollaborationServicer):
         stream.visit = self.admission.enter(stream.tenant, tokens, stream.remaining_s)
         stream.meter = SessionMeter(self._metrics, opening, span)
         try:
-            await stream.send(wire.opened_frame(stream.name, served.info, self._wire_limits))
+            await stream.send(wire.opened_frame(stream.name, served.info, self._wire_limits, self._cost))
             await self._seat(stream, stream.visit)
             await self._converse(stream, opening, frames)
         except UpdraftError as error:
