@@ -101,9 +101,8 @@ class CapacityBench:
         doors = AdmissionSettings(places=max(1, int(run.places)), queue_wait_s=self.first_ms / 2e3)
         async with self._cloud(cloud_cores, admission=doors) as cloud, AsyncExitStack() as stack:
             step("the cloud serves, its doors set")
-            await run.flood(
-                {mode: await stack.enter_async_context(run.pool(cloud.address, mode)) for mode in MODES[:2]}
-            )
+            pools = [await stack.enter_async_context(run.pool(cloud.address, mode)) for mode in MODES[:2]]
+            await run.flood(pools)
         cores = {"edge_cores": edge_cores, "cloud_cores": cloud_cores}
         described = [{"name": link.name, "round_trip_ms": 1e3 * link.round_trip_s} for link in links]
         facts = {"agreement": scripts.agreement, "draft_ms": 1e3 * scripts.draft_s, "links": described}
