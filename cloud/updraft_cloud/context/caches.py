@@ -225,7 +225,7 @@ class Caches:
                 self.costs.fork_s.note((time.perf_counter() - started) / self.engine.length(sequence))
                 return sequence
             sequence = self.engine.restore(data)
-        except UpdraftError as error:
+        except (UpdraftError, MemoryError) as error:
             self._failed(error)
             if isinstance(origin, State):
                 self.store.drop(origin)

@@ -18,13 +18,21 @@ __all__ = ["Sheet", "alone", "manager_of"]
 class Sheet:
     """A holder with a log; `compute` does what a session's jobs do."""
 
-    def __init__(self, manager: ContextManager, engine: Engine, tokens: Sequence[int], tenant: str = "") -> None:
+    def __init__(
+        self,
+        manager: ContextManager,
+        engine: Engine,
+        tokens: Sequence[int],
+        tenant: str = "",
+        *,
+        rebuildable: bool = True,
+    ) -> None:
         self.tokens = list(tokens)
         self.idle = True
         self.sequence = -1
         self.computed = 0  # positions, by the last `compute`
         self._manager, self._engine = manager, engine
-        manager.join(self, tenant)
+        manager.join(self, tenant, rebuildable=rebuildable)
 
     def compute(self, *, stay: bool = False) -> NDArray[np.float32] | None:
         """A job: logits after the whole log, and after it the cache without the last token. None if no place is free.

@@ -51,9 +51,9 @@ class Sessions(RuleBasedStateMachine):
             return True
         return False
 
-    @rule(tokens=LOGS, tenant=st.sampled_from(["", "a"]))
-    def open(self, tokens: list[int], tenant: str) -> None:
-        self.sheets.append(Sheet(self.manager, self.engine, tokens, tenant))
+    @rule(tokens=LOGS, tenant=st.sampled_from(["", "a"]), hidden=st.integers(0, 3))
+    def open(self, tokens: list[int], tenant: str, hidden: int) -> None:
+        self.sheets.append(Sheet(self.manager, self.engine, tokens, tenant, rebuildable=hidden != 3))
         self.unseen[self.sheets[-1]] = tenant
 
     @precondition(lambda self: self.sheets)

@@ -233,10 +233,7 @@ def test_of_states_that_begin_alike_the_longest_is_kept(engine: HashEngine) -> N
 
 def hidden_sheet(manager: ContextManager, engine: HashEngine, tokens: list[int]) -> Sheet:
     """A session whose cache cannot be computed from its log."""
-    sheet = Sheet(manager, engine, tokens)
-    manager.leave(sheet)
-    manager.join(sheet, rebuildable=False)
-    return sheet
+    return Sheet(manager, engine, tokens, rebuildable=False)
 
 
 def push_out(manager: ContextManager, engine: HashEngine) -> None:
