@@ -145,7 +145,7 @@ def children(pid: int) -> list[int]:
 
 @asynccontextmanager
 async def model_arena(
-    cloud: MortalCloud, edge_model: str, lanes: int, *, context: int, reply_timeout_s: float = 20.0
+    cloud: MortalCloud, edge_model: str, lanes: int, *, context: int, reply_timeout_s: float = 10.0
 ) -> AsyncIterator[Arena]:
     """Agents with a model, in this process, to a cloud of processes, whose engine may have to be started again."""
 
