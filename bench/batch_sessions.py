@@ -14,9 +14,9 @@ from updraft.engine.loop import PassRecord
 from updraft.errors import UpdraftError, from_code
 from updraft.sampling import SamplingParams
 from updraft.token_log import TokenLog
+from updraft_cloud.engine.worker import Worker, WorkerOptions
 from updraft_cloud.frames import Draft, End, Failed, Open, Reply, Span, TakeOver, Verdict
 from updraft_cloud.messages import Begin, Deliver, Emitted, Finish, FromEngine, Measured, encode
-from updraft_cloud.worker import Worker, WorkerOptions
 
 __all__ = ["SessionsRun", "session_rows"]
 

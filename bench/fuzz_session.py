@@ -13,9 +13,9 @@ from updraft.sampling_wire import sampling_to_proto
 from updraft.token_log import TokenLog
 from updraft.v1 import collaboration_pb2 as pb
 from updraft_cloud import wire
+from updraft_cloud.engine.worker import Worker, WorkerOptions
 from updraft_cloud.frames import Close, Draft, Failed, Frame, Limits, Open, Reply, Score, Span, TakeOver, Verdict
 from updraft_cloud.messages import Begin, Deliver, Emitted, Finish, FromEngine
-from updraft_cloud.worker import Worker, WorkerOptions
 
 from .fault_runner import tiny_engine
 from .mutation import damaged, random_message

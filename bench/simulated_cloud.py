@@ -16,7 +16,7 @@ from .pass_curve import PassCurve
 
 __all__ = ["Job", "SimulatedCloud", "Time"]
 
-_SETTLE_S: Final = 1.0  # of the load, as in `updraft_cloud.costs`
+_SETTLE_S: Final = 1.0  # of the load, as in `updraft_cloud.engine.costs`
 
 
 class Time:

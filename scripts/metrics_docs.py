@@ -9,7 +9,7 @@ sys.path.extend(str(Path(__file__).resolve().parents[1] / tier) for tier in ("sh
 
 from prometheus_client import CollectorRegistry
 
-from updraft_cloud.metrics import CloudMetrics
+from updraft_cloud.operations.metrics import CloudMetrics
 from updraft_edge.metrics import EdgeMetrics
 
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "operations.md"

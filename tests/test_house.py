@@ -46,7 +46,7 @@ def test_no_import_crosses_the_tiers(folder: str) -> None:
     ("package", "planted"),
     [
         ("updraft_edge", "import updraft_cloud"),
-        ("updraft_edge", "def f():\n    from updraft_cloud.session import Session"),
+        ("updraft_edge", "def f():\n    from updraft_cloud.sessions.session import Session"),
         ("updraft_edge", "if TYPE_CHECKING:\n    import updraft_cloud"),
         ("updraft_cloud", "from updraft_edge import Agent"),
         ("updraft", "import updraft_edge.agent"),

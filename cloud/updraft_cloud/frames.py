@@ -15,7 +15,7 @@ from updraft.engine.base import FloatRows, ModelInfo
 from updraft.errors import InvalidRequest, TokenizerMismatch, TrunkMismatch, UpdraftError
 from updraft.exits.carry import Carry
 from updraft.sampling import MAX_TOP_LOGPROBS, SamplingParams
-from updraft_cloud.acceptance import AnyRule, Lossless
+from updraft_cloud.sessions.acceptance import AnyRule, Lossless
 
 __all__ = [
     "Branch",

@@ -24,13 +24,13 @@ from updraft.transport import Guard, add_port, check_port_free, require_safe_lis
 from updraft.transport.address import format_address
 from updraft.v1 import collaboration_pb2
 from updraft.v1.collaboration_pb2_grpc import add_CollaborationServicer_to_server
-from updraft_cloud.engine_host import EngineHost, LocalHost, worker_options
+from updraft_cloud.engine.host import EngineHost, LocalHost, worker_options
+from updraft_cloud.engine.process_host import ProcessHost
 from updraft_cloud.identity import open_guard
 from updraft_cloud.messages import Description
-from updraft_cloud.metrics import CloudMetrics
-from updraft_cloud.operations import OperationsServer, require_safe_operations
-from updraft_cloud.process_host import ProcessHost
-from updraft_cloud.readiness import Readiness
+from updraft_cloud.operations.http import OperationsServer, require_safe_operations
+from updraft_cloud.operations.metrics import CloudMetrics
+from updraft_cloud.operations.readiness import Readiness
 from updraft_cloud.service import CollaborationService, ServiceLimits
 
 __all__ = ["CloudServer", "serve"]

@@ -21,14 +21,14 @@ from updraft.transport.bearer import SESSION_HEADER
 from updraft.v1 import collaboration_pb2 as pb
 from updraft.v1 import collaboration_pb2_grpc
 from updraft_cloud import wire
-from updraft_cloud.admission import Admission, Visit
-from updraft_cloud.engine_host import EngineHost
+from updraft_cloud.admission.doors import Admission, Visit
+from updraft_cloud.engine.host import EngineHost
 from updraft_cloud.frames import Cost, Failed, Limits, Open
 from updraft_cloud.identity import SessionNames
 from updraft_cloud.messages import Begin, Emitted, Finish, FromEngine, Measured
-from updraft_cloud.meter import SessionMeter
-from updraft_cloud.metrics import CloudMetrics
-from updraft_cloud.readiness import Readiness
+from updraft_cloud.operations.meter import SessionMeter
+from updraft_cloud.operations.metrics import CloudMetrics
+from updraft_cloud.operations.readiness import Readiness
 from updraft_cloud.stream import Context, Stream
 
 __all__ = ["CollaborationService", "ServiceLimits"]

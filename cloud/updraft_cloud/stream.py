@@ -16,11 +16,11 @@ from updraft.errors import CloudUnavailable, LateReply, ProtocolViolation, Updra
 from updraft.failpoints import reach_async
 from updraft.v1 import collaboration_pb2 as pb
 from updraft_cloud import wire
-from updraft_cloud.admission import Visit, positions_of
+from updraft_cloud.admission.doors import Visit, positions_of
 from updraft_cloud.frames import Close, Draft, Failed, Frame, Limits, Open, Reply, Score, Span, TakeOver, Work
 from updraft_cloud.messages import Deliver
-from updraft_cloud.meter import SessionMeter
-from updraft_cloud.metrics import CloudMetrics
+from updraft_cloud.operations.meter import SessionMeter
+from updraft_cloud.operations.metrics import CloudMetrics
 
 __all__ = ["Context", "Stream"]
 

@@ -16,7 +16,6 @@ from updraft.errors import InvalidRequest, PromptTooLong, ProtocolViolation, Req
 from updraft.exits.carry import Carry, Packed, unpack
 from updraft.sampling_wire import sampling_from_proto
 from updraft.v1 import collaboration_pb2 as pb
-from updraft_cloud.acceptance import AnyRule, Likelihood, Lossless, Tolerance
 from updraft_cloud.frames import (
     Branch,
     Cancel,
@@ -40,6 +39,7 @@ from updraft_cloud.frames import (
     TakeOver,
     Verdict,
 )
+from updraft_cloud.sessions.acceptance import AnyRule, Likelihood, Lossless, Tolerance
 
 __all__ = ["MAX_BRANCHES", "MAX_WINDOW", "notice_frame", "opened_frame", "read_frame", "reply_frame"]
 

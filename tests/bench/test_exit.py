@@ -12,7 +12,7 @@ from bench.exit import COSTS, QUALITY, ExitBench, exact
 from bench.exit_figures import PUBLISHED, Judge, exit_row
 from bench.exit_plot import plot_exit
 from tests.bench.answers import answer
-from tests.cloud.test_session import PROMPT, TRUTH, opening
+from tests.cloud.sessions.test_session import PROMPT, TRUTH, opening
 from tests.fakes.engine import HashEngine
 from updraft.errors import ConfigError, InvalidRequest
 

@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.cloud.test_pending_states import LIMITS, states_of
+from tests.cloud.sessions.test_pending_states import LIMITS, states_of
 from tests.fakes.engine import HashEngine
 from tests.fakes.raw_edge import RawEdge
 from tests.fakes.staged_engine import FakeStagedEngine

@@ -25,9 +25,9 @@ from updraft.transport import bearer_metadata, error_from_rpc
 from updraft.transport.token_file import add_token
 from updraft.v1 import collaboration_pb2 as pb
 from updraft.v1.collaboration_pb2_grpc import CollaborationStub
-from updraft_cloud.admission import Admission
+from updraft_cloud.admission.doors import Admission
+from updraft_cloud.admission.place_queue import Refusal
 from updraft_cloud.messages import Deliver, ToEngine
-from updraft_cloud.place_queue import Refusal
 from updraft_cloud.server import CloudServer
 
 PROMPT = [1, 2, 3]

@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.cloud.test_session import opening
+from tests.cloud.sessions.test_session import opening
 from updraft.errors import ProtocolViolation, RequestTooLarge
 from updraft_cloud import messages
-from updraft_cloud.acceptance import Likelihood, Tolerance
 from updraft_cloud.frames import (
     Branch,
     Cancel,
@@ -35,6 +34,7 @@ from updraft_cloud.messages import (
     decode_to_engine,
     encode,
 )
+from updraft_cloud.sessions.acceptance import Likelihood, Tolerance
 
 TOKENS = st.lists(st.integers(0, 2**32 - 1), max_size=5)
 BRANCHES = st.builds(Branch, st.just(1), TOKENS)

@@ -24,7 +24,7 @@ from updraft.sampling import Sampler, SamplingParams
 from updraft.sampling_wire import sampling_to_proto
 from updraft.token_log import TokenLog
 from updraft.v1 import collaboration_pb2 as pb
-from updraft_cloud.engine_host import LocalHost
+from updraft_cloud.engine.host import LocalHost
 
 T = TypeVar("T")
 

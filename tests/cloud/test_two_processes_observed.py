@@ -17,7 +17,7 @@ from updraft.config.operations import OperationsSettings
 from updraft.engine import open_engine
 from updraft.generation import GenerationRequest
 from updraft.modes import parse_settings
-from updraft_cloud.process_host import ProcessHost
+from updraft_cloud.engine.process_host import ProcessHost
 from updraft_cloud.server import CloudServer
 
 REQUEST = GenerationRequest(prompt="the", max_tokens=8, settings=parse_settings({"mode": "cloud"}), ignore_end=True)

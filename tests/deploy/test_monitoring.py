@@ -15,7 +15,7 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from tests.house import ROOT
-from updraft_cloud.metrics import CloudMetrics
+from updraft_cloud.operations.metrics import CloudMetrics
 from updraft_edge.metrics import EdgeMetrics
 
 DASHBOARD = ROOT / "deploy/grafana/updraft.json"

@@ -10,7 +10,7 @@ from typing import Any
 from updraft.config import CloudLinkSettings, CloudSettings, EdgeSettings, ListenSettings, RulesSettings
 from updraft.engine.base import Engine
 from updraft.generation import Completion, GenerationRequest, TokenEvent
-from updraft_cloud.engine_host import LocalHost
+from updraft_cloud.engine.host import LocalHost
 from updraft_cloud.server import CloudServer
 from updraft_edge.agent import Agent
 

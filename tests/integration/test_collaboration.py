@@ -15,7 +15,7 @@ from updraft.engine import Engine, open_engine
 from updraft.generation import ChatMessage, Completion, GenerationRequest
 from updraft.modes import parse_settings
 from updraft.sampling import SamplingParams
-from updraft_cloud.engine_host import LocalHost
+from updraft_cloud.engine.host import LocalHost
 from updraft_cloud.server import CloudServer
 from updraft_edge.agent import Agent
 

@@ -20,7 +20,7 @@ from updraft.generation import ChatMessage, GenerationRequest
 from updraft.models.weights import read_weights
 from updraft.modes import Origin, parse_settings
 from updraft.sampling import SamplingParams
-from updraft_cloud.engine_host import LocalHost
+from updraft_cloud.engine.host import LocalHost
 from updraft_edge.agent import Agent
 
 pytest.importorskip("onnx")

@@ -6,6 +6,7 @@ import os
 
 __all__ = ["memory_bytes", "usable_cores"]
 
+
 def memory_bytes() -> int | None:
     """The machine's memory; None where the system does not say."""
     try:

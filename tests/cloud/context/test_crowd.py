@@ -17,7 +17,7 @@ from updraft.engine.llama import LlamaEngine
 from updraft.generation import GenerationRequest
 from updraft.modes import parse_settings
 from updraft.sampling import SamplingParams
-from updraft_cloud.engine_host import LocalHost
+from updraft_cloud.engine.host import LocalHost
 
 SESSIONS = 40
 SHARED = "You are a helpful assistant and answer in one short sentence. "

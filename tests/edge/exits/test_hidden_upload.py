@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.relay import Relay
-from tests.cloud.test_pending_states import drawn, states_of
-from tests.cloud.test_session import PROMPT, TRUTH, opening
+from tests.cloud.sessions.test_pending_states import drawn, states_of
+from tests.cloud.sessions.test_session import PROMPT, TRUTH, opening
 from tests.edge.test_faults import relay_to
 from tests.fakes.engine import HashEngine, LetterTokenizer
 from tests.fakes.staged_engine import FakeStagedEngine

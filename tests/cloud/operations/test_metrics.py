@@ -15,6 +15,7 @@ from updraft.errors import LateReply
 from updraft.sampling import SamplingParams
 from updraft.tracing import NO_SPAN, OtelTracer, Span
 from updraft.v1 import collaboration_pb2 as pb
+from updraft_cloud.admission.place_queue import Refusal
 from updraft_cloud.context import ContextStatistics
 from updraft_cloud.frames import (
     Branch,
@@ -32,9 +33,8 @@ from updraft_cloud.frames import (
 )
 from updraft_cloud.frames import Span as Written
 from updraft_cloud.messages import Measured
-from updraft_cloud.meter import SessionMeter
-from updraft_cloud.metrics import CloudMetrics
-from updraft_cloud.place_queue import Refusal
+from updraft_cloud.operations.meter import SessionMeter
+from updraft_cloud.operations.metrics import CloudMetrics
 
 RECORD = PassRecord(
     0.02, verify=Share(2, 9), write=Share(1, 1), score=Share(), prefill=Share(1, 48), waiting=3,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.cloud.test_session import LENGTH, PROMPT, TRUTH, Bench, opening
+from tests.cloud.sessions.test_session import LENGTH, PROMPT, TRUTH, Bench, opening
 from tests.fakes.engine import HashEngine
 from tests.fakes.raw_edge import RawEdge
 from tests.fakes.tiers import running_cloud

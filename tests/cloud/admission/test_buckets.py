@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fakes.clock import Clock
-from updraft_cloud.buckets import Bucket, Buckets
+from updraft_cloud.admission.buckets import Bucket, Buckets
 
 STEPS = st.lists(st.tuples(st.floats(0, 20), st.floats(0, 60)), min_size=1, max_size=60)
 

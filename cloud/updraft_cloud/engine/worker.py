@@ -15,12 +15,12 @@ from updraft.engine.loop import EngineLoop, PassRecord
 from updraft.errors import UpdraftError
 from updraft.failpoints import reach
 from updraft_cloud.context import ContextManager
-from updraft_cloud.costs import PassCosts
+from updraft_cloud.engine.costs import PassCosts
 from updraft_cloud.frames import End, Failed, Reply, Span, Verdict
 from updraft_cloud.messages import Begin, Deliver, Description, Emitted, Finish, FromEngine, Measured, ToEngine
-from updraft_cloud.pending_states import entry_stages
-from updraft_cloud.session import Session
-from updraft_cloud.tree import Copies
+from updraft_cloud.sessions.pending_states import entry_stages
+from updraft_cloud.sessions.session import Session
+from updraft_cloud.sessions.tree import Copies
 
 __all__ = ["Worker", "WorkerOptions"]
 

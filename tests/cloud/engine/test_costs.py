@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from updraft.engine.loop import PassRecord, Share
-from updraft_cloud.costs import PassCosts
+from updraft_cloud.engine.costs import PassCosts
 
 
 class Time:

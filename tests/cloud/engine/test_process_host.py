@@ -17,9 +17,9 @@ from updraft.cloud_process import CloudProcess
 from updraft.config import CloudSettings, ListenSettings
 from updraft.engine import open_engine
 from updraft.errors import ModelError
-from updraft_cloud import process_host
+from updraft_cloud.engine import process_host
+from updraft_cloud.engine.process_host import ProcessHost
 from updraft_cloud.messages import Emitted, FromEngine, decode_from_engine
-from updraft_cloud.process_host import ProcessHost
 from updraft_cloud.server import CloudServer
 
 

@@ -20,10 +20,10 @@ from updraft import failpoints
 from updraft.config import CloudSettings
 from updraft.errors import ProtocolViolation, UpdraftError
 from updraft.logging_setup import configure_logging
-from updraft_cloud.engine_host import load_engine, worker_options
+from updraft_cloud.engine.host import load_engine, worker_options
+from updraft_cloud.engine.process_host import FROM_ENGINE, TO_ENGINE
+from updraft_cloud.engine.worker import Worker
 from updraft_cloud.messages import MAX_BYTES, FromEngine, NotReady, Ready, decode_to_engine, encode
-from updraft_cloud.process_host import FROM_ENGINE, TO_ENGINE
-from updraft_cloud.worker import Worker
 
 __all__ = ["main"]
 

@@ -19,7 +19,7 @@ import zmq.asyncio
 
 from updraft.config import CloudSettings
 from updraft.errors import CloudUnavailable, ProtocolViolation, from_code
-from updraft_cloud.engine_host import Listener
+from updraft_cloud.engine.host import Listener
 from updraft_cloud.messages import (
     MAX_BYTES,
     Description,
@@ -178,7 +178,7 @@ class ProcessHost:
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "updraft_cloud.engine_process",
+            "updraft_cloud.engine.process",
             str(self.folder),
             stdin=asyncio.subprocess.PIPE,
             env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},

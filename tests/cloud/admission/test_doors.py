@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from tests.fakes.clock import Clock
 from updraft.config.admission import AdmissionSettings
 from updraft.errors import Overloaded
-from updraft_cloud.admission import Admission
-from updraft_cloud.place_queue import Refusal
+from updraft_cloud.admission.doors import Admission
+from updraft_cloud.admission.place_queue import Refusal
 
 
 def doors(*, places: int = 2, max_sessions: int = 8, clock: Clock | None = None, **settings: Any) -> Admission:

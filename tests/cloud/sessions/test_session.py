@@ -14,7 +14,7 @@ from updraft.sampling import Sampler, SamplingParams
 from updraft.token_log import TokenLog
 from updraft_cloud.context import ContextManager
 from updraft_cloud.frames import Draft, End, HandBack, Open, Span, TakeOver, Verdict
-from updraft_cloud.session import Session
+from updraft_cloud.sessions.session import Session
 
 PROMPT = [3, 1, 4, 1, 5]
 LENGTH = 40

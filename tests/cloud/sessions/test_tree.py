@@ -8,18 +8,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.cloud.test_session import LENGTH, PROMPT, TRUTH, opening
+from tests.cloud.sessions.test_session import LENGTH, PROMPT, TRUTH, opening
 from tests.fakes.engine import HashEngine
 from updraft.engine.loop import EngineLoop
 from updraft.errors import EngineFailure, ProtocolViolation
 from updraft.token_log import TokenLog
 from updraft.v1 import collaboration_pb2 as pb
 from updraft_cloud import wire
-from updraft_cloud.acceptance import Tolerance
 from updraft_cloud.context import ContextManager
 from updraft_cloud.frames import Branch, Draft, Limits, Open, Verdict
-from updraft_cloud.session import Session
-from updraft_cloud.tree import Copies
+from updraft_cloud.sessions.acceptance import Tolerance
+from updraft_cloud.sessions.session import Session
+from updraft_cloud.sessions.tree import Copies
 
 LIMITS = Limits(vocabulary=64, context=512, max_draft=20)
 

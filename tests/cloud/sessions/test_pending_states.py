@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.cloud.test_session import LENGTH, PROMPT, TRUTH, opening
+from tests.cloud.sessions.test_session import LENGTH, PROMPT, TRUTH, opening
 from tests.fakes.engine import HashEngine
 from tests.fakes.staged_engine import FakeStagedEngine
 from updraft.engine.base import FloatRows, Run
@@ -21,8 +21,8 @@ from updraft.v1 import collaboration_pb2 as pb
 from updraft_cloud import wire
 from updraft_cloud.context import ContextManager
 from updraft_cloud.frames import Draft, Hidden, HiddenEntry, Limits, TakeOver, Verdict
-from updraft_cloud.pending_states import PendingStates, entry_stages
-from updraft_cloud.session import Session
+from updraft_cloud.sessions.pending_states import PendingStates, entry_stages
+from updraft_cloud.sessions.session import Session
 from updraft_edge.wire import hidden_frame
 
 LIMITS = Limits(vocabulary=64, context=512, max_draft=62, width=8)

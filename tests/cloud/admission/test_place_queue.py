@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from tests.fakes.clock import Clock
 from updraft.errors import Overloaded
-from updraft_cloud.place_queue import LONGEST_RETRY_S, PlaceQueue, Refusal, Ticket
+from updraft_cloud.admission.place_queue import LONGEST_RETRY_S, PlaceQueue, Refusal, Ticket
 
 
 class Desk:

@@ -11,8 +11,8 @@ from typing import Protocol
 from updraft.config import CloudSettings
 from updraft.engine import Engine, open_engine
 from updraft_cloud.context.budget import sequences_within
+from updraft_cloud.engine.worker import Worker, WorkerOptions
 from updraft_cloud.messages import Description, FromEngine, ToEngine
-from updraft_cloud.worker import Worker, WorkerOptions
 
 __all__ = ["EngineHost", "Listener", "LocalHost", "load_engine", "worker_options"]
 

@@ -14,7 +14,6 @@ from updraft.failpoints import reach
 from updraft.sampling import Sampled, Sampler
 from updraft.steps import StepText
 from updraft.token_log import TokenLog
-from updraft_cloud.acceptance import AcceptanceRule
 from updraft_cloud.context import ContextManager
 from updraft_cloud.frames import (
     Cancel,
@@ -31,10 +30,11 @@ from updraft_cloud.frames import (
     Verdict,
     Work,
 )
-from updraft_cloud.pending_states import PendingStates, entry_stages
-from updraft_cloud.scoring import Scoring, report_of
-from updraft_cloud.tree import Copies, Verification
-from updraft_cloud.writing import Writing
+from updraft_cloud.sessions.acceptance import AcceptanceRule
+from updraft_cloud.sessions.pending_states import PendingStates, entry_stages
+from updraft_cloud.sessions.scoring import Scoring, report_of
+from updraft_cloud.sessions.tree import Copies, Verification
+from updraft_cloud.sessions.writing import Writing
 
 __all__ = ["Session"]
 

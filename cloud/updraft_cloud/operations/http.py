@@ -16,8 +16,8 @@ from updraft.errors import InsecureListen
 from updraft.transport.address import format_address, is_loopback
 from updraft.transport.http import HttpServer
 from updraft.transport.listen import server_credentials
-from updraft_cloud.metrics import CloudMetrics
-from updraft_cloud.readiness import Readiness
+from updraft_cloud.operations.metrics import CloudMetrics
+from updraft_cloud.operations.readiness import Readiness
 
 __all__ = ["OperationsServer", "operations_app", "require_safe_operations"]
 

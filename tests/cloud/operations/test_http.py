@@ -11,9 +11,9 @@ from pydantic import SecretStr, ValidationError
 
 from updraft.config.operations import OperationsSettings
 from updraft.errors import AddressInUse, ConfigError, InsecureListen
-from updraft_cloud.metrics import CloudMetrics
-from updraft_cloud.operations import OperationsServer, operations_app, require_safe_operations
-from updraft_cloud.readiness import Readiness
+from updraft_cloud.operations.http import OperationsServer, operations_app, require_safe_operations
+from updraft_cloud.operations.metrics import CloudMetrics
+from updraft_cloud.operations.readiness import Readiness
 
 TOKEN = SecretStr("s3cret")
 

@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 from updraft.config.admission import AdmissionSettings
 from updraft.errors import Overloaded
-from updraft_cloud.buckets import Buckets
+from updraft_cloud.admission.buckets import Buckets
+from updraft_cloud.admission.place_queue import PlaceQueue, Refusal, Ticket, refusal
 from updraft_cloud.frames import Draft, Score, TakeOver, Work
-from updraft_cloud.place_queue import PlaceQueue, Refusal, Ticket, refusal
 
 __all__ = ["Admission", "Visit", "positions_of"]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from updraft.tracing import NO_SPAN, Span
 from updraft_cloud.frames import Draft, End, Open, Reply, Score, Scored, Spent, TakeOver, Verdict, Work
 from updraft_cloud.frames import Span as Written
-from updraft_cloud.metrics import CloudMetrics
+from updraft_cloud.operations.metrics import CloudMetrics
 
 __all__ = ["SessionMeter"]
 

@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.cloud.test_session import LENGTH, PROMPT, TRUTH, Bench, alone, opening
+from tests.cloud.sessions.test_session import LENGTH, PROMPT, TRUTH, Bench, alone, opening
 from tests.fakes.engine import HashEngine
 from tests.fakes.raw_edge import RawEdge
 from tests.fakes.tiers import running_cloud
 from updraft.errors import InvalidRequest
 from updraft.sampling import Sampler, SamplingParams
 from updraft.v1 import collaboration_pb2 as pb
-from updraft_cloud.acceptance import AcceptanceRule, Likelihood, Lossless, Tolerance
 from updraft_cloud.frames import End
+from updraft_cloud.sessions.acceptance import AcceptanceRule, Likelihood, Lossless, Tolerance
 
 ROWS = st.lists(st.floats(-30, 30, width=32), min_size=2, max_size=12).map(lambda row: np.array(row, np.float32))
 SHARES = st.floats(0, 1)

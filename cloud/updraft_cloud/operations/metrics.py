@@ -13,9 +13,9 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from updraft import __version__
 from updraft.v1 import collaboration_pb2 as pb
-from updraft_cloud.engine_metrics import EngineMetrics
+from updraft_cloud.admission.place_queue import Refusal
 from updraft_cloud.frames import Verdict
-from updraft_cloud.place_queue import Refusal
+from updraft_cloud.operations.engine_metrics import EngineMetrics
 
 __all__ = ["CloudMetrics"]
 

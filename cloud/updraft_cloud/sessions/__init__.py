@@ -1,0 +1,1 @@
+"""A session in the engine's loop: drafts judged, spans written, tokens scored."""
