@@ -22,7 +22,7 @@ from .tiers import machine_cores
 __all__ = ["FuzzBench", "growth"]
 
 WARM_SHARE: Final = 0.2  # of the batches; what is loaded and cached once is no leak
-LEAK_BYTES: Final = 16 << 20
+LEAK_BYTES: Final = 32 << 20  # of half a million frames; allocators keep some of what they once had
 SLOW_S: Final = 5.0  # no frame takes so long, whatever else the machine does
 _TOLD: Final = 5
 COLUMNS: Final = {

@@ -15,6 +15,7 @@ from typing import Any, Final
 from rich.table import Table
 
 from updraft.config import CloudSettings, ListenSettings
+from updraft.config.kv import KvSettings
 from updraft.config.operations import OperationsSettings
 from updraft.errors import ConfigError
 
@@ -37,8 +38,9 @@ ALLOWED: Final = {
     "threads": 3.0,
     "sessions": 4.0,
     "sequences": 4.0,
-    "kv_bytes": 2.0**20,
+    "kv_bytes": 4.0 * 2**20,
 }
+_HOST_BYTES: Final = 4 << 20  # filled long before the first fifth is over
 _SETTLE_S: Final = 5.0
 _REPLY_S: Final = 4.0  # every lost frame costs an answer so long
 COLUMNS: Final = {
@@ -89,6 +91,7 @@ class SoakBench:
                 sequences=2 * self.lanes,
                 listen=ListenSettings(port=0),
                 operations=OperationsSettings(enabled=True, port=port),
+                kv=KvSettings(host_bytes=_HOST_BYTES),
                 drain_s=0.5,
                 log_level="error",
             )

@@ -44,7 +44,10 @@ def history(**changes: Any) -> History:
     frames: list[pb.EdgeFrame | pb.CloudFrame] = [pb.EdgeFrame(open=pb.Open(prompt=PROMPT))]
     for count in range(len(TOKENS)):
         last = count + 1 == len(TOKENS)
-        frames += [draft(TOKENS[:count], [5]), verdict(TOKENS[: count + 1], end=pb.END_LENGTH if last else 0)]
+        frames += [
+            draft(TOKENS[:count], [5]),
+            verdict(TOKENS[: count + 1], end=pb.END_LENGTH if last else pb.END_UNSPECIFIED),
+        ]
     frames.append(pb.EdgeFrame(close=pb.Close()))
     made = History(
         Schedule(0, "draft", 0.0, len(TOKENS), changes.pop("faults", ())),
