@@ -12,7 +12,7 @@ import msgspec
 from updraft.config.kv import KvSettings
 from updraft.engine.base import Engine
 from updraft.engine.loop import EngineLoop, PassRecord
-from updraft.errors import UpdraftError
+from updraft.errors import EngineFailure, UpdraftError
 from updraft.failpoints import reach
 from updraft_cloud.context import ContextManager
 from updraft_cloud.engine.costs import PassCosts
@@ -88,6 +88,9 @@ class Worker:
                     self._finish(message.session)
         except UpdraftError as error:
             self._emit(message.session, Failed.of(error))
+        except Exception:  # a mistake in this program: the edge must not wait for an answer that never comes
+            log.exception("a message to a session failed")
+            self._spoil(message.session, EngineFailure("The session failed."))
 
     def _begin(self, message: Begin) -> None:
         session = Session(
@@ -110,6 +113,14 @@ class Worker:
             session.take(message.work, arrived=message.arrived)
         else:
             session.take(message.work, arrived=message.arrived, deadline=message.deadline)
+
+    def _spoil(self, number: int, failure: UpdraftError) -> None:
+        """End a session that may be in disorder."""
+        session = self._sessions.get(number)
+        if session is None:
+            self._emit(number, Failed.of(failure))
+        else:
+            session.fail(failure)
 
     def _finish(self, number: int) -> None:
         session = self._sessions.pop(number, None)

@@ -171,12 +171,12 @@ class Session:
             self._job = None
             self._emit_span([], End.CANCELLED)
 
-    def close(self) -> None:
-        """Free the sequence. Safe to call twice."""
+    def close(self, *, keep: bool = True) -> None:
+        """Free the sequence, whose cache others may begin with unless `keep` is False. Safe to call twice."""
         self._job = None
         if self._copies is not None:
             self._copies.drop(self)
-        self._context.leave(self)
+        self._context.leave(self, keep=keep)
 
     def plan(self) -> Want | None:
         if (self._job is None and not self._ahead) or not self._context.enter(self):
@@ -230,7 +230,7 @@ class Session:
             self._forget(self._job)
 
     def fail(self, error: UpdraftError) -> None:
-        self._job = None
+        self.close(keep=False)  # log and cache may differ: a draft stood or fell in one of them alone
         self._emit(Failed.of(error))
 
     def _next_run(self, tokens: list[int], rows: int, drafted: Sequence[int] = ()) -> Run:

@@ -1,0 +1,84 @@
+"""The engine's side: what fails in a session is said to its edge, and to nobody else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from queue import SimpleQueue
+
+import pytest
+
+from tests.fakes.engine import HashEngine
+from updraft.failpoints import armed
+from updraft.sampling import SamplingParams
+from updraft.token_log import TokenLog
+from updraft_cloud.engine.worker import Worker, WorkerOptions
+from updraft_cloud.frames import Draft, Failed, Open, Reply, Verdict
+from updraft_cloud.messages import Begin, Deliver, Emitted, Finish, FromEngine
+from updraft_cloud.sessions.session import Session
+
+PROMPT = list(range(1, 41))  # long enough for its cache to be shared
+DRAFT = Draft(len(PROMPT), [], TokenLog(PROMPT).hash, [4])
+
+
+def opening() -> Open:
+    return Open("letters", "", PROMPT, [], SamplingParams(seed=1), 20, frozenset(), False, 0, True)
+
+
+@contextmanager
+def working() -> Iterator[tuple[Worker, SimpleQueue[FromEngine]]]:
+    heard: SimpleQueue[FromEngine] = SimpleQueue()
+    worker = Worker(HashEngine(), 1, WorkerOptions(), heard.put)
+    worker.start()
+    try:
+        yield worker, heard
+        worker.loop.call(worker.context.check_integrity).result(10)
+    finally:
+        worker.stop()
+
+
+def answers(heard: SimpleQueue[FromEngine], count: int) -> dict[int, Reply]:
+    found: dict[int, Reply] = {}
+    while len(found) < count:
+        message = heard.get(timeout=20)
+        if isinstance(message, Emitted):
+            found |= dict(message.replies)
+    return found
+
+
+def ask(worker: Worker, *sessions: int) -> None:
+    for number in sessions:
+        worker.take(Begin(number, "", opening()))
+    for number in sessions:
+        worker.take(Deliver(number, DRAFT, 0.0))
+
+
+def test_a_mistake_in_a_session_is_told_to_its_edge_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    take, taken = Session.take_draft, 0
+
+    def mistaken(session: Session, draft: Draft) -> None:
+        nonlocal taken
+        taken += 1
+        if taken == 1:
+            raise KeyError("a mistake")
+        take(session, draft)
+
+    monkeypatch.setattr(Session, "take_draft", mistaken)
+    with working() as (worker, heard):
+        ask(worker, 1, 2)
+        found = answers(heard, 2)
+        assert isinstance(found[1], Failed) and found[1].code == "engine_failure" and found[1].retryable
+        assert isinstance(found[2], Verdict)
+
+
+@pytest.mark.parametrize("point", ["engine.receive", "verdict.before_commit", "verdict.after_commit"])
+def test_a_failpoint_ends_one_session_and_leaves_nothing(point: str) -> None:
+    with armed(f"{point}=error*1"), working() as (worker, heard):
+        ask(worker, 1, 2)
+        kinds = sorted(type(reply).__name__ for reply in answers(heard, 2).values())
+        assert kinds == ["Failed", "Verdict"]
+        assert worker.context.statistics.finished == 0  # what failed is nobody's beginning
+        for number in (1, 2):
+            worker.take(Finish(number))
+        worker.loop.call(lambda: None).result(10)
+        assert worker.context.statistics.sessions == 0
