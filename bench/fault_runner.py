@@ -12,6 +12,7 @@ from typing import Any, Final, Self
 
 from updraft import failpoints
 from updraft.config import CloudLinkSettings, CloudSettings, EdgeSettings, ListenSettings, RulesSettings
+from updraft.config.kv import KvSettings
 from updraft.engine.base import Engine
 from updraft.errors import CloudUnavailable, ConfigError, UpdraftError
 from updraft.generation import GenerationRequest, TokenEvent
@@ -70,7 +71,8 @@ async def tiny_arena(lanes: int) -> AsyncIterator[Arena]:
     """Both tiers with tiny engines in this process."""
     from updraft_cloud.server import CloudServer
 
-    settings = CloudSettings(listen=ListenSettings(port=0), drain_s=0.1, max_sessions=16 * lanes)
+    kv = KvSettings(min_prefix=4)  # answers share most of their prompts, so that a wrong cache spoils another answer
+    settings = CloudSettings(listen=ListenSettings(port=0), drain_s=0.1, max_sessions=16 * lanes, kv=kv)
     async with (
         CloudServer(settings, engine=tiny_engine(sequences=4 * lanes)) as server,
         Arena(server.address, lanes, prompt=tiny_prompt, agent=_tiny_agent) as arena,
