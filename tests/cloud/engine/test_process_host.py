@@ -66,7 +66,9 @@ async def test_a_killed_engine_is_started_again_and_answers_go_on(tiny_pair: tup
     edge = open_engine(tiny_pair[0], context=256, sequences=2, threads=1)
     async with (
         CloudServer(settings(tiny_pair[1])) as cloud,
-        running_agent(edge, cloud.address, context=256, link={"reconnect_attempts": 8}) as agent,
+        running_agent(
+            edge, cloud.address, context=256, link={"reconnect_attempts": 8, "reply_timeout_s": 120}
+        ) as agent,
     ):
         _, expected = await complete(agent, ask("cloud"))
         assert isinstance(cloud.host, ProcessHost)
