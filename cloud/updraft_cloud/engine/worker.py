@@ -137,13 +137,20 @@ class Worker:
     def _settle(self) -> None:
         """Once a turn of the loop: idle sessions may lose their sequences; what was answered goes off together."""
         self.context.begin_turn()
-        if self._replies:
-            replies, self._replies = self._replies, []
+        if not self._replies:
+            return
+        replies, self._replies = self._replies, []
+        try:
             if not reach("engine.before_send"):
                 self._send(Emitted(replies))
-            for number, reply in replies:
-                if isinstance(reply, Failed):
-                    self._finish(number)
+        except Exception as error:
+            log.exception("answers could not be sent; their sessions end")
+            lost = Failed.of(EngineFailure(f"An answer could not be sent: {type(error).__name__}."))
+            replies = [(number, lost) for number in dict.fromkeys(number for number, _ in replies)]
+            self._send(Emitted(replies))
+        for number, reply in replies:
+            if isinstance(reply, Failed):
+                self._finish(number)
 
     def _observe(self, record: PassRecord) -> None:
         self._passes.append(record)

@@ -82,3 +82,13 @@ def test_a_failpoint_ends_one_session_and_leaves_nothing(point: str) -> None:
             worker.take(Finish(number))
         worker.loop.call(lambda: None).result(10)
         assert worker.context.statistics.sessions == 0
+
+
+def test_answers_that_cannot_be_sent_end_their_sessions_and_no_others() -> None:
+    with working() as (worker, heard):
+        with armed("engine.before_send=error*1"):
+            ask(worker, 1)
+            assert isinstance(answers(heard, 1)[1], Failed)
+        ask(worker, 2)
+        assert isinstance(answers(heard, 1)[2], Verdict)
+        assert worker.context.statistics.sessions == 1
