@@ -11,6 +11,7 @@ from itertools import count
 from typing import Final
 
 from updraft.engine.scheduler import Priority
+from updraft_cloud.engine.crowd import Crowd
 
 from .pass_curve import PassCurve
 
@@ -47,6 +48,7 @@ class Job:
         done: called after the pass that computed the last of them; after each token of a span.
         tokens: of a span: so many passes over one position.
         draft_s: time of the engine itself before the pass, for drafts that are made where the model is.
+        accepted: of a draft, tokens that stand.
     """
 
     priority: Priority
@@ -55,6 +57,7 @@ class Job:
     done: Callable[[], None]
     tokens: int = 1
     draft_s: float = 0.0
+    accepted: int = 0
     asked: float = field(default=0.0)
 
 
@@ -80,6 +83,7 @@ class SimulatedCloud:
         self.time = time
         self.curve = curve
         self.sessions = 0  # open
+        self.crowd = Crowd(lambda: time.now)
         self.passes = self.positions = 0
         self.busy_s = 0.0
         self._sequences = sequences
@@ -112,6 +116,7 @@ class SimulatedCloud:
         seconds = self._turn_s + self.curve.seconds(len(batch), positions, rows) + max(job.draft_s for job, _ in batch)
         self.passes += 1
         self.positions += positions
+        self.crowd.computed(sum(size for job, size in batch if job.priority is Priority.PREFILL))
         self.busy_s += seconds
         self.time.at(self.time.now + seconds, lambda: self._end(batch, seconds))
 

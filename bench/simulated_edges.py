@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 from typing import Final
 
 from updraft.engine.scheduler import Priority
@@ -14,7 +15,7 @@ from updraft_edge.policies.load import WhileItCarries
 from updraft_edge.seams import StopRule
 from updraft_edge.stopping.costs import Costs
 from updraft_edge.stopping.predictors import Calibration, ScorePredictor, confidence
-from updraft_edge.stopping.price import CloudPrice
+from updraft_edge.stopping.price import CloudPrice, Crowd
 from updraft_edge.stopping.rules import FixedLength, RateStop
 
 from .capacity_record import Script
@@ -26,6 +27,7 @@ from .traffic import Asking, Link
 __all__ = ["Mode", "SimulatedEdge", "simulate"]
 
 _LONGEST: Final = 16
+_NUMBERS: Final = count()  # of sessions
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,7 @@ class _Session:
         """Open the session, and call `ended` after the last token."""
         self._ended = ended
         self._cloud.sessions += 1
+        self._number = next(_NUMBERS)
         self._after(self._half_s, self._open)
         self._advance(self._collaborate() if self._edge.mode.drafts else self._written(self._now, len(self._text)))
 
@@ -118,6 +121,8 @@ class _Session:
             self._cloud.submit(self._job)
 
     def _arrived(self, job: Job) -> None:
+        if job.priority is Priority.VERIFY:
+            self._cloud.crowd.asked(self._number, job.positions - 1, self._now)
         if self._read:
             self._cloud.submit(job)
         else:
@@ -127,6 +132,7 @@ class _Session:
         step = next(steps, None)
         if step is None:
             self._cloud.sessions -= 1
+            self._cloud.crowd.left(self._number)
             self._ended()
             return
         when, job = step
@@ -135,8 +141,16 @@ class _Session:
 
     def _computed_job(self, steps: Steps, job: Job, seen: Callable[[], None]) -> None:
         """In the cloud, after a pass: the answer sets out, and with the last one what the cloud's work costs."""
+        self._note(job)
         price = self._price() if job.tokens == 0 else None
         self._after(self._half_s, partial(self._answered, steps, price, seen))
+
+    def _note(self, job: Job) -> None:
+        """What the cloud sees of its sessions."""
+        if job.priority is Priority.WRITE:
+            self._cloud.crowd.wrote(self._number, 1)
+        elif job.priority is Priority.VERIFY:
+            self._cloud.crowd.judged(self._number, job.accepted)
 
     def _answered(self, steps: Steps, price: CloudPrice | None, seen: Callable[[], None]) -> None:
         seen()
@@ -145,8 +159,9 @@ class _Session:
             self._advance(steps)
 
     def _price(self) -> CloudPrice:
-        cloud = self._cloud
-        return CloudPrice(cloud.curve.pass_s, cloud.curve.position_s, cloud.load, cloud.sessions)
+        cloud, seen = self._cloud, self._cloud.crowd.figures
+        crowd = None if seen is None else Crowd(seen.acceptance, seen.away_s, seen.prompt)
+        return CloudPrice(cloud.curve.pass_s, cloud.curve.position_s, cloud.load, cloud.sessions, crowd)
 
     def _written(self, when: float, tokens: int) -> Steps:
         """The cloud writes so many tokens; each arrives half a round trip after its pass."""
@@ -169,10 +184,10 @@ class _Session:
             run = draft_run(proposals, left, rule, clock, timeline)[: left - 1]
             asked = clock.now
             drafts_s = len(run) * self._script.median_s if edge.mode.co_located else 0.0
-            job = Job(Priority.VERIFY, len(run) + 1, len(run) + 1, lambda: None, draft_s=drafts_s)
+            accepted = agreed(run, self._text[place:])
+            job = Job(Priority.VERIFY, len(run) + 1, len(run) + 1, lambda: None, draft_s=drafts_s, accepted=accepted)
             yield asked, job
             clock.now = self._now
-            accepted = agreed(run, self._text[place:])
             self._settle(timeline, run, accepted, place)
             if place:  # the first one has waited for the prompt
                 edge.costs.note_verdict(len(run) + 1, clock.now - asked, clock.now - asked - 2 * self._half_s)

@@ -22,6 +22,7 @@ __all__ = [
     "Cancel",
     "Close",
     "Cost",
+    "Crowd",
     "Draft",
     "End",
     "Failed",
@@ -206,6 +207,14 @@ class Spent(msgspec.Struct):
     queued: int | None = None
 
 
+class Crowd(_Frozen, frozen=True):
+    """What the sessions that draft are like; see the wire's Crowd."""
+
+    acceptance: float
+    away_micros: int
+    prompt: float
+
+
 class Cost(_Frozen, frozen=True):
     """What the cloud's work costs: microseconds a pass and a position, and the share of time that passes take."""
 
@@ -213,6 +222,7 @@ class Cost(_Frozen, frozen=True):
     position_micros: int
     load: float
     sessions: int = 0  # open just now
+    crowd: Crowd | None = None
 
 
 class Report(_Frozen, frozen=True):

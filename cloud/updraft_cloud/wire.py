@@ -21,6 +21,7 @@ from updraft_cloud.frames import (
     Cancel,
     Close,
     Cost,
+    Crowd,
     Draft,
     End,
     Failed,
@@ -321,4 +322,11 @@ def _cost(cost: Cost | None) -> pb.Cost | None:
         position_micros=cost.position_micros,
         load=cost.load,
         sessions=cost.sessions,
+        crowd=_crowd(cost.crowd),
     )
+
+
+def _crowd(crowd: Crowd | None) -> pb.Crowd | None:
+    if crowd is None:
+        return None
+    return pb.Crowd(acceptance=crowd.acceptance, away_micros=crowd.away_micros, prompt=crowd.prompt)

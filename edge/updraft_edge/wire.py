@@ -22,7 +22,7 @@ from updraft.sampling import Distribution, Sampled, SamplingParams
 from updraft.sampling_wire import sampling_to_proto
 from updraft.token_log import TokenLog
 from updraft.v1 import collaboration_pb2 as pb
-from updraft_edge.stopping.price import CloudPrice
+from updraft_edge.stopping.price import CloudPrice, Crowd
 from updraft_edge.tree import Branches, ways
 
 __all__ = [
@@ -261,7 +261,7 @@ def read_scored(message: pb.Scored, tokens: Sequence[int], choices: Sequence[int
 
 
 def read_price(frame: pb.CloudFrame) -> CloudPrice | None:
-    """What the cloud's work costs, if the frame says so. Raises ProtocolViolation for a load that is no share."""
+    """What the cloud's work costs, if the frame says so. Raises ProtocolViolation for shares that are none."""
     body = frame.WhichOneof("body")
     message = getattr(frame, body) if body in ("opened", "verdict", "span") else None
     if message is None or not message.HasField("cost"):
@@ -269,7 +269,14 @@ def read_price(frame: pb.CloudFrame) -> CloudPrice | None:
     cost = message.cost
     if not 0.0 <= cost.load <= 1.0:
         raise ProtocolViolation(f"The cloud says that its load is {cost.load}.")
-    return CloudPrice(cost.pass_micros / 1e6, cost.position_micros / 1e6, cost.load, cost.sessions)
+    crowd = _crowd(cost.crowd) if cost.HasField("crowd") else None
+    return CloudPrice(cost.pass_micros / 1e6, cost.position_micros / 1e6, cost.load, cost.sessions, crowd)
+
+
+def _crowd(message: pb.Crowd) -> Crowd:
+    if not (0.0 <= message.acceptance <= 1.0 and 0.0 <= message.prompt < math.inf):
+        raise ProtocolViolation(f"What the cloud says of its sessions is no figure: {message}".strip())
+    return Crowd(message.acceptance, message.away_micros / 1e6, message.prompt)
 
 
 def read_error(message: pb.Error) -> UpdraftError:

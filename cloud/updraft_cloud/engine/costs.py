@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Final
 
 from updraft.engine.loop import PassRecord
-from updraft_cloud.frames import Cost
+from updraft_cloud.engine.crowd import CrowdFigures
+from updraft_cloud.frames import Cost, Crowd
 
 __all__ = ["PassCosts"]
 
@@ -68,11 +69,12 @@ class PassCosts:
         """What a pass costs whatever is in it."""
         return max(self._seconds - self._positions * self.position_s, 0.0)
 
-    def cost(self, sessions: int = 0) -> Cost | None:
-        """What work costs now, with so many open sessions; None before enough was measured."""
+    def cost(self, sessions: int = 0, crowd: CrowdFigures | None = None) -> Cost | None:
+        """What work costs now, with so many open sessions like these; None before enough was measured."""
         if self._count < _WARM:
             return None
-        return Cost(_micros(self.pass_s), _micros(self.position_s), self.load, sessions)
+        alike = None if crowd is None else Crowd(crowd.acceptance, _micros(crowd.away_s), crowd.prompt)
+        return Cost(_micros(self.pass_s), _micros(self.position_s), self.load, sessions, alike)
 
     def _note_load(self, seconds: float) -> None:
         now = self._clock()

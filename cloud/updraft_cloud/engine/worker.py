@@ -16,7 +16,8 @@ from updraft.errors import EngineFailure, UpdraftError
 from updraft.failpoints import reach
 from updraft_cloud.context import ContextManager
 from updraft_cloud.engine.costs import PassCosts
-from updraft_cloud.frames import End, Failed, Reply, Span, Verdict
+from updraft_cloud.engine.crowd import Crowd
+from updraft_cloud.frames import Cost, Draft, End, Failed, Reply, Span, Verdict
 from updraft_cloud.messages import Begin, Deliver, Description, Emitted, Finish, FromEngine, Measured, ToEngine
 from updraft_cloud.sessions.pending_states import entry_stages
 from updraft_cloud.sessions.session import Session
@@ -51,6 +52,7 @@ class Worker:
         self._replies: list[tuple[int, Reply]] = []
         self._passes: list[PassRecord] = []
         self._costs = PassCosts()
+        self._crowd = Crowd()
         self.description = Description(
             info=engine.info,
             context=engine.context,
@@ -109,6 +111,8 @@ class Worker:
         session = self._sessions.get(message.session)
         if session is None:
             return  # it has ended meanwhile, and the front end knows or will know
+        if isinstance(message.work, Draft):
+            self._crowd.asked(message.session, len(message.work.run), message.arrived)
         if message.deadline is None:
             session.take(message.work, arrived=message.arrived)
         else:
@@ -124,15 +128,23 @@ class Worker:
 
     def _finish(self, number: int) -> None:
         session = self._sessions.pop(number, None)
+        self._crowd.left(number)
         if session is not None:
             self.loop.remove(session)
             session.close()
 
     def _emit(self, number: int, reply: Reply) -> None:
+        if isinstance(reply, Verdict):
+            self._crowd.judged(number, reply.accepted)
+        elif isinstance(reply, Span):
+            self._crowd.wrote(number, len(reply.tokens))
         if isinstance(reply, Verdict) or (isinstance(reply, Span) and reply.end is not End.NOT_YET):
             # The edge decides now what to ask for next.
-            reply = msgspec.structs.replace(reply, cost=self._costs.cost(len(self._sessions)))
+            reply = msgspec.structs.replace(reply, cost=self._cost())
         self._replies.append((number, reply))
+
+    def _cost(self) -> Cost | None:
+        return self._costs.cost(len(self._sessions), self._crowd.figures)
 
     def _settle(self) -> None:
         """Once a turn of the loop: idle sessions may lose their sequences; what was answered goes off together."""
@@ -155,9 +167,9 @@ class Worker:
     def _observe(self, record: PassRecord) -> None:
         self._passes.append(record)
         self._costs.note(record)
+        self._crowd.computed(record.prefill.positions)
         self.context.costs.note_pass(record)
 
     def _report(self) -> None:
         passes, self._passes = self._passes, []
-        sessions = len(self._sessions)
-        self._send(Measured(passes, self.context.statistics, sessions, self._costs.cost(sessions)))
+        self._send(Measured(passes, self.context.statistics, len(self._sessions), self._cost()))

@@ -9,7 +9,7 @@ from updraft.sampling import Sampled
 from updraft_edge.seams import Decision, HandOver
 from updraft_edge.stopping.costs import Costs
 from updraft_edge.stopping.predictors import Predictor
-from updraft_edge.stopping.price import CloudPrice, committed
+from updraft_edge.stopping.price import CloudPrice
 
 __all__ = ["WhileItCarries"]
 
@@ -23,10 +23,11 @@ class WhileItCarries:
     """Every run is judged by the cloud, unless the cloud is busy and all its sessions were faster if it wrote for them.
 
     Both ways give the same text, since verdicts are lossless. Drafting of every session is compared with writing for
-    every session, by the cost that the cloud told with its last answer (`CloudPrice`) and what this edge has
-    measured, so that edges with the same costs decide alike and do not drive each other to and fro. A session that is
-    alone drafts, and so does one in a cloud that would be idle half of the time: nobody wants its place. Spans are
-    bounded, and the end of each asks again.
+    every session, by what the cloud told with its last answer of its costs and of all its sessions (`CloudPrice`), so
+    that edges decide alike and do not drive each other to and fro: whoever is written for while others draft waits for
+    their passes at each token. Where the cloud has not seen enough of its sessions, this edge's own measurements serve.
+    A session that is alone drafts, and so does one in a cloud that would be idle half of the time: nobody wants its
+    place. Spans are bounded, and the end of each asks again.
 
     Args:
         costs: what drafting and asking cost, measured, and the cloud's price.
@@ -73,5 +74,4 @@ class WhileItCarries:
         stands = self._predictor.upper  # while the cloud writes nothing is judged: a bad start must not be the end
         # Only a run that stands as a whole, its end included, leaves a drafter that is ahead.
         away_s = self._costs.network_s + length * self._costs.draft_s * (1.0 - stands ** (length + 1))
-        positions = length + 1.0
-        return price.round_s(positions, away_s) / committed(stands, length), price.busy(positions, away_s)
+        return price.drafting(stands, length, away_s)

@@ -24,7 +24,22 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-__all__ = ["CloudPrice", "committed"]
+__all__ = ["CloudPrice", "Crowd", "committed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """What the cloud says of all its sessions that draft.
+
+    Attributes:
+        acceptance: share of drafted tokens that stand in a session that accepts little.
+        away_s: from a verdict to the next draft.
+        prompt: prompt positions that are computed for each token that is committed.
+    """
+
+    acceptance: float
+    away_s: float
+    prompt: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +50,14 @@ class CloudPrice:
         pass_s, position_s: seconds that a pass takes whatever is in it, and that each position adds.
         load: share of the recent time that passes took, 0 to 1.
         sessions: open sessions, this one included.
+        crowd: what they are like, where the cloud knows.
     """
 
     pass_s: float
     position_s: float
     load: float
     sessions: int
+    crowd: Crowd | None = None
 
     def turn_s(self, positions: float, away_s: float) -> float:
         """A pass if every session's rounds have so many positions and it is away for so long."""
@@ -75,8 +92,21 @@ class CloudPrice:
 
     @property
     def writing_s(self) -> float:
-        """Seconds a token if the cloud writes for every session."""
-        return self.pass_s + (self._others + 1) * self.position_s
+        """Seconds a token if the cloud writes for every session, and computes the prompts that come with it."""
+        prompt = 0.0 if self.crowd is None else self.crowd.prompt
+        return self.pass_s + (self._others + 1) * (1.0 + prompt) * self.position_s
+
+    def drafting(self, acceptance: float, length: int, away_s: float) -> tuple[float, float]:
+        """Seconds a token if every session drafts runs of `length`, and the share of time in which passes run.
+
+        What the cloud knows of its sessions goes before what is given: acceptance and seconds away of this one.
+        """
+        prompt = 0.0
+        if self.crowd is not None:
+            acceptance, away_s, prompt = self.crowd.acceptance, self.crowd.away_s, self.crowd.prompt
+        tokens = committed(acceptance, length)
+        positions = length + 1.0 + prompt * tokens
+        return self.round_s(positions, away_s) / tokens, self.busy(positions, away_s)
 
     @property
     def _others(self) -> int:

@@ -263,16 +263,28 @@ class Opened(_message.Message):
     def __init__(self, session: _Optional[str] = ..., fingerprint: _Optional[str] = ..., max_draft: _Optional[int] = ..., context: _Optional[int] = ..., cost: _Optional[_Union[Cost, _Mapping]] = ...) -> None: ...
 
 class Cost(_message.Message):
-    __slots__ = ("pass_micros", "position_micros", "load", "sessions")
+    __slots__ = ("pass_micros", "position_micros", "load", "sessions", "crowd")
     PASS_MICROS_FIELD_NUMBER: _ClassVar[int]
     POSITION_MICROS_FIELD_NUMBER: _ClassVar[int]
     LOAD_FIELD_NUMBER: _ClassVar[int]
     SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    CROWD_FIELD_NUMBER: _ClassVar[int]
     pass_micros: int
     position_micros: int
     load: float
     sessions: int
-    def __init__(self, pass_micros: _Optional[int] = ..., position_micros: _Optional[int] = ..., load: _Optional[float] = ..., sessions: _Optional[int] = ...) -> None: ...
+    crowd: Crowd
+    def __init__(self, pass_micros: _Optional[int] = ..., position_micros: _Optional[int] = ..., load: _Optional[float] = ..., sessions: _Optional[int] = ..., crowd: _Optional[_Union[Crowd, _Mapping]] = ...) -> None: ...
+
+class Crowd(_message.Message):
+    __slots__ = ("acceptance", "away_micros", "prompt")
+    ACCEPTANCE_FIELD_NUMBER: _ClassVar[int]
+    AWAY_MICROS_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_FIELD_NUMBER: _ClassVar[int]
+    acceptance: float
+    away_micros: int
+    prompt: float
+    def __init__(self, acceptance: _Optional[float] = ..., away_micros: _Optional[int] = ..., prompt: _Optional[float] = ...) -> None: ...
 
 class TokenReport(_message.Message):
     __slots__ = ("logprob", "entropy", "energy", "top_ids", "top_logprobs")

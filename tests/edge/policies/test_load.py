@@ -16,7 +16,7 @@ from updraft_edge.policies.load import WhileItCarries
 from updraft_edge.seams import Decision, HandOver, Yielding
 from updraft_edge.stopping.costs import Costs
 from updraft_edge.stopping.predictors import Calibration, ScorePredictor, confidence
-from updraft_edge.stopping.price import CloudPrice
+from updraft_edge.stopping.price import CloudPrice, Crowd
 
 MEMORY_BOUND = CloudPrice(0.030, 0.0001, 1.0, 32)
 COMPUTE_BOUND = CloudPrice(0.005, 0.009, 1.0, 8)
@@ -48,6 +48,15 @@ async def test_who_writes(price: CloudPrice | None, yields: bool) -> None:
     decision = await made.decide([])
     assert isinstance(decision, HandOver) is yields
     assert decision == Decision.VERIFY or yields
+
+
+@pytest.mark.parametrize("own", [0.02, 0.2])
+def test_edges_decide_alike_by_what_the_cloud_says_of_all(own: float) -> None:
+    """Whatever this edge's link and drafts are, and whichever way the cloud's sessions had better go."""
+    accepting = Crowd(acceptance=0.8, away_s=0.03, prompt=1.0)
+    assert not policy(replace(MEMORY_BOUND, crowd=accepting), network_s=own).yields()
+    assert policy(replace(MEMORY_BOUND, crowd=replace(accepting, acceptance=0.05)), network_s=own).yields()
+    assert policy(replace(MEMORY_BOUND, crowd=replace(accepting, away_s=0.5)), network_s=own).yields() is True
 
 
 async def test_what_is_drafted_is_put_to_the_cloud() -> None:

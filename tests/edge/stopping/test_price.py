@@ -12,7 +12,7 @@ from updraft.errors import ProtocolViolation
 from updraft.v1 import collaboration_pb2 as pb
 from updraft_edge import wire
 from updraft_edge.stopping.costs import Costs
-from updraft_edge.stopping.price import CloudPrice, committed
+from updraft_edge.stopping.price import CloudPrice, Crowd, committed
 
 SECONDS = st.floats(1e-6, 1.0)
 
@@ -71,6 +71,18 @@ def test_tokens_of_a_round() -> None:
     assert committed(0.5, 2) == 1.75
 
 
+def test_prompts_take_their_part_of_every_pass() -> None:
+    alone = CloudPrice(0.01, 0.002, 1.0, 1, Crowd(acceptance=0.5, away_s=0.02, prompt=3.0))
+    assert alone.writing_s == pytest.approx(0.01 + 4 * 0.002)
+    token_s, _ = alone.drafting(0.9, 1, 0.5)  # what the cloud says goes first
+    assert token_s == pytest.approx((0.02 + 0.01 + 0.002 * (2 + 3.0 * 1.5)) / 1.5)
+
+
+def test_what_an_edge_measured_serves_where_the_cloud_says_nothing() -> None:
+    price = CloudPrice(0.01, 0.002, 1.0, 1)
+    assert price.drafting(0.5, 1, 0.02)[0] == pytest.approx((0.02 + 0.01 + 0.002 * 2) / 1.5)
+
+
 def test_costs_have_a_surcharge_once_the_cloud_has_said_that_it_is_loaded() -> None:
     costs = Costs()
     assert costs.surcharge_s == 0.0
@@ -90,6 +102,21 @@ def test_a_price_is_read_from_each_frame_that_may_bring_one() -> None:
     assert {wire.read_price(frame) for frame in frames} == {CloudPrice(0.005, 0.0002, 0.5, 3)}
     assert wire.read_price(pb.CloudFrame(verdict=pb.Verdict())) is None
     assert wire.read_price(pb.CloudFrame(notice=pb.Notice())) is None
+
+
+def test_what_the_cloud_says_of_its_sessions_is_read() -> None:
+    crowd = pb.Crowd(acceptance=0.5, away_micros=20_000, prompt=1.5)
+    price = wire.read_price(pb.CloudFrame(verdict=pb.Verdict(cost=pb.Cost(crowd=crowd))))
+    assert price is not None and price.crowd == Crowd(0.5, 0.02, 1.5)
+
+
+@pytest.mark.parametrize(
+    "crowd", [{"acceptance": 1.5}, {"acceptance": math.nan}, {"prompt": -1.0}, {"prompt": math.inf}]
+)
+def test_figures_that_are_none_are_refused(crowd: dict[str, float]) -> None:
+    cost = pb.Cost(crowd=pb.Crowd(**crowd))
+    with pytest.raises(ProtocolViolation, match="no figure"):
+        wire.read_price(pb.CloudFrame(verdict=pb.Verdict(cost=cost)))
 
 
 @pytest.mark.parametrize("load", [-0.1, 1.1, math.nan, math.inf])
