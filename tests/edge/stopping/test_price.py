@@ -110,11 +110,9 @@ def test_what_the_cloud_says_of_its_sessions_is_read() -> None:
     assert price is not None and price.crowd == Crowd(0.5, 0.02, 1.5)
 
 
-@pytest.mark.parametrize(
-    "crowd", [{"acceptance": 1.5}, {"acceptance": math.nan}, {"prompt": -1.0}, {"prompt": math.inf}]
-)
-def test_figures_that_are_none_are_refused(crowd: dict[str, float]) -> None:
-    cost = pb.Cost(crowd=pb.Crowd(**crowd))
+@pytest.mark.parametrize(("acceptance", "prompt"), [(1.5, 0.0), (math.nan, 0.0), (0.5, -1.0), (0.5, math.inf)])
+def test_figures_that_are_none_are_refused(acceptance: float, prompt: float) -> None:
+    cost = pb.Cost(crowd=pb.Crowd(acceptance=acceptance, prompt=prompt))
     with pytest.raises(ProtocolViolation, match="no figure"):
         wire.read_price(pb.CloudFrame(verdict=pb.Verdict(cost=cost)))
 
