@@ -4,6 +4,7 @@ of discrete events, fed with measured curves of passes and recorded drafts."""
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from .simulated_cloud import SimulatedCloud, Time
 from .simulated_edges import Mode, simulate
 from .traffic import Link
 
-__all__ = ["SimulationBench", "bound", "simulated_trial"]
+__all__ = ["SimulationBench", "assumed_line", "bound", "simulated_trial"]
 
 _LOADS: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 _ANSWERS: Final = 5  # of each client
@@ -47,6 +48,7 @@ class SimulationBench:
     Attributes:
         recording: drafts that `updraft bench capacity` recorded.
         curves: files that `updraft bench passes` wrote.
+        lines: straight ones that are assumed, "MS:MS" of a pass and of each position in it.
         round_trips_ms: of all links.
         lengths: fixed run lengths, each also with the draft model in the cloud (co-located).
         tightness: objectives: time between tokens allowed to 95 % of the answers, in passes over one position.
@@ -56,6 +58,7 @@ class SimulationBench:
 
     recording: Path = Path("bench/results/drafts.json")
     curves: tuple[Path, ...] = (Path("bench/results/passes.json"),)
+    lines: tuple[str, ...] = ()
     round_trips_ms: tuple[float, ...] = (5.0, 20.0, 60.0)
     lengths: tuple[int, ...] = (2, 4, 8)
     tightness: tuple[float, ...] = (1.15, 1.25, 1.5, 2.0, 3.0)
@@ -65,7 +68,7 @@ class SimulationBench:
     name = "simulation"
 
     def __post_init__(self) -> None:
-        if not self.curves or not self.round_trips_ms or min(self.round_trips_ms) < 0.0:
+        if not (self.curves or self.lines) or not self.round_trips_ms or min(self.round_trips_ms) < 0.0:
             raise ConfigError("Give a file of curves, and round trips of at least 0 ms.")
         if not self.tightness or min(self.tightness) <= 1.0:
             raise ConfigError("A token cannot come faster than a pass: give a tightness above 1.")
@@ -76,7 +79,8 @@ class SimulationBench:
 
     @property
     def _curves(self) -> list[PassCurve]:
-        return [curve for path in self.curves for curve in read_curves(path)]
+        measured = [curve for path in self.curves for curve in read_curves(path)]
+        return measured + [assumed_line(line) for line in self.lines]
 
     @property
     def _modes(self) -> list[Mode]:
@@ -146,7 +150,7 @@ class SimulationBench:
 
     def tables(self, results: dict[str, Any]) -> list[Table]:
         title = (
-            f"SIMULATED from measured passes and recorded drafts of {results['edge']} for {results['cloud']} "
+            f"SIMULATED from passes as named and recorded drafts of {results['edge']} for {results['cloud']} "
             f"(agreement {results['agreement']:.0%}, {results['draft_ms']:.1f} ms a drafted token)"
         )
         return [table_of(title, results["rows"], _CARRIED)]
@@ -176,6 +180,17 @@ def simulated_trial(
     clients = at_once(scripts, load, len(links), each=_LESSONS + answers)
     seen = simulate(cloud, mode, clients, scripts.scripts, links)
     return Trial(mode.name, load, time.now, tuple(seen[_LESSONS * load :]))
+
+
+def assumed_line(line: str) -> PassCurve:
+    """A curve from "MS:MS", milliseconds of a pass and of each position. Raises ConfigError for anything else."""
+    try:
+        pass_ms, position_ms = (float(part) for part in line.split(":"))
+        if not (0.0 <= pass_ms < math.inf and 0.0 < position_ms < math.inf):
+            raise ValueError
+    except ValueError as error:
+        raise ConfigError(f"{line!r} is no line of passes.", remedy="Give two times, as in 50:0.5.") from error
+    return PassCurve.line(f"assumed {line} ms", pass_ms / 1e3, position_ms / 1e3)
 
 
 def bound(curve: PassCurve, length: int, draft_s: float) -> float:

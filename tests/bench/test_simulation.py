@@ -14,7 +14,7 @@ from bench.objective import Objective, crossing
 from bench.pass_curve import PassCurve
 from bench.simulated_cloud import Job, SimulatedCloud, Time
 from bench.simulated_edges import Mode, simulate
-from bench.simulation import SimulationBench, bound, simulated_trial
+from bench.simulation import SimulationBench, assumed_line, bound, simulated_trial
 from bench.traffic import Asking, Link
 from tests.bench.scripts import scripts
 from updraft.engine.scheduler import Priority
@@ -111,6 +111,19 @@ async def test_the_bench(tmp_path: Path) -> None:
     assert rows["draft 4", 1.2]["bound"] > 1.0 and rows["draft 4", 1.2]["vs_co_located"] > 0.0
     assert "SIMULATED" in str(bench.tables(results)[0].title)
     assert bench.plot(results, tmp_path / "simulation.png")
+
+
+def test_an_assumed_line_says_that_it_is_one() -> None:
+    curve = assumed_line("50:0.5")
+    assert curve.seconds(3, 10, 10) == pytest.approx(0.055) and "assumed" in curve.name
+    (only,) = SimulationBench(curves=(), lines=("50:0.5",))._curves
+    assert only == curve
+
+
+@pytest.mark.parametrize("line", ["", "50", "50:", "50:0", "-1:1", "nan:1", "1:inf", "1:2:3"])
+def test_what_is_no_line(line: str) -> None:
+    with pytest.raises(ConfigError, match="no line"):
+        assumed_line(line)
 
 
 @pytest.mark.parametrize("options", [{"curves": ()}, {"round_trips_ms": (-1.0,)}, {"tightness": (0.9,)}])

@@ -47,6 +47,7 @@ def register(group: typer.Typer) -> None:
         epilog=examples(
             "updraft bench simulation",
             "updraft bench simulation --curve other-machine.json --round-trip 20 --length 4 --draft-ms 8",
+            "updraft bench simulation --line 50:0.5 --round-trip 20 --draft-ms 6",
         ),
     )(simulation)
 
@@ -171,6 +172,10 @@ def simulation(
     curve: Annotated[
         list[Path] | None, typer.Option(metavar="FILE", help="Curves of passes (passes.json); may be repeated.")
     ] = None,
+    line: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MS:MS", help="A pass and each position in it, assumed in place of a curve; repeatable."),
+    ] = None,
     round_trip: Annotated[
         list[float] | None, typer.Option(min=0.0, metavar="MS", help="Round trip of the links; may be repeated.")
     ] = None,
@@ -199,7 +204,8 @@ def simulation(
         out,
         as_json,
         recording=recording or out / "drafts.json",
-        curves=tuple(curve) if curve else (out / "passes.json",),
+        curves=tuple(curve) if curve else () if line else (out / "passes.json",),
+        lines=line and tuple(line),
         round_trips_ms=round_trip and tuple(round_trip),
         lengths=length and tuple(length),
         tightness=tightness and tuple(tightness),
