@@ -9,7 +9,10 @@ from .plot import new_figure
 
 __all__ = ["plot_capacity", "plot_passes", "plot_simulation"]
 
-_COLOURS: Final = ("#222222", "#1f6fb4", "#d9822b", "#4c9a4a", "#7b4ba0", "#b0413e", "#5b8a8a", "#999999")
+_COLOURS: Final = (
+    *("#222222", "#1f6fb4", "#d9822b", "#4c9a4a", "#7b3fa0"),
+    *("#b23b3b", "#4a8f8c", "#999999", "#c9a227", "#e07bb5"),
+)
 
 
 def plot_passes(curves: list[dict[str, Any]], path: Path) -> None:

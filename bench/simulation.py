@@ -158,7 +158,7 @@ class SimulationBench:
     def plot(self, results: dict[str, Any], path: Path) -> bool:
         from .capacity_plot import plot_simulation
 
-        subtitle = f"{results['edge']} drafts for {results['cloud']}, discrete events from measured passes"
+        subtitle = f"{results['edge']} drafts for {results['cloud']}, discrete events"
         plot_simulation(results["rows"], path, subtitle=subtitle)
         return True
 
