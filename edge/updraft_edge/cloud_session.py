@@ -13,14 +13,7 @@ import grpc
 import grpc.aio
 
 from updraft.engine.base import FloatRows
-from updraft.errors import (
-    CloudUnavailable,
-    LateReply,
-    LinkError,
-    Overloaded,
-    ProtocolViolation,
-    UpdraftError,
-)
+from updraft.errors import LinkError, Overloaded, UpdraftError
 from updraft.generation import Statistics
 from updraft.token_log import TokenLog
 from updraft.v1 import collaboration_pb2 as pb
@@ -66,7 +59,6 @@ class CloudSession:
         self._stream: CloudStream | None = None
         self._was_open = False
         self._opening_now: asyncio.Task[None] | None = None
-        self._settings = link.settings
         self._states = None if opening.hidden is None else HiddenUpload(opening.hidden)
         self._sending: asyncio.Task[None] | None = None
         self._guard = link.rules.guard(token_log, statistics)
@@ -242,35 +234,13 @@ class CloudSession:
             self._opening_now = None
 
     async def _retried(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        """Run an attempt; after a lost stream open the session again from the log and try once more, a few times.
-
-        Where the cloud says when to come again, that is waited for, as far as the settings have patience.
-        """
+        """Run an attempt; where the stream is lost, once more in a session that is opened again from the log."""
         started = time.perf_counter()
         try:
             await self._opening_done()
-            for attempts_left in range(self._settings.reconnect_attempts, -1, -1):
-                try:
-                    result = await attempt()
-                except (LinkError, Overloaded) as error:
-                    self.abandon()
-                    # Frames that do not fit may be the link's fault: a session from the log finds out.
-                    if not error.retryable and not isinstance(error, ProtocolViolation):
-                        raise
-                    self._link.heed(error)
-                    patience = self._settings.overload_wait_s - (time.perf_counter() - started)
-                    if not attempts_left or isinstance(error, LateReply) or self._link.rest_s > max(0.0, patience):
-                        if not isinstance(error, Overloaded):  # which is no sign of death
-                            self._link.breaker.failure()
-                        raise
-                    tried = self._settings.reconnect_attempts - attempts_left
-                    await asyncio.sleep(max(self._settings.reconnect_backoff_s * 2**tried, self._link.rest_s))
-                    continue
-                self._link.breaker.success()
-                return result
+            return await self._link.retried(attempt, self.abandon, since=started)
         finally:
             self._statistics.waited_seconds += time.perf_counter() - started
-        raise CloudUnavailable("The cloud cannot be reached.")
 
     async def _ensure_open(self) -> CloudStream:
         """The stream that frames go to, opened if need be. The cloud's answer to Open is read with the first reply, to

@@ -1,4 +1,4 @@
-"""The link to the cloud: one channel, and a circuit breaker that probes in the background."""
+"""The link to the cloud: one channel, how often it is tried, and a circuit breaker that probes in the background."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 import grpc.aio
 
 from updraft.config import CloudLinkSettings
-from updraft.errors import CloudUnavailable, Overloaded, UpdraftError
+from updraft.errors import CloudUnavailable, LateReply, LinkError, Overloaded, ProtocolViolation, UpdraftError
 from updraft.transport import RenewedChannel, bearer_metadata, error_from_rpc, open_channel
 from updraft.transport.bearer import SESSION_HEADER
 from updraft.v1 import collaboration_pb2 as pb
@@ -24,6 +24,8 @@ from updraft_edge.stopping.price import CloudPrice
 __all__ = ["CloudLink"]
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _LONGEST_REST_S = 300.0  # whatever the cloud says
 
@@ -95,6 +97,36 @@ class CloudLink:
             raise Overloaded(f"The cloud is overloaded and wants no session for {rest:.0f} s.")
         if rest:
             await asyncio.sleep(rest)
+
+    async def retried(self, attempt: Callable[[], Awaitable[T]], abandon: Callable[[], None], *, since: float) -> T:
+        """Run an attempt, and a few times more where the link fails it.
+
+        Where the cloud says when to come again, that is waited for, as far as the settings have patience.
+
+        Args:
+            abandon: called after each failure: nothing of the attempt is of use any more.
+            since: when the caller began to wait (`time.perf_counter`).
+        """
+        for attempts_left in range(self.settings.reconnect_attempts, -1, -1):
+            try:
+                result = await attempt()
+            except (LinkError, Overloaded) as error:
+                abandon()
+                # Frames that do not fit may be the link's fault: a session from the log finds out.
+                if not error.retryable and not isinstance(error, ProtocolViolation):
+                    raise
+                self.heed(error)
+                patience = self.settings.overload_wait_s - (time.perf_counter() - since)
+                if not attempts_left or isinstance(error, LateReply) or self.rest_s > max(0.0, patience):
+                    if not isinstance(error, Overloaded):  # which is no sign of death
+                        self.breaker.failure()
+                    raise
+                tried = self.settings.reconnect_attempts - attempts_left
+                await asyncio.sleep(max(self.settings.reconnect_backoff_s * 2**tried, self.rest_s))
+                continue
+            self.breaker.success()
+            return result
+        raise CloudUnavailable("The cloud cannot be reached.")
 
     async def close(self) -> None:
         await self.breaker.close()

@@ -1,10 +1,10 @@
 """Coupled sampling: the token drawn is a pure function of the logits, the parameters, the seed and the position.
 
-Noise for (seed, position, token id) comes from a counter-based hash, so the edge and the cloud draw with the same
-noise and a draft is verified by equality. The draw is the exponential race: with weights `w_v = exp(l_v / T)` over the
-kept set K and `E_v = -ln U(seed, position, v)`, the token is `argmin E_v / w_v`. That is `argmax l_v / T + G_v` with
-`G = -ln(-ln U)`: an exact sample from softmax(l / T) over K (Gumbel coupling; Daliri, Musco, Suresh,
-arXiv 2408.07978, section 3).
+Noise for (seed, position, token id) comes from a counter-based hash (`updraft.noise`), so the edge and the cloud draw
+with the same noise and a draft is verified by equality. The draw is the exponential race: with weights
+`w_v = exp(l_v / T)` over the kept set K and `E_v = -ln U(seed, position, v)`, the token is `argmin E_v / w_v`. That is
+`argmax l_v / T + G_v` with `G = -ln(-ln U)`: an exact sample from softmax(l / T) over K (Gumbel coupling; Daliri,
+Musco, Suresh, arXiv 2408.07978, section 3).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from updraft.errors import InvalidRequest
+from updraft.noise import key_of, race
 
 __all__ = [
     "MAX_LOGIT_BIAS",
@@ -162,7 +163,7 @@ class Sampler:
             raise ValueError("Sampler needs concrete parameters: call SamplingParams.with_seed() first.")
         self.params = params
         self._temperature = np.float32(0.0 if params.temperature < _COLDEST else params.temperature)
-        self._seed_key = _mix(params.seed)
+        self._seed_key = key_of(params.seed)
         self._top_logprobs = top_logprobs
         self._shape = shape
         self._seen = set(prompt) if params.repetition_penalty != 1.0 else set()
@@ -222,7 +223,7 @@ class Sampler:
 
     def _choose(self, shifted: Logits, position: int) -> int:
         kept, weights = self._kept(shifted)
-        return int(kept[_race(weights, kept, _mix(self._seed_key ^ position))])
+        return int(kept[race(weights, kept, key_of(self._seed_key ^ position))])
 
     def _kept(self, shifted: Logits) -> tuple[Ids, Logits]:
         """Ids that top-k, top-p and min-p keep, in increasing order, with their weights; the peak has weight 1."""
@@ -271,6 +272,13 @@ class Sampler:
         return tuple((int(i), float(logits[i]) - energy) for i in ids)
 
 
+@lru_cache(maxsize=4)
+def _vocabulary_ids(size: int) -> Ids:
+    ids = np.arange(size, dtype=np.int64)
+    ids.setflags(write=False)
+    return ids
+
+
 def _largest(values: Logits, count: int) -> Ids:
     """Ids of the `count` largest values, largest first, equal values by id.
 
@@ -296,65 +304,3 @@ def _nucleus(weights: Logits, mass: float) -> Ids:
     ordered = near[np.argsort(-weights[near], kind="stable")]
     reached = int(np.searchsorted(np.cumsum(weights[ordered], dtype=np.float64), goal))
     return ordered[: reached + 1]
-
-
-_GOLDEN = 0x9E3779B97F4A7C15
-_MASK = 2**64 - 1
-_FACTOR_1 = 0xBF58476D1CE4E5B9
-_FACTOR_2 = 0x94D049BB133111EB
-
-
-def _mix(value: int) -> int:
-    """SplitMix64's output function (Steele, Lea, Flood, OOPSLA 2014, figure 15) on a Python integer."""
-    value = (value + _GOLDEN) & _MASK
-    value = ((value ^ (value >> 30)) * _FACTOR_1) & _MASK
-    value = ((value ^ (value >> 27)) * _FACTOR_2) & _MASK
-    return value ^ (value >> 31)
-
-
-@lru_cache(maxsize=4)
-def _vocabulary_ids(size: int) -> Ids:
-    ids = np.arange(size, dtype=np.int64)
-    ids.setflags(write=False)
-    return ids
-
-
-def _hashes(ids: Ids, key: int) -> NDArray[np.uint64]:
-    """53 random bits for each id: SplitMix64 with the id as counter."""
-    state = ids.astype(np.uint64)
-    state *= np.uint64(_GOLDEN)
-    state += np.uint64(key)
-    shifted = np.empty_like(state)
-    for shift, factor in ((30, _FACTOR_1), (27, _FACTOR_2)):
-        state ^= np.right_shift(state, np.uint64(shift), out=shifted)
-        state *= np.uint64(factor)
-    state ^= np.right_shift(state, np.uint64(31), out=shifted)
-    state >>= np.uint64(11)
-    return state
-
-
-_STRONG = np.float32(1e-5)
-
-
-def _race(weights: Logits, ids: Ids, key: int) -> int:
-    """Index of the smallest -ln(U) / weight, where 1 - U = (bits + 1/2) / 2^53.
-
-    The logarithm is taken only where it can matter: for strong weights, and, because -ln(U) >= 1 - U, for those weak
-    ones whose 1 - U is so small that they could beat the best strong one.
-    """
-    bits = _hashes(ids, key)
-    strong = np.flatnonzero(weights >= _STRONG)
-    times = _arrivals(bits[strong], weights[strong])
-    first = int(times.argmin())
-    winner, best = int(strong[first]), float(times[first])
-    reach = best * float(_STRONG) * 2.0**53
-    for index in np.flatnonzero(bits <= np.uint64(min(reach, 2.0**53))):
-        if 0.0 < weights[index] < _STRONG:
-            time = float(_arrivals(bits[index], weights[index]))
-            if time < best:
-                winner, best = int(index), time
-    return winner
-
-
-def _arrivals(bits: NDArray[np.uint64], weights: Logits) -> NDArray[np.float64]:
-    return -np.log1p(-(bits.astype(np.float64) + 0.5) * 2.0**-53) / weights.astype(np.float64)

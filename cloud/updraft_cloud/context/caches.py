@@ -16,7 +16,7 @@ from updraft_cloud.context.prefixes import PrefixIndex, common_length
 from updraft_cloud.context.statistics import ContextStatistics
 from updraft_cloud.context.store import StateStore
 
-__all__ = ["Caches", "Way"]
+__all__ = ["Caches", "Coming", "Way"]
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +35,13 @@ class Way(NamedTuple):
     positions: int = 0
     origin: Place | State | None = None
     take: bool = False
+
+
+class Coming(NamedTuple):
+    """The beginning of a log, so many positions, that another place computes now."""
+
+    origin: Place
+    positions: int
 
 
 class Caches:
@@ -97,6 +104,22 @@ class Caches:
             yield Way(rest + self.chance(origin) * costs.compute(held - same), same, origin, take=True)
         if origin.holder is not None or self.free:
             yield Way(rest + costs.fork(held), same, origin)
+
+    def coming(self, place: Place, way: Way, computing: Collection[Place]) -> Coming | None:
+        """What one of those who compute now will have of the place's log, where waiting for that and copying it costs
+        less than going the way, whose rest takes more than one run in any case."""
+        tokens, done = place.tokens, way.positions
+        most = len(tokens) - 1
+        if not place.shared or most - done <= self.engine.max_run:
+            return None
+        for origin in self.index.find(place.tenant, tokens):
+            if isinstance(origin, State) or origin not in computing or self.cached(origin) < done:
+                continue
+            held = len(origin.tokens) - 1
+            same = min(common_length(tokens, origin.tokens), held, most)
+            if same - done >= self._shortest and self.costs.compute(same - done) > self.costs.fork(held):
+                return Coming(origin, same)
+        return None
 
     def fill(self, place: Place, way: Way) -> None:
         """Give a place a sequence; it is there, or free. What cannot be copied is computed.

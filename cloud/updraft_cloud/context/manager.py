@@ -10,7 +10,7 @@ from updraft.config.kv import KvSettings
 from updraft.engine.base import Engine
 from updraft.errors import Overloaded, UpdraftError
 from updraft_cloud.context import integrity
-from updraft_cloud.context.caches import Caches
+from updraft_cloud.context.caches import Caches, Coming
 from updraft_cloud.context.costs import Costs
 from updraft_cloud.context.place import NONE, Holder, Place, State
 from updraft_cloud.context.statistics import ContextStatistics
@@ -40,6 +40,7 @@ class ContextManager:
         self._places: dict[Holder, Place] = {}
         self._queue: dict[Place, None] = {}  # who waits, the first first
         self._entered: set[Place] = set()  # in this turn: their runs may be planned already
+        self._awaiting: dict[Place, Coming] = {}  # who has no sequence because another computes its beginning
         self._joined = 0
         self._next_check = 0.0
 
@@ -79,6 +80,7 @@ class ContextManager:
 
         Sessions with a job are served first come, first served, and take the sequence of one that is idle. A session
         without a job, which computes ahead, gets only a sequence that no session has, and only while none waits.
+        Where another computes in this very turn what the log begins with, that is awaited and then copied.
 
         Returns:
             False if no sequence can be had at the moment: ask again in the next turn.
@@ -104,6 +106,7 @@ class ContextManager:
         if place is None:
             return
         self._queue.pop(place, None)
+        self._awaiting.pop(place, None)
         self._entered.discard(place)
         self._caches.part_with_state(place)
         if keep and self._settings.share and place.sequence != NONE:
@@ -163,10 +166,14 @@ class ContextManager:
         """Give a place a sequence, if it is its turn."""
         if place.busy:
             self._queue.setdefault(place)
+        if self._still_comes(self._awaiting.pop(place, None), place):
+            return False
         if self._first() is not (place if place.busy else None):
             return False
         while True:
             way = self._caches.best(place)
+            if self._still_comes(self._caches.coming(place, way, self._entered), place):
+                return False
             if way.take or self._caches.free:
                 break
             room = self._room(sessions=place.busy, spared=way.origin) or self._room(sessions=place.busy)
@@ -176,14 +183,24 @@ class ContextManager:
         self._queue.pop(place, None)
         return True
 
+    def _still_comes(self, coming: Coming | None, place: Place) -> bool:
+        """Whether what a place awaits is being computed: only by who has entered in this turn, and so plans a run.
+
+        Nobody waits for one that rests, has failed or has lost its sequence, and no two wait for each other.
+        """
+        if coming is None or coming.origin not in self._entered:
+            return False
+        if self._caches.cached(coming.origin) >= coming.positions:
+            return False
+        self._awaiting[place] = coming
+        return True
+
     def _first(self) -> Place | None:
-        """Who has waited longest and still does: a job that was cancelled waits no more."""
-        while self._queue:
-            first = next(iter(self._queue))
-            if first.busy:
-                return first
-            del self._queue[first]
-        return None
+        """Who has waited longest for a sequence and still does: neither a job that was cancelled, nor who awaits what
+        another computes, which holds up nobody."""
+        while self._queue and not next(iter(self._queue)).busy:
+            del self._queue[next(iter(self._queue))]
+        return next((place for place in self._queue if place.busy and place not in self._awaiting), None)
 
     def _room(self, *, sessions: bool, spared: Place | State | None = None, copies: bool = True) -> bool:
         """Whether a sequence is free now. Copies give way first, then entries and, with `sessions`, idle sessions."""

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from updraft.engine.base import Engine, Output, Run
 from updraft.engine.loop import Priority, Want, next_run
-from updraft.errors import LogMismatch, ProtocolViolation, UpdraftError
+from updraft.errors import ProtocolViolation, UpdraftError
 from updraft.failpoints import reach
-from updraft.sampling import Sampled, Sampler
-from updraft.steps import StepText
-from updraft.token_log import TokenLog
+from updraft.sampling import Sampled
 from updraft_cloud.context import ContextManager
 from updraft_cloud.frames import (
     Cancel,
@@ -25,16 +21,18 @@ from updraft_cloud.frames import (
     Reply,
     Score,
     Span,
-    Spent,
     TakeOver,
     Verdict,
     Work,
 )
 from updraft_cloud.sessions.acceptance import AcceptanceRule
+from updraft_cloud.sessions.answer import Answer
+from updraft_cloud.sessions.judging import judge
 from updraft_cloud.sessions.pending_states import PendingStates, entry_stages
 from updraft_cloud.sessions.scoring import Scoring, report_of
+from updraft_cloud.sessions.spending import Spending
 from updraft_cloud.sessions.tree import Copies, Verification
-from updraft_cloud.sessions.writing import Writing
+from updraft_cloud.sessions.writing import Writing, step_so_far
 
 __all__ = ["Session"]
 
@@ -75,22 +73,14 @@ class Session:
         self._copies = copies
         self._rule = rule or opening.acceptance
         self._report = opening.report
-        self.log = TokenLog(opening.prompt, opening.generated)
-        self._most = min(opening.max_tokens, engine.context - len(opening.prompt))
-        ends = opening.stop_tokens | engine.info.end_tokens
-        self._ends = frozenset() if opening.ignore_end else ends
-        self._sampler = Sampler(opening.sampling, opening.prompt, top_logprobs=opening.top_logprobs)
-        self._sampler.commit(opening.generated)
+        self._answer = Answer(opening, context=engine.context, end_tokens=engine.info.end_tokens)
+        self.log = self._answer.log
         self._job: Verification | Writing | Scoring | None = None
-        self._spent = Spent()
-        self._job_started = 0.0
-        self._planned = 0.0  # when it last wanted a place in a pass
-        self._waits = False  # no pass has worked on its frame yet
         self._deadline = math.inf
         self._ahead = True  # the prompt is computed ahead of the first frame
         entry = opening.entry
         self._states = None if entry is None else PendingStates(entry, entry_stages(engine)[entry.layers])
-        self._layers = engine.info.layers - (0 if entry is None else entry.layers)
+        self._spending = Spending(engine.info.layers - (0 if entry is None else entry.layers))
         self.sequence = -1
         context.join(self, tenant, rebuildable=entry is None)
 
@@ -123,13 +113,13 @@ class Session:
             case Cancel():
                 self.cancel()
                 return
-        self._job_started, self._deadline = arrived, deadline
-        self._waits = True
+        self._deadline = deadline
+        self._spending.begin(arrived)
 
     def take_draft(self, draft: Draft) -> None:
         """Start judging a draft. Raises LogMismatch or ProtocolViolation if it does not fit the log."""
         self._agree(draft)
-        most = max(0, self._most - self.log.generated_length - 1)
+        most = max(0, self._answer.left - 1)
         run = draft.run[:most]
         if self._states is not None and self._states.end < len(self.log) + len(run):
             raise ProtocolViolation(
@@ -146,14 +136,15 @@ class Session:
         if self._states is not None:
             raise ProtocolViolation("A session of hidden states writes no spans: the tokens of one have no states.")
         self._agree(frame)
-        self._start(Writing(frame.hand_back, frame.max_tokens, self._step(frame) if frame.step else None))
+        step = step_so_far(self.log, frame.written, self._engine.tokenizer) if frame.step else None
+        self._start(Writing(frame.hand_back, frame.max_tokens, step))
 
     def take_score(self, frame: Score) -> None:
         """Start scoring. Raises LogMismatch or ProtocolViolation if the frame does not fit the log."""
         if self._states is not None:
             raise ProtocolViolation("A session of hidden states scores no tokens: they have no states.")
         self._agree(frame)
-        self._begin(Scoring(frame, self.log.tokens, self._engine, chunk=self._chunk))
+        self._job = Scoring(frame, self.log.tokens, self._engine, chunk=self._chunk)
 
     def take_hidden(self, frame: Hidden) -> None:
         """Keep hidden states for later. Raises ProtocolViolation if they do not follow those before."""
@@ -182,7 +173,7 @@ class Session:
         if (self._job is None and not self._ahead) or not self._context.enter(self):
             return None
         want = self._next_want()
-        self._planned = time.monotonic()
+        self._spending.plan()
         return want and want._replace(tenant=self._tenant, deadline=self._deadline)
 
     def _next_want(self) -> Want | None:
@@ -209,18 +200,13 @@ class Session:
     def consume(self, run: Run, output: Output) -> None:
         if not run.rows:
             reach("prefill")
-        if self._waits and self._job is not None:
-            self._waits = False
-            self._spent.queued = max(0, int((self._planned - self._job_started) * 1e6))
-        prompt_part = max(0, min(len(self.log) - 1, run.position + len(run.tokens)) - run.position)
-        self._spent.prefilled += prompt_part
-        self._spent.layers += len(run.tokens) * self._layers
+        if self._job is not None:
+            self._spending.note_started()
+        self._spending.note_run(run, len(self.log))
         if self._states is not None:
             self._states.release(run.position + len(run.tokens))
         if not run.rows and run.position < len(self.log) - 1:
             return
-        self._spent.passes += 1
-        self._spent.positions += len(run.tokens) - prompt_part
         if isinstance(self._job, Verification):
             self._job.take(output.logits)
             self._branch_done()
@@ -238,97 +224,62 @@ class Session:
         return run if self._states is None else self._states.enter(run)
 
     def _start(self, job: Verification | Writing) -> None:
-        if self.log.generated_length >= self._most:
-            raise ProtocolViolation(f"The answer has reached its {self._most} tokens.")
-        self._begin(job)
-
-    def _begin(self, job: Verification | Writing | Scoring) -> None:
+        if self._answer.left <= 0:
+            raise ProtocolViolation(f"The answer has reached its {self._answer.most} tokens.")
         self._job = job
 
     def _agree(self, frame: Draft | Score | TakeOver) -> None:
-        """Take in what the edge committed alone and check that both logs are the same."""
+        """See that no other frame is being answered, and that both tiers have the same log."""
         if self._job is not None:
             raise ProtocolViolation("A frame asks for work while the last one is under way.")
-        if frame.position != len(self.log):
-            raise LogMismatch(f"The edge's log has {frame.position} tokens, the cloud's {len(self.log)}.")
-        if self.log.generated_length + len(frame.committed) > self._most:
-            raise ProtocolViolation(f"The edge committed more than the {self._most} tokens of this answer.")
-        self._commit(frame.committed)
-        if frame.log_hash != self.log.hash:
-            raise LogMismatch(f"The logs differ before token {len(self.log)}.")
-
-    def _step(self, frame: TakeOver) -> StepText:
-        """The step that a span ends with, as far as a lost span had written it."""
-        if frame.written > self.log.generated_length:
-            raise ProtocolViolation(f"{frame.written} tokens of a span in an answer of {self.log.generated_length}.")
-        step = StepText()
-        for token in self.log.generated[self.log.generated_length - frame.written :]:
-            step.feed(self._engine.tokenizer.piece(token))
-        return step
-
-    def _commit(self, tokens: list[int]) -> None:
-        self.log.extend(tokens)
-        self._sampler.commit(tokens)
+        self._answer.agree(frame)
 
     def _branch_done(self) -> None:
         if isinstance(self._job, Verification) and self._job.computed:
             self._judge(self._job)
 
     def _judge(self, job: Verification) -> None:
-        """The verdict: walk the rows, keep drafted tokens while the rule accepts them, then add the cloud's own."""
+        """The verdict: judge the draft, and cut from the cache what did not stand."""
         reach("verdict.before_commit")
         start = len(self.log)
-        drawn: list[Sampled] = []
-        accepted, tolerated, own, end = 0, 0, False, End.NOT_YET
         walk = job.walk()
-        while True:
-            row = walk.row
-            sampled = self._sampler.draw(row, len(self.log))
-            drafted = walk.drafted(sampled.token)
-            own = drafted is None or not self._rule.accepts(drafted, sampled, row, self._sampler)
-            token = sampled.token if own or drafted is None else drafted
-            if not own:
-                accepted += 1
-                walk.follow(token)
-            if token != sampled.token:
-                tolerated += 1
-                sampled = replace(sampled, token=token, logprob=float(row[token]) - sampled.distribution.energy)
-            drawn.append(sampled)
-            self._commit([token])
-            end = self._end_after(token)
-            if own or end:
-                break
+        judgement = judge(walk, self._answer, self._rule)
         reach("verdict.after_commit")
-        if job.branches and self._copies is not None:
-            stood = self.log.tokens[start : start + accepted]
-            self._copies.settle(self, job.run, way=walk.way, start=start, stood=stood)
-            job.count_branches(self._spent, self._layers)
-        # Never the last token: its row is what the next frame asks for, also after an end that was accepted.
-        self._engine.truncate(self.sequence, min(self._engine.length(self.sequence), len(self.log) - 1))
-        if self._states is not None:
-            self._states.forget(start + accepted)
+        stood = self.log.tokens[start : start + judgement.accepted]
+        self._settle(job, walk.way, start, stood)
+        drawn = judgement.drawn if self._report else judgement.drawn[judgement.accepted :]
         verdict = Verdict(
             position=len(self.log),
-            accepted=accepted,
-            tolerated=tolerated,
-            token=self.log.tokens[-1] if own else None,
+            accepted=judgement.accepted,
+            tolerated=judgement.tolerated,
+            token=self.log.tokens[-1] if judgement.own else None,
             log_hash=self.log.hash,
-            end=end,
-            reports=[report_of(sampled) for sampled in (drawn if self._report else drawn[accepted:])],
-            spent=self._take_spent(),
+            end=judgement.end,
+            reports=[report_of(sampled) for sampled in drawn],
+            spent=self._spending.take(),
             branch=walk.way,
         )
         self._job = None
         if not reach("verdict.before_ack"):
             self._emit(verdict)
 
+    def _settle(self, job: Verification, way: int, start: int, stood: list[int]) -> None:
+        """Keep the caches of what stood of a way through the draft, after a log that had `start` tokens."""
+        if job.branches and self._copies is not None:
+            self._copies.settle(self, job.run, way=way, start=start, stood=stood)
+            self._spending.note_branches(*job.branch_work())
+        # Never the last token: its row is what the next frame asks for, also after an end that was accepted.
+        self._engine.truncate(self.sequence, min(self._engine.length(self.sequence), len(self.log) - 1))
+        if self._states is not None:
+            self._states.forget(start + len(stood))
+
     def _write(self, job: Writing, output: Output) -> None:
         """One token of a span."""
         reach("span.before_commit")
-        sampled = self._sampler.draw(output.logits[0], len(self.log))
-        self._commit([sampled.token])
+        sampled = self._answer.draw(output.logits[0])
+        self._answer.commit([sampled.token])
         job.note(sampled.distribution.entropy, self._engine.tokenizer.piece(sampled.token))
-        end = self._end_after(sampled.token) or (End.HAND_BACK if job.done else End.NOT_YET)
+        end = self._answer.end_after(sampled.token) or (End.HAND_BACK if job.done else End.NOT_YET)
         if end:
             self._job = None
         if not reach("span.before_ack"):
@@ -338,27 +289,16 @@ class Session:
         """Answer, and cut what was scored: log and cache are as they were."""
         self._engine.truncate(self.sequence, len(self.log) - 1)
         self._job = None
-        self._emit(job.answer(self._take_spent()))
-
-    def _end_after(self, token: int) -> End:
-        if token in self._ends:
-            return End.STOP
-        return End.LENGTH if self.log.generated_length >= self._most else End.NOT_YET
+        self._emit(job.answer(self._spending.take()))
 
     def _emit_span(self, drawn: list[Sampled], end: End) -> None:
-        span = Span(
-            position=len(self.log) - len(drawn),
-            tokens=[sampled.token for sampled in drawn],
-            reports=[report_of(sampled) for sampled in drawn],
-            end=end,
-            log_hash=self.log.hash,
-            spent=self._take_spent(),
+        self._emit(
+            Span(
+                position=len(self.log) - len(drawn),
+                tokens=[sampled.token for sampled in drawn],
+                reports=[report_of(sampled) for sampled in drawn],
+                end=end,
+                log_hash=self.log.hash,
+                spent=self._spending.take(),
+            )
         )
-        self._emit(span)
-
-    def _take_spent(self) -> Spent:
-        spent, self._spent = self._spent, Spent()
-        now = time.monotonic()
-        spent.micros = int((now - self._job_started) * 1e6)
-        self._job_started = now
-        return spent

@@ -9,7 +9,7 @@ from updraft.engine.base import FloatRows, Output, Run
 from updraft.engine.loop import EngineLoop, Priority, Want
 from updraft.errors import Overloaded, UpdraftError
 from updraft_cloud.context import ContextManager, Holder
-from updraft_cloud.frames import Draft, Spent
+from updraft_cloud.frames import Draft
 
 __all__ = ["BranchRun", "Copies", "Verification", "Walk"]
 
@@ -45,13 +45,11 @@ class Verification:
         self._passed = self._passes()
         self._rows = rows if all(branch.done for branch in self.branches) else rows.copy()
 
-    def count_branches(self, spent: Spent, layers: int) -> None:
-        """Add what the branches took beside the run, of a model of so many layers."""
+    def branch_work(self) -> tuple[int, int]:
+        """Passes and positions that the branches took beside the run."""
         computed = [branch for branch in self.branches if branch.rows is not None]
-        positions = sum(branch.positions for branch in computed)
-        spent.passes += len({branch.passed for branch in computed} - {self._passed})
-        spent.positions += positions
-        spent.layers += positions * layers
+        passes = {branch.passed for branch in computed} - {self._passed}
+        return len(passes), sum(branch.positions for branch in computed)
 
     def walk(self) -> Walk:
         assert self._rows is not None  # noqa: S101  # `computed` comes first

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 
+from updraft.engine.base import Tokenizer
+from updraft.errors import ProtocolViolation
 from updraft.steps import StepText
+from updraft.token_log import TokenLog
 from updraft_cloud.frames import HandBack
 
-__all__ = ["Writing"]
+__all__ = ["Writing", "step_so_far"]
 
 
 class Writing:
@@ -42,3 +45,16 @@ class Writing:
         if condition is None or self._written < condition.min_stay:
             return False
         return sum(self._window) / len(self._window) <= condition.threshold
+
+
+def step_so_far(log: TokenLog, written: int, tokenizer: Tokenizer) -> StepText:
+    """The step that a span ends with, as far as a lost span had written it: the last tokens of the log.
+
+    Raises ProtocolViolation where the answer has fewer tokens.
+    """
+    if written > log.generated_length:
+        raise ProtocolViolation(f"{written} tokens of a span in an answer of {log.generated_length}.")
+    step = StepText()
+    for token in log.generated[log.generated_length - written :]:
+        step.feed(tokenizer.piece(token))
+    return step

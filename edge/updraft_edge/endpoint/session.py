@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 from typing import Any
-
-import httpx
 
 from updraft.engine.base import Tokenizer
 from updraft.errors import (
     CloudUnavailable,
     InvalidRequest,
-    LateReply,
     LinkError,
     Overloaded,
     Withheld,
@@ -34,16 +30,15 @@ from updraft_edge.endpoint.calls import (
     writing_call,
 )
 from updraft_edge.endpoint.link import EndpointLink, Refusal, read_whole
+from updraft_edge.endpoint.reading import Reading
 from updraft_edge.endpoint.spans import Spans
-from updraft_edge.endpoint.stream import Piece, Usage, event_data, parse_json, read_piece
+from updraft_edge.endpoint.stream import Piece, Usage, parse_json, read_piece
 from updraft_edge.policies.rubric import RUBRIC, Scoring, grade
 from updraft_edge.seams import HandOver
 
 __all__ = ["EndpointJudge", "EndpointSession", "only_text"]
 
 log = logging.getLogger(__name__)
-
-_USAGE_PATIENCE_S = 2.0  # the usage comes after the answer's end, if at all
 
 
 class EndpointSession:
@@ -164,9 +159,11 @@ class EndpointSession:
             link, state = self.link, (self.link.plain, self.link.continues)
             body = self._admitted(self._writing(most))
             try:
-                async with link.post(*body) as response, aclosing(self._read(response)) as pieces:
-                    async for piece in pieces:
-                        yield piece
+                async with link.post(*body) as response:
+                    reading = Reading(response, link, self._statistics, self._guard)
+                    async with aclosing(reading.pieces()) as pieces:
+                        async for piece in pieces:
+                            yield piece
                 return
             except Refusal as refusal:
                 if not self._go_plainer(state):
@@ -182,42 +179,6 @@ class EndpointSession:
         else:
             return False
         return True
-
-    async def _read(self, response: httpx.Response) -> AsyncGenerator[Piece, None]:
-        patience, finished = self.link.settings.reply_timeout_s, False
-        async with aclosing(_payloads(self._chunks(response), response)) as payloads:
-            while True:
-                waiting = time.perf_counter()
-                try:
-                    async with asyncio.timeout(_USAGE_PATIENCE_S if finished else patience):
-                        piece = read_piece(parse_json(await anext(payloads)))
-                except StopAsyncIteration:
-                    return
-                except TimeoutError as error:
-                    if finished:
-                        return
-                    self.link.breaker.failure()
-                    raise LateReply(f"The endpoint sent nothing for {patience:g} s.") from error
-                except (CloudUnavailable, LateReply):
-                    if finished:
-                        return
-                    self.link.breaker.failure()
-                    raise
-                finally:
-                    self._statistics.waited_seconds += time.perf_counter() - waiting
-                finished = finished or piece.finish is not None
-                yield piece
-
-    async def _chunks(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:
-        try:
-            async for chunk in response.aiter_raw():
-                self._statistics.bytes_down += len(chunk)
-                self._guard.received(size=len(chunk))
-                yield chunk
-        except httpx.TimeoutException as error:
-            raise LateReply("The endpoint fell silent in the midst of the answer.") from error
-        except httpx.HTTPError as error:
-            raise CloudUnavailable(f"The endpoint broke off: {type(error).__name__}.") from error
 
     async def _grading(self, step: Sequence[int]) -> dict[str, Any]:
         self._statistics.round_trips += 1
@@ -321,20 +282,6 @@ class EndpointJudge:
 
     async def score_step(self, step: Sequence[int]) -> float:
         return await self._session.grade(step, self._scoring)
-
-
-async def _payloads(chunks: AsyncIterator[bytes], response: httpx.Response) -> AsyncGenerator[str | bytes, None]:
-    """The JSON texts of a response: one for each event, or the body where the endpoint does not stream."""
-    if "event-stream" in response.headers.get("content-type", ""):
-        async for text in event_data(chunks):
-            yield text
-        return
-    body = bytearray()
-    async for chunk in chunks:
-        body += chunk
-        if len(body) > 1 << 20:
-            raise CloudUnavailable("The endpoint sent a piece that is far too long.")
-    yield bytes(body)
 
 
 def _given(*limits: int | None) -> list[int]:

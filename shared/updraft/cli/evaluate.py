@@ -18,7 +18,7 @@ from updraft.errors import InvalidRequest
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from updraft.evaluation.analysis import TaskReport
+    from updraft.evaluation.findings import TaskReport
     from updraft.evaluation.job import Findings, Watcher
     from updraft.evaluation.variants import Variant
 
@@ -240,7 +240,7 @@ def _progress() -> Iterator[Watcher]:
 def _show(found: Findings) -> None:
     from rich.console import Console
 
-    from updraft.evaluation.analysis import FEW_ITEMS, verdict
+    from updraft.evaluation.findings import FEW_ITEMS, verdict
 
     console = Console()
     for report in found.reports:

@@ -1,103 +1,26 @@
-"""From outcomes to what a report says: measures with intervals, and curves of quality against the cloud's share."""
+"""From outcomes to findings: measures with intervals, and curves of quality against the cloud's share."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from updraft.evaluation.curves import area, bootstrap, gain_share, oracle_curve, random_line, scored_curve
+from updraft.evaluation.findings import Curve, CurvePoint, Row, TaskReport
 from updraft.evaluation.runner import TaskRun
 from updraft.evaluation.signals import SIGNALS
 from updraft.evaluation.tasks.base import Outcome
 from updraft.evaluation.variants import CLOUD, EDGE, Variant
 
-__all__ = ["FEW_ITEMS", "Curve", "CurvePoint", "Row", "TaskReport", "analyse", "verdict"]
+__all__ = ["analyse"]
 
 Floats = NDArray[np.float64]
 _GRID: Final = np.linspace(0.0, 1.0, 21)
 _RESAMPLES: Final = 400
-FEW_ITEMS: Final = 30
-"""With fewer, a bootstrap's intervals are too narrow to tell anything by."""
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A variant's figures on a task; `interval` is of the main measure, 95 %, over items."""
-
-    variant: str
-    mode: str
-    measures: dict[str, float]
-    interval: tuple[float, float]
-    share: float
-    passes_per_item: float
-    tokens_per_item: float
-    seconds_per_item: float
-    degraded: int
-
-
-@dataclass(frozen=True, slots=True)
-class CurvePoint:
-    name: str
-    share: float
-    quality: float
-    interval: tuple[float, float]
-    above_random: float
-
-
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """A policy's quality against share, from edge only (share 0) to cloud only (share 1).
-
-    Attributes:
-        area_above_random: mean height over the line between the tiers; `area_interval` resamples items, all variants
-            of one together.
-        gain: the part of the oracle's area above random that is reached (None where the oracle gains nothing).
-        level: items: whole items go to one tier; tokens: tokens of given text do; written: the policy wrote answers,
-            and is compared with the oracle of whole items, which it is not bound by.
-    """
-
-    policy: str
-    level: str
-    points: tuple[CurvePoint, ...]
-    area_above_random: float
-    area_interval: tuple[float, float]
-    gain: float | None
-    gain_interval: tuple[float, float] | None
-
-
-@dataclass(slots=True)
-class TaskReport:
-    """Everything about one task.
-
-    Attributes:
-        oracle: share and quality of the oracle that knows, of every item, where the cloud is better.
-        token_oracle: the same over tokens, where given text was judged.
-    """
-
-    task: str
-    summary: str
-    metric: str
-    items: int
-    skipped: int
-    rows: list[Row]
-    curves: list[Curve]
-    oracle: list[tuple[float, float]]
-    token_oracle: list[tuple[float, float]] = field(default_factory=list)
-    token_ends: tuple[float, float] | None = None
-    gap: float = 0.0
-    gap_interval: tuple[float, float] = (0.0, 0.0)
-
-    def record(self) -> dict[str, Any]:
-        """For JSON: numbers that are none are null."""
-        cleaned = _clean(asdict(self))
-        if not isinstance(cleaned, dict):
-            raise TypeError("a report is an object")
-        return cleaned
 
 
 def analyse(done: TaskRun, *, seed: int = 0) -> TaskReport:
@@ -125,18 +48,6 @@ def analyse(done: TaskRun, *, seed: int = 0) -> TaskReport:
     report.curves += [_policy_curve(done, name, variants, seed) for name, variants in policies.items()]
     report.curves += _token_curve(done, seed) + _item_curves(done, edge, cloud, seed)
     return report
-
-
-def verdict(curve: Curve) -> str:
-    """In words, whether a policy beats random escalation; the interval decides."""
-    low, high = curve.area_interval
-    if low > 0:
-        below = [point for point in curve.points if point.above_random < 0]
-        where = "at every share that was tried" if not below else f"on the whole, not at {len(below)} of its points"
-        return f"{curve.policy} beats random escalation {where}."
-    if high < 0:
-        return f"{curve.policy} is worse than random escalation."
-    return f"{curve.policy} does not beat random escalation: the interval of its area above random holds 0."
 
 
 def _row(done: TaskRun, variant: Variant, seed: int) -> Row:
@@ -344,13 +255,3 @@ def _pairs(shares: Floats, heights: Floats) -> list[tuple[float, float]]:
 
 def _none(value: float) -> float | None:
     return None if math.isnan(value) else value
-
-
-def _clean(value: Any) -> Any:
-    if isinstance(value, float):
-        return None if not math.isfinite(value) else value
-    if isinstance(value, dict):
-        return {name: _clean(entry) for name, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_clean(entry) for entry in value]
-    return value

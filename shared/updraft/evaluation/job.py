@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from updraft.evaluation.analysis import TaskReport, analyse, verdict
+from updraft.evaluation.analysis import analyse
+from updraft.evaluation.findings import TaskReport, verdict
 from updraft.evaluation.results import Results
 from updraft.evaluation.runner import Run, TaskRun, choose_items, run_task
 from updraft.evaluation.tasks import make_task

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from updraft.evaluation.analysis import FEW_ITEMS, Curve, Row, TaskReport, verdict
 from updraft.evaluation.charts import Point, Series, line_chart, number, percent
+from updraft.evaluation.findings import FEW_ITEMS, Curve, Row, TaskReport, verdict
 from updraft.evaluation.job import Findings
 from updraft.evaluation.page import Markup, facts, figure, note, page, paragraph, section, table, tiles
 

@@ -12,7 +12,7 @@ from updraft.engine.base import Engine
 from updraft.engine.loop import next_run
 from updraft_cloud.context import ContextManager
 
-__all__ = ["Sheet", "alone", "manager_of"]
+__all__ = ["Sheet", "alone", "manager_of", "turn"]
 
 
 class Sheet:
@@ -30,9 +30,14 @@ class Sheet:
         self.tokens = list(tokens)
         self.idle = True
         self.sequence = -1
-        self.computed = 0  # positions, by the last `compute`
+        self.computed = 0  # positions, for the last job
+        self.row: NDArray[np.float32] | None = None  # of the last job that `turn` ended
         self._manager, self._engine = manager, engine
         manager.join(self, tenant, rebuildable=rebuildable)
+
+    def begin(self) -> None:
+        """A job begins, which `turn` computes."""
+        self.idle, self.computed, self.row = False, 0, None
 
     def compute(self, *, stay: bool = False) -> NDArray[np.float32] | None:
         """A job: logits after the whole log, and after it the cache without the last token. None if no place is free.
@@ -54,6 +59,23 @@ class Sheet:
         self.idle = not stay
         self._manager.begin_turn()
         return row
+
+
+def turn(manager: ContextManager, engine: Engine, sheets: Sequence[Sheet], *, chunk: int = 48) -> list[Sheet]:
+    """A turn of the loop: who is not idle plans, and a pass computes one run of each that may.
+
+    Returns who had a run. A job ends with its last run, whose row is then in `row`.
+    """
+    manager.begin_turn()
+    able = [sheet for sheet in sheets if not sheet.idle and manager.enter(sheet)]
+    runs = [next_run(engine, sheet.sequence, sheet.tokens, 1, chunk) for sheet in able]
+    for sheet, run, output in zip(able, runs, engine.forward(runs) if runs else (), strict=True):
+        sheet.computed += len(run.tokens)
+        if run.rows:
+            sheet.row, sheet.idle = output.logits[0].copy(), True
+            engine.truncate(sheet.sequence, len(sheet.tokens) - 1)
+    manager.begin_turn()
+    return able
 
 
 def alone(engine: Engine, tokens: Sequence[int]) -> NDArray[np.float32]:

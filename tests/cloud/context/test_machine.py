@@ -9,8 +9,9 @@ import numpy as np
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from numpy.typing import NDArray
 
-from tests.cloud.context.holders import Sheet, alone, manager_of
+from tests.cloud.context.holders import Sheet, alone, manager_of, turn
 from tests.fakes.engine import HashEngine
 from updraft.errors import Overloaded
 from updraft_cloud.context.costs import Measured
@@ -31,7 +32,7 @@ class Sessions(RuleBasedStateMachine):
         self.waiting: list[Sheet] = []
         self.copies: list[int] = []
         self.fresh = HashEngine()
-        self.logs: dict[str, list[list[int]]] = {"": [], "a": []}
+        self.logs: dict[str, dict[Sheet, list[int]]] = {"": {}, "a": {}}
         self.unseen: dict[Sheet, str] = {}
 
     @initialize(
@@ -40,6 +41,7 @@ class Sessions(RuleBasedStateMachine):
     def begin(self, sequences: int, host: int, disk: int) -> None:
         self.folder = TemporaryDirectory()
         self.engine = HashEngine(sequences=sequences)
+        self.engine.max_run = 5  # so that others' prompts are waited for
         self.manager = manager_of(
             self.engine, min_prefix=4, host_bytes=host, disk_bytes=disk, disk_folder=Path(self.folder.name)
         )
@@ -75,12 +77,47 @@ class Sessions(RuleBasedStateMachine):
             return
         assert queue[:1] in ([], [sheet]) or sheet not in queue, "first come, first served"
         self.waiting = [waiting for waiting in queue if waiting is not sheet]
+        self.computed(sheet, row)
+
+    def computed(self, sheet: Sheet, row: NDArray[np.float32]) -> None:
         assert np.array_equal(row, alone(self.fresh, sheet.tokens))
         tenant = self.unseen.pop(sheet, None)
         if tenant is not None:
-            shared = max((common_length(sheet.tokens, log) for log in self.logs[tenant]), default=0)
+            logs = [log for other, log in self.logs[tenant].items() if other is not sheet]
+            shared = max((common_length(sheet.tokens, log) for log in logs), default=0)
             assert sheet.computed >= len(sheet.tokens) - shared, "from another tenant"
-            self.logs[tenant].append(sheet.tokens)
+            self.logs[tenant][sheet] = sheet.tokens
+
+    @rule(
+        prompt=LOGS,
+        ends=st.lists(TOKENS, min_size=2, max_size=4),
+        tenant=st.sampled_from(["", "a"]),
+        turns=st.integers(1, 12),
+        cancelled=st.integers(0, 12),
+    )
+    def compute_together(
+        self, prompt: list[int], ends: list[list[int]], tenant: str, turns: int, cancelled: int
+    ) -> None:
+        """Sessions open with one prompt; all that have jobs go on turn by turn and rest then, one perhaps before."""
+        for end in ends:
+            self.open(prompt + end, tenant, 0)
+            self.sheets[-1].begin()
+        busy = [sheet for sheet in self.sheets if not sheet.idle]
+        for sheet in busy:
+            if sheet in self.unseen:
+                self.logs[self.unseen[sheet]][sheet] = sheet.tokens
+        for number in range(turns):
+            busy[-len(ends)].idle |= number == cancelled
+            ran = turn(self.manager, self.engine, busy, chunk=3)
+            awaiting = [place for place in self.manager._awaiting if place.busy]
+            assert ran or not awaiting, "who awaits a prompt has somebody that computes it"
+            for sheet in ran:
+                if sheet.idle and sheet.row is not None:
+                    self.computed(sheet, sheet.row)
+            self.manager.check_integrity()
+        for sheet in busy:
+            sheet.idle = True
+            self.unseen.pop(sheet, None)  # it goes on with what it has computed itself
 
     @precondition(lambda self: self.sheets)
     @rule(number=NUMBERS)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.cloud.context.holders import Sheet, alone, manager_of
+from tests.cloud.context.holders import Sheet, alone, manager_of, turn
 from updraft.engine.llama import LlamaEngine
 from updraft_cloud.context import ContextManager
 
@@ -73,4 +73,21 @@ def test_a_shared_prompt_gives_the_same_bits(engine: LlamaEngine, opened: list[C
     row = second.compute()
     assert row is not None and np.array_equal(row, expected)
     assert second.computed == 2
+    manager.check_integrity()
+
+
+def test_a_prompt_that_was_waited_for_gives_the_same_bits(engine: LlamaEngine, opened: list[ContextManager]) -> None:
+    tokens = [(100 + index * 7) % engine.info.vocabulary for index in range(200)]
+    ends = [[8, 9, 10], [5, 6]]
+    expected = [alone(engine, tokens + end) for end in ends]
+    manager = manager_of(engine)
+    opened.append(manager)
+    sheets = [Sheet(manager, engine, tokens + end) for end in ends]
+    for sheet in sheets:
+        sheet.begin()
+    while not all(sheet.idle for sheet in sheets):
+        assert turn(manager, engine, sheets)
+    for sheet, row in zip(sheets, expected, strict=True):
+        assert sheet.row is not None and np.array_equal(sheet.row, row)
+    assert [sheet.computed for sheet in sheets] == [203, 2]
     manager.check_integrity()

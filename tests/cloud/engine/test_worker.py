@@ -92,3 +92,41 @@ def test_answers_that_cannot_be_sent_end_their_sessions_and_no_others() -> None:
         ask(worker, 2)
         assert isinstance(answers(heard, 1)[2], Verdict)
         assert worker.context.statistics.sessions == 1
+
+
+LONG = [index % 60 for index in range(200)]
+
+
+def ask_long(worker: Worker, sessions: list[int], drafts: list[int]) -> None:
+    """Open sessions of one prompt in one turn of the loop; some ask for a verdict, the others compute ahead."""
+    long = Open("letters", "", LONG, [], SamplingParams(seed=1), 20, frozenset(), False, 0, True)
+    draft = Draft(len(LONG), [], TokenLog(LONG).hash, [4])
+
+    def take_all() -> None:
+        for number in sessions:
+            worker._handle(Begin(number, "", long))
+        for number in drafts:
+            worker._handle(Deliver(number, draft, 0.0))
+
+    worker.loop.call(take_all).result(10)
+
+
+@pytest.mark.parametrize("drafts", [[1, 2, 3], [2, 3], [3]])
+def test_sessions_that_open_at_once_with_one_prompt_compute_it_once(drafts: list[int]) -> None:
+    with working() as (worker, heard):
+        ask_long(worker, [1, 2, 3], drafts)
+        found = answers(heard, len(drafts))
+        assert len({repr(reply.log_hash) for reply in found.values() if isinstance(reply, Verdict)}) == 1
+        assert worker.loop.statistics.positions <= len(LONG) + 3 * 2
+
+
+@pytest.mark.parametrize("ends", ["fails", "finished"])
+def test_who_waited_for_a_session_that_ends_computes_the_prompt_itself(ends: str) -> None:
+    with armed("prefill=error*1" if ends == "fails" else ""), working() as (worker, heard):
+        ask_long(worker, [1, 2, 3], [1, 2, 3])
+        if ends == "finished":
+            worker.take(Finish(1))
+        found = answers(heard, 3 if ends == "fails" else 2)
+        kinds = [type(found[number]) for number in sorted(found)]
+        assert kinds[-2:] == [Verdict, Verdict] and kinds[0] in (Failed, Verdict)
+        assert worker.loop.statistics.positions <= 2 * len(LONG) + 3 * 2

@@ -13,7 +13,8 @@ import pytest
 
 from tests.shared.evaluation.subjects import ScriptedSubject
 from updraft.errors import CloudUnavailable, InvalidRequest, PromptTooLong
-from updraft.evaluation.analysis import TaskReport, analyse, verdict
+from updraft.evaluation.analysis import analyse
+from updraft.evaluation.findings import TaskReport, verdict
 from updraft.evaluation.job import Findings
 from updraft.evaluation.report import eval_page
 from updraft.evaluation.results import Results

@@ -1,7 +1,6 @@
-"""The only place in the cloud tier where wire messages are read and made.
+"""Frames of the edge: read, and checked for type and size, before anything else sees them.
 
-What comes in is checked here for type and size, before anything else sees it; whether it fits the session's log is
-for the session to say.
+Whether one fits the session's log is for the session to say.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from updraft.engine.base import ModelInfo
 from updraft.errors import InvalidRequest, PromptTooLong, ProtocolViolation, RequestTooLarge
 from updraft.exits.carry import Carry, Packed, unpack
 from updraft.sampling_wire import sampling_from_proto
@@ -20,42 +18,25 @@ from updraft_cloud.frames import (
     Branch,
     Cancel,
     Close,
-    Cost,
-    Crowd,
     Draft,
-    End,
-    Failed,
     Frame,
     HandBack,
     Hidden,
     HiddenEntry,
     Limits,
     Open,
-    Reply,
-    Report,
     Score,
-    Scored,
-    Span,
-    Spent,
     TakeOver,
-    Verdict,
 )
 from updraft_cloud.sessions.acceptance import AnyRule, Likelihood, Lossless, Tolerance
 
-__all__ = ["MAX_BRANCHES", "MAX_WINDOW", "notice_frame", "opened_frame", "read_frame", "reply_frame"]
+__all__ = ["MAX_BRANCHES", "MAX_WINDOW", "read_frame"]
 
 MAX_WINDOW = 256
 MAX_BRANCHES = 16
 MAX_STOP_TOKENS = 64
 MAX_CHOICES = 1024
 
-_END = {
-    End.NOT_YET: pb.END_UNSPECIFIED,
-    End.STOP: pb.END_STOP,
-    End.LENGTH: pb.END_LENGTH,
-    End.HAND_BACK: pb.END_HAND_BACK,
-    End.CANCELLED: pb.END_CANCELLED,
-}
 _CARRIES: dict[int, Carry] = {pb.CARRY_FLOAT32: "float32", pb.CARRY_FLOAT16: "float16", pb.CARRY_INT8: "int8"}
 
 
@@ -225,108 +206,3 @@ def _tokens(name: str, ids: Sequence[int], most: int, limits: Limits) -> list[in
     if tokens and max(tokens) >= limits.vocabulary:
         raise ProtocolViolation(f"{name} holds token {max(tokens)}; the vocabulary has {limits.vocabulary}.")
     return tokens
-
-
-def opened_frame(session: str, info: ModelInfo, limits: Limits, cost: Cost | None = None) -> pb.CloudFrame:
-    opened = pb.Opened(
-        session=session,
-        fingerprint=info.fingerprint,
-        max_draft=limits.max_draft,
-        context=limits.context,
-        cost=_cost(cost),
-    )
-    return pb.CloudFrame(opened=opened)
-
-
-def notice_frame(kind: pb.Notice.Kind, message: str, retry_after_ms: int = 0) -> pb.CloudFrame:
-    return pb.CloudFrame(notice=pb.Notice(kind=kind, message=message, retry_after_ms=retry_after_ms))
-
-
-def reply_frame(reply: Reply) -> pb.CloudFrame:
-    """What a session answered, for the wire."""
-    match reply:
-        case Verdict():
-            return pb.CloudFrame(verdict=_verdict(reply))
-        case Span():
-            return pb.CloudFrame(span=_span(reply))
-        case Scored(choices, reports, spent):
-            scored = pb.Scored(choices=choices, reports=map(_report, reports), spent=_spent(spent))
-            return pb.CloudFrame(scored=scored)
-        case Failed():
-            return pb.CloudFrame(error=_error(reply))
-
-
-def _verdict(verdict: Verdict) -> pb.Verdict:
-    return pb.Verdict(
-        position=verdict.position,
-        accepted=verdict.accepted,
-        tolerated=verdict.tolerated,
-        token=verdict.token or 0,
-        has_token=verdict.token is not None,
-        log_hash=verdict.log_hash,
-        end=_END[verdict.end],
-        reports=map(_report, verdict.reports),
-        spent=_spent(verdict.spent),
-        branch=verdict.branch,
-        cost=_cost(verdict.cost),
-    )
-
-
-def _span(span: Span) -> pb.Span:
-    return pb.Span(
-        position=span.position,
-        tokens=span.tokens,
-        reports=map(_report, span.reports),
-        end=_END[span.end],
-        log_hash=span.log_hash,
-        spent=_spent(span.spent),
-        cost=_cost(span.cost),
-    )
-
-
-def _error(failed: Failed) -> pb.Error:
-    return pb.Error(
-        code=failed.code,
-        message=failed.message,
-        remedy=failed.remedy,
-        retryable=failed.retryable,
-        retry_after_ms=round(1000 * failed.retry_after_s),
-    )
-
-
-def _report(report: Report) -> pb.TokenReport:
-    return pb.TokenReport(
-        logprob=report.logprob,
-        entropy=report.entropy,
-        energy=report.energy,
-        top_ids=[token for token, _ in report.top],
-        top_logprobs=[logprob for _, logprob in report.top],
-    )
-
-
-def _spent(spent: Spent) -> pb.Spent:
-    return pb.Spent(
-        passes=spent.passes,
-        positions=spent.positions,
-        prefilled=spent.prefilled,
-        micros=spent.micros,
-        layers=spent.layers,
-    )
-
-
-def _cost(cost: Cost | None) -> pb.Cost | None:
-    if cost is None:
-        return None
-    return pb.Cost(
-        pass_micros=cost.pass_micros,
-        position_micros=cost.position_micros,
-        load=cost.load,
-        sessions=cost.sessions,
-        crowd=_crowd(cost.crowd),
-    )
-
-
-def _crowd(crowd: Crowd | None) -> pb.Crowd | None:
-    if crowd is None:
-        return None
-    return pb.Crowd(acceptance=crowd.acceptance, away_micros=crowd.away_micros, prompt=crowd.prompt)
