@@ -110,8 +110,8 @@ def open_channel(
 def drop_call(call: aio.Call) -> None:
     """End a call from this side, whatever its state.
 
-    After a write that failed gRPC takes a call as done and cancels it no more. But its core still waits to hand out what
-    the peer sent before the status, for which nobody asks: call, task and memory would stay as long as the process.
+    After a write that failed gRPC takes a call as done and cancels it no more. But its core still waits to hand out
+    what the peer sent before the status, for which nobody asks: call, task and memory would outlive every answer.
     """
     if not call.cancel():
         core: Any = getattr(call, "_cython_call", None)  # there is no public way
