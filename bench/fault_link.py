@@ -81,6 +81,11 @@ class Strike:
         self.passed.append(Passed(seconds, stream, way, self.frames[way], frame, fault))
         return fault
 
+    @property
+    def quiet_since(self) -> float:
+        """When the last frame passed (`time.perf_counter`)."""
+        return self.started + (self.passed[-1].seconds if self.passed else 0.0)
+
     def piece(self, way: Way) -> Fault | None:
         """Count a piece of bytes; what is to happen to it."""
         self.pieces[way] += 1

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from updraft.cloud_process import CloudProcess
 from updraft.config import CloudSettings
@@ -145,15 +145,22 @@ def children(pid: int) -> list[int]:
 
 @asynccontextmanager
 async def model_arena(
-    cloud: MortalCloud, edge_model: str, lanes: int, *, context: int, reply_timeout_s: float = 10.0
+    cloud: MortalCloud, edge_model: str, lanes: int, *, context: int, reply_timeout_s: float = 10.0, **more: Any
 ) -> AsyncIterator[Arena]:
-    """Agents with a model, in this process, to a cloud of processes, whose engine may have to be started again."""
+    """Agents with a model, in this process, to a cloud of processes, whose engine may have to be started again.
+
+    `more` are other settings of the agents.
+    """
 
     def agent(address: str) -> Agent:
         patient = {"connect_timeout_s": 10.0, "reply_timeout_s": reply_timeout_s, "reconnect_backoff_s": 0.05}
-        return Agent(edge_settings(address, link=patient, model=edge_model, context=context, sequences=1, threads=1))
+        model = {"model": edge_model, "context": context, "sequences": 1, "threads": 1}
+        return Agent(edge_settings(address, link=patient, **model, **more))
 
-    async with Arena(cloud.address, lanes, prompt=_prompt, agent=agent) as arena:
+    def processes() -> list[int]:
+        return [pid for pid in (cloud.front, cloud.engine) if pid is not None]
+
+    async with Arena(cloud.address, lanes, prompt=_prompt, agent=agent, processes=processes) as arena:
         yield arena
 
 

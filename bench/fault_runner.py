@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -23,6 +24,7 @@ from updraft_edge.agent import Agent
 from .fault_link import FaultLink, Strike
 from .fault_schedule import Schedule
 from .history import History, Reference, violations
+from .starvation import Starvation
 
 __all__ = ["Arena", "Outcome", "edge_settings", "shrunk", "tiny_arena", "tiny_engine", "tiny_prompt"]
 
@@ -35,13 +37,18 @@ _QUICK: Final[dict[str, Any]] = {
     "breaker_failures": 1000,
 }
 _REFERENCE_ATTEMPTS: Final = 5
+_STARVED_SHARE: Final = 0.5  # of the edge's patience
+_LOOKUP_TOKENS: Final = 512  # past answers are soon forgotten, too
 _LETTERS: Final = 60  # of the tiny engine's 64 tokens
 _SPAN: Final[dict[str, Any]] = {"span": {"escalate": 0.5, "hand_back": 0.1, "min_stay": 2}}
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one schedule; `told` is its history, if `wrong` says that something is."""
+    """What became of one schedule; `told` is its history, if `wrong` says that something is.
+
+    `starved`: the edge finished alone for want of a core, which no fault of the schedule explains.
+    """
 
     schedule: Schedule
     wrong: list[str]
@@ -49,6 +56,7 @@ class Outcome:
     struck: list[str]
     reopened: int
     degraded: bool
+    starved: bool
     tokens: int
 
 
@@ -63,7 +71,7 @@ def tiny_engine(**options: Any) -> Engine:
         raise ConfigError(
             "The tiny engine is in the source tree only.", remedy="Run this there, or name models with --model."
         ) from error
-    return HashEngine(**options)
+    return HashEngine(recorded=False, **options)
 
 
 @asynccontextmanager
@@ -96,7 +104,8 @@ def edge_settings(address: str, *, link: dict[str, Any] | None = None, **more: A
 
 
 def _tiny_agent(address: str) -> Agent:
-    return Agent(edge_settings(address), engine=tiny_engine(noise=0.8, own_seed=7, sequences=4))
+    settings = edge_settings(address, lookup_tokens=_LOOKUP_TOKENS)
+    return Agent(settings, engine=tiny_engine(noise=0.8, own_seed=7, sequences=4))
 
 
 class Arena:
@@ -106,10 +115,17 @@ class Arena:
         address: of the cloud.
         prompt: the token ids that a schedule's answer follows.
         agent: an agent over a link of this address.
+        processes: ids of the cloud's processes, beside this one.
     """
 
     def __init__(
-        self, address: str, lanes: int, *, prompt: Callable[[Agent, Schedule], list[int]], agent: Callable[[str], Agent]
+        self,
+        address: str,
+        lanes: int,
+        *,
+        prompt: Callable[[Agent, Schedule], list[int]],
+        agent: Callable[[str], Agent],
+        processes: Callable[[], list[int]] = list,
     ) -> None:
         self._address = address
         self._lanes = lanes
@@ -117,9 +133,11 @@ class Arena:
         self._agent = agent
         self._free: asyncio.Queue[tuple[Agent, FaultLink]] = asyncio.Queue()
         self._references: dict[Schedule, asyncio.Task[Reference]] = {}
+        self._starvation = Starvation(lambda: [os.getpid(), *processes()])
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
+        await self._stack.enter_async_context(self._starvation)
         self._straight = await self._stack.enter_async_context(self._agent(self._address))
         for _ in range(self._lanes):
             link = await self._stack.enter_async_context(FaultLink(self._address))
@@ -142,6 +160,7 @@ class Arena:
             struck=sorted(f"{fault.level} {fault.kind}" for fault in history.strike.struck),
             reopened=done.statistics.reopened if done else 0,
             degraded=bool(done and done.degraded),
+            starved=history.starved,
             tokens=len(history.events),
         )
 
@@ -155,6 +174,9 @@ class Arena:
             failpoints.arm(schedule.points)
         try:
             await self._write(agent, history)
+            if history.unexplained:
+                waited = self._starvation.since(history.strike.quiet_since)
+                history.starved = waited > _STARVED_SHARE * agent.settings.cloud.reply_timeout_s
         finally:
             link.strike = Strike()
             self._free.put_nowait((agent, link))

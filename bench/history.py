@@ -32,7 +32,11 @@ class Reference:
 
 @dataclass(slots=True)
 class History:
-    """What happened during one answer: frames as the tiers wrote them, faults, committed tokens, and the end."""
+    """What happened during one answer: frames as the tiers wrote them, faults, committed tokens, and the end.
+
+    Attributes:
+        starved: after the last frame the machine had no time for the tiers, for much of the edge's patience.
+    """
 
     schedule: Schedule
     reference: Reference
@@ -40,6 +44,7 @@ class History:
     events: list[TokenEvent] = field(default_factory=list)
     completion: Completion | None = None
     error: str = ""
+    starved: bool = False
 
     def told(self, wrong: Sequence[str]) -> str:
         """For people: what is wrong, what was scheduled, and the frames around it."""
@@ -64,6 +69,11 @@ class History:
     @property
     def faults(self) -> Sequence[object]:
         return self.schedule.faults
+
+    @property
+    def unexplained(self) -> bool:
+        """The edge finished alone, and no scheduled fault is a reason."""
+        return self.completion is not None and self.completion.degraded and not self.schedule.may_degrade
 
     def _deviation(self) -> int:
         """The first token that is not the reference's."""
@@ -111,7 +121,7 @@ def _text(history: History, done: Completion) -> Iterator[str]:
         if done.token_ids != expected.tokens or done.text != expected.text:
             yield "the text is not the one without faults, and the answer does not say that it is degraded"
         return
-    if not history.schedule.may_degrade:
+    if history.unexplained and not history.starved:
         yield f"the edge finished alone ({done.degraded_reason}) although every loss was plain to see"
     shared = _shared(history)
     if done.token_ids[:shared] != expected.tokens[:shared]:

@@ -28,7 +28,7 @@ def lookup_pieces() -> list[Piece]:
 def _drafter(tokens: Sequence[Sampled]) -> tuple[LookupDrafter, list[int]]:
     """A drafter that has the text as its prompt, too, and past answers that begin as it does."""
     text = [sampled.token for sampled in tokens]
-    memory = LookupMemory()
+    memory = LookupMemory(32_768)
     for number in range(_PAST):
         memory.remember([*text[number : number + 16], number])
     drafter = LookupDrafter(

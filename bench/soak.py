@@ -40,7 +40,10 @@ ALLOWED: Final = {
     "sequences": 4.0,
     "kv_bytes": 4.0 * 2**20,
 }
-_HOST_BYTES: Final = 4 << 20  # filled long before the first fifth is over
+# Filled long before the first fifth is over:
+_HOST_BYTES: Final = 4 << 20  # caches of idle sessions and earlier prompts
+_LOOKUP_TOKENS: Final = 512  # past answers that an agent looks up in
+_THREADS: Final = 1  # of the cloud's engine: on a busy machine two would wait for each other most of the time
 _SETTLE_S: Final = 5.0
 _REPLY_S: Final = 4.0  # every lost frame costs an answer so long
 COLUMNS: Final = {
@@ -89,6 +92,7 @@ class SoakBench:
                 model=model,
                 context=self.context,
                 sequences=2 * self.lanes,
+                threads=_THREADS,
                 listen=ListenSettings(port=0),
                 operations=OperationsSettings(enabled=True, port=port),
                 kv=KvSettings(host_bytes=_HOST_BYTES),
@@ -97,7 +101,14 @@ class SoakBench:
             )
             async with (
                 MortalCloud(settings) as cloud,
-                model_arena(cloud, edge, self.lanes, context=self.context, reply_timeout_s=_REPLY_S) as arena,
+                model_arena(
+                    cloud,
+                    edge,
+                    self.lanes,
+                    context=self.context,
+                    reply_timeout_s=_REPLY_S,
+                    lookup_tokens=_LOOKUP_TOKENS,
+                ) as arena,
             ):
                 soak = _Soak(self, cloud, arena, f"127.0.0.1:{port}")
                 await soak.run(step)
@@ -114,7 +125,8 @@ class SoakBench:
     def tables(self, results: dict[str, Any]) -> list[Table]:
         title = (
             f"{results['answers']} answers in {results['minutes']:.1f} minutes, {results['faults']} faults, "
-            f"{len(results['failed'])} wrong; {results['deaths']} processes died"
+            f"{len(results['failed'])} wrong, {results['starved']} finished by the edge for want of a core; "
+            f"{results['deaths']} processes died"
         )
         return [table_of(title, results["rows"], COLUMNS)]
 
@@ -150,7 +162,7 @@ class _Soak:
         self._seeds = itertools.count(bench.first)
         self._samples: list[Sample] = []
         self._times: list[float] = []
-        self._answers = self._faults = 0
+        self._answers = self._faults = self._starved = 0
         self._failed: list[Outcome] = []
 
     async def run(self, step: Step) -> None:
@@ -170,6 +182,7 @@ class _Soak:
             "minutes": (time.perf_counter() - self._started) / 60,
             "answers": self._answers,
             "faults": self._faults,
+            "starved": self._starved,
             "failed": [{"schedule": one.schedule.to_json(), "told": one.told} for one in self._failed],
             "deaths": sum(self._cloud.deaths.values()),
             "sessions_left": left,
@@ -184,6 +197,7 @@ class _Soak:
             outcome = await self._arena.outcome(schedule)
             self._answers += 1
             self._faults += len(outcome.struck)
+            self._starved += outcome.starved
             if outcome.wrong:
                 self._failed.append(outcome)
 

@@ -88,7 +88,12 @@ class Agent:
             self._link.greet()
         escalation = Escalation(self.settings, engine.info, self._link)
         self._workshop = Workshop(
-            self._loop, self._link, escalation, endpoint=self.endpoint, acceptance_head=self.settings.acceptance_head
+            self._loop,
+            self._link,
+            escalation,
+            endpoint=self.endpoint,
+            acceptance_head=self.settings.acceptance_head,
+            lookup_tokens=self.settings.lookup_tokens,
         )
         self._chooser = Chooser.of(
             self.settings, self._workshop, edge=engine.info.name, link=self._link, endpoint=self.endpoint

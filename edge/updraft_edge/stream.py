@@ -20,7 +20,7 @@ from updraft.errors import (
     UpdraftError,
 )
 from updraft.generation import Statistics
-from updraft.transport import error_from_rpc
+from updraft.transport import drop_call, error_from_rpc
 from updraft.v1 import collaboration_pb2 as pb
 from updraft_edge import wire
 from updraft_edge.link import CloudLink
@@ -120,7 +120,7 @@ class CloudStream:
 
     def cancel(self) -> None:
         """Drop the stream without a word."""
-        self._call.cancel()
+        drop_call(self._call)
 
     async def _read(self) -> pb.CloudFrame:
         patience = self._settings.reply_timeout_s if self.opened else self._settings.connect_timeout_s
@@ -160,9 +160,12 @@ class CloudStream:
 
     async def _reason(self) -> UpdraftError:
         """Why a write failed. If the cloud refused the stream during the write, gRPC puts a status of its own in the
-        place of the cloud's: a plain call brings the reason."""
+        place of the cloud's: a plain call brings the reason. One that nobody answers brings none, and no verdict is
+        late for it: the session is opened again."""
         try:
             await self._link.describe()
+        except LateReply as error:
+            return CloudUnavailable(error.message)
         except UpdraftError as error:
             return error
         return CloudUnavailable("The stream is broken.")

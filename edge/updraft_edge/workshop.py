@@ -60,6 +60,7 @@ class Workshop:
         *,
         endpoint: EndpointLink | None = None,
         acceptance_head: Path | None = None,
+        lookup_tokens: int,
     ) -> None:
         self._loop = loop
         self._link = link
@@ -69,7 +70,7 @@ class Workshop:
         self._costs = Costs()
         if link is not None:
             link.on_price = self._costs.heed
-        self.lookups = LookupKit(self._costs)
+        self.lookups = LookupKit(self._costs, lookup_tokens)
         self._questions = Questions(loop.engine.tokenizer, loop.engine.info.chat_template)
         self.exits = ExitModel.of(loop.engine)
 

@@ -125,3 +125,13 @@ def test_a_told_history_is_short_and_shows_the_place() -> None:
     assert len(told.splitlines()) < 30
     assert "*** drop at down frame 3" in told and "never struck" in told
     assert "token 2: [1, 2, 5, 4] where [1, 2, 3, 4] was due" in told
+
+
+def test_an_edge_that_finished_alone_for_want_of_a_core_is_told_apart() -> None:
+    starved = history(events=alone(2, [1, 2, 6, 6]), degraded=True, degraded_reason="late_reply")
+    assert starved.unexplained and violations(starved)
+    starved.starved = True
+    assert violations(starved) == []
+    wrong = history(events=alone(2, [1, 3, 6, 6]), degraded=True)
+    wrong.starved = True
+    assert "up to the loss" in violations(wrong)[0]

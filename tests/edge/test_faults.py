@@ -15,12 +15,13 @@ from tests.edge.test_agent import LENGTH, ask, edge_engine
 from tests.fakes.engine import HashEngine
 from tests.fakes.tiers import complete, running_agent, running_cloud, until
 from updraft.config import CloudLinkSettings, EdgeSettings, ListenSettings
-from updraft.errors import Unauthenticated
+from updraft.errors import LateReply, Unauthenticated
 from updraft.failpoints import armed
 from updraft.generation import Completion
 from updraft.modes import Origin
 from updraft_edge.agent import Agent
 from updraft_edge.breaker import Breaker, BreakerState
+from updraft_edge.link import CloudLink
 from updraft_edge.stream import CloudStream
 
 
@@ -144,6 +145,29 @@ async def test_credentials_that_end_in_mid_answer_leave_the_rest_to_the_edge(mon
         assert (completion.degraded_reason, completion.statistics.tokens) == ("unauthenticated", LENGTH)
         with pytest.raises(Unauthenticated):  # but who cannot even begin is told
             await complete(agent, ask("draft"))
+
+
+async def test_a_broken_stream_that_nobody_explains_in_time_is_opened_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cloud is not late with a verdict: it never heard of the draft."""
+    put, puts = CloudStream.put, 0
+
+    async def breaking(stream: CloudStream, frame: Any) -> None:
+        nonlocal puts
+        puts += 1
+        if puts == 4:
+            raise asyncio.InvalidStateError
+        await put(stream, frame)
+
+    async def silent(link: CloudLink) -> Any:
+        raise LateReply("DEADLINE_EXCEEDED: Deadline Exceeded")
+
+    async with running_cloud(HashEngine()) as cloud, running_agent(edge_engine(), cloud.address) as agent:
+        _, expected = await complete(agent, ask("draft"))
+        monkeypatch.setattr(CloudStream, "put", breaking)
+        monkeypatch.setattr(CloudLink, "describe", silent)
+        _, completion = await complete(agent, ask("draft"))
+    assert (completion.token_ids, completion.degraded_reason) == (expected.token_ids, None)
+    assert completion.statistics.reopened == 1
 
 
 async def test_an_engine_that_fails_in_the_cloud_is_asked_again() -> None:

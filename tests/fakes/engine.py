@@ -40,6 +40,7 @@ class HashEngine:
     Args:
         noise: standard deviation of what this engine adds to the shared logits; `own_seed` chooses it.
         fail_after: raise EngineFailure at this many forward passes (for tests of failure).
+        recorded: keep the runs of every pass in `batches`, which grows with them.
     """
 
     max_run = 63
@@ -55,6 +56,7 @@ class HashEngine:
         own_seed: int = 1,
         fail_after: int | None = None,
         tokenizer_hash: str = "letters",
+        recorded: bool = True,
     ) -> None:
         self.info = ModelInfo(
             name="hash",
@@ -73,6 +75,7 @@ class HashEngine:
         self.max_sequences = sequences
         self.context = context
         self.fail_after = fail_after
+        self._recorded = recorded
         self.forwards = 0
         self.batches: list[list[Run]] = []
         self._seed, self._noise, self._own_seed = seed, noise, own_seed
@@ -96,7 +99,8 @@ class HashEngine:
 
     def forward(self, runs: Sequence[Run]) -> list[Output]:
         self.forwards += 1
-        self.batches.append(list(runs))
+        if self._recorded:
+            self.batches.append(list(runs))
         if self.fail_after is not None and self.forwards >= self.fail_after:
             raise EngineFailure("told to fail")
         assert len({run.sequence for run in runs}) == len(runs), "one run a sequence"

@@ -25,10 +25,13 @@ class LookupKit:
 
     Only answers that looked up themselves are remembered, and the cloud has written or judged every token of them:
     nothing written on the edge alone or for a `local_only` request can reach the cloud by a later draft.
+
+    Args:
+        tokens: of past answers that are remembered, at most.
     """
 
-    def __init__(self, costs: Costs) -> None:
-        self.memory = LookupMemory()
+    def __init__(self, costs: Costs, tokens: int) -> None:
+        self.memory = LookupMemory(tokens)
         self._estimate = LookupEstimate()
         self._costs = costs
 

@@ -11,9 +11,8 @@ from updraft_edge.lookup.trigram import TrigramTable
 __all__ = ["DEPTH", "LookupEstimate", "LookupMemory"]
 
 DEPTH = 24  # tokens of a piece: matched and drafted
-_SEGMENT = 4096
 _SEGMENTS = 8
-_ROWS = 16_384
+_NODES = 2  # for a token, on average: about 700 bytes; text that is not said twice needs fewer
 
 
 class LookupMemory:
@@ -21,21 +20,26 @@ class LookupMemory:
 
     Only what the cloud has written or judged may be put here: drafts made of it travel to the cloud with later
     requests. Its size is bounded: the oldest answers are forgotten by whole segments, which costs nothing at any one
-    token (Lookahead halves all its counts at once).
+    token (Lookahead halves all its counts at once). Answers that resemble each other fill it sooner: what repeats costs
+    the most memory.
+
+    Args:
+        tokens: of past answers, at most.
+        segments: that they are kept in.
     """
 
-    def __init__(self, *, segments: int = _SEGMENTS, segment: int = _SEGMENT, rows: int = _ROWS) -> None:
+    def __init__(self, tokens: int, *, segments: int = _SEGMENTS) -> None:
         self.tries: deque[SuffixTrie] = deque(maxlen=segments)
-        self.trigrams = TrigramTable(rows=rows)
-        self._segment = segment
+        self.trigrams = TrigramTable(rows=max(1, tokens // 2))
+        self._segment = max(1, tokens // segments)
 
     def __len__(self) -> int:
         return sum(map(len, self.tries))
 
     def remember(self, answer: Sequence[int]) -> None:
         """Keep an answer's tokens; of a long one, its first segment."""
-        if not self.tries or len(self.tries[-1]) + len(answer) > self._segment:
-            self.tries.append(SuffixTrie(depth=DEPTH, most=self._segment))
+        if not self.tries or self.tries[-1].full or len(self.tries[-1]) + len(answer) > self._segment:
+            self.tries.append(SuffixTrie(depth=DEPTH, most=self._segment, nodes=_NODES * self._segment))
         trie = self.tries[-1]
         trie.put(answer)
         trie.end()

@@ -27,9 +27,11 @@ class SuffixTrie:
     Args:
         depth: longest piece: the tokens that are matched and those that are drafted from them.
         most: tokens it takes, at most; what is put after that is ignored.
+        nodes: places it builds, at most; None for what `most` allows, `depth` a token. Pieces that repeat beyond that
+            are found where they were first, as if seen once.
     """
 
-    def __init__(self, *, depth: int, most: int) -> None:
+    def __init__(self, *, depth: int, most: int, nodes: int | None = None) -> None:
         if depth < 2 or most < 1:
             raise ValueError("A trie needs a depth of at least 2 and room for a token.")
         self.text: list[int] = []
@@ -37,6 +39,7 @@ class SuffixTrie:
         self._root = Node(0)
         self._depth = depth
         self._most = most
+        self._most_nodes = depth * most if nodes is None else nodes
         self._open: list[tuple[Node, int]] = []  # repeated pieces that end at the text's end, with their depths
 
     def __len__(self) -> int:
@@ -44,7 +47,8 @@ class SuffixTrie:
 
     @property
     def full(self) -> bool:
-        return len(self.text) >= self._most
+        """It takes no more tokens, or no longer counts what repeats."""
+        return len(self.text) >= self._most or self.nodes >= self._most_nodes
 
     def put(self, tokens: Sequence[int]) -> None:
         """Append tokens to the text: a few steps each, more where the text repeats itself, `depth` at most."""
@@ -94,6 +98,8 @@ class SuffixTrie:
         if isinstance(child, Node):
             child.count += 1
             return child
+        if self.nodes >= self._most_nodes:
+            return None
         split = Node(2)
         if child < len(self.text) and self.text[child] != _BREAK:
             split.children[self.text[child]] = child + 1

@@ -202,6 +202,13 @@ class EdgeSettings(TierSettings):
         description="File to append the cloud's verdicts to, for `updraft train router`: features of each judged token "
         "and whether it stood, never tokens or text. Nothing is logged when left out.",
     )
+    lookup_tokens: int = Field(
+        default=32_768,
+        ge=256,
+        le=10_000_000,
+        description="Tokens of past answers that look-ups remember, at most; up to about 700 bytes each, where answers "
+        "resemble each other.",
+    )
     auto_history: str = Field(
         default="default",
         min_length=1,

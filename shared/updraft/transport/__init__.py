@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from updraft.transport.bearer import bearer_metadata
-from updraft.transport.channel import RenewedChannel, channel_credentials, channel_options, open_channel
+from updraft.transport.channel import RenewedChannel, channel_credentials, channel_options, drop_call, open_channel
 from updraft.transport.guard import Guard
 from updraft.transport.identity import Authenticator, Identity, caller
 from updraft.transport.listen import (
@@ -28,6 +28,7 @@ __all__ = [
     "channel_credentials",
     "channel_options",
     "check_port_free",
+    "drop_call",
     "error_from_rpc",
     "is_loopback",
     "open_channel",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import grpc
 from grpc import aio
@@ -15,7 +15,7 @@ from updraft.transport.address import format_address, is_loopback, parse_address
 from updraft.transport.listen import MAX_MESSAGE_BYTES
 from updraft.transport.reload import Reloaded
 
-__all__ = ["RenewedChannel", "channel_credentials", "channel_options", "open_channel"]
+__all__ = ["RenewedChannel", "channel_credentials", "channel_options", "drop_call", "open_channel"]
 
 _FIRST_BACKOFF_MS: Final = 100
 _LONGEST_BACKOFF_MS: Final = 300  # shorter than the patience of a session that opens its stream again
@@ -105,6 +105,18 @@ def open_channel(
         host, server_name=server_name, keepalive_s=keepalive_s, max_message_bytes=max_message_bytes
     )
     return aio.secure_channel(target, channel_credentials(ca=ca, cert=cert, key=key), options=options)
+
+
+def drop_call(call: aio.Call) -> None:
+    """End a call from this side, whatever its state.
+
+    After a write that failed gRPC takes a call as done and cancels it no more. But its core still waits to hand out
+    what the peer sent before the status, for which nobody asks: call, task and memory would outlive every answer.
+    """
+    if not call.cancel():
+        core: Any = getattr(call, "_cython_call", None)  # there is no public way
+        if core is not None:
+            core.cancel("The call was dropped.")
 
 
 class RenewedChannel:

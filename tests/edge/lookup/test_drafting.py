@@ -86,7 +86,7 @@ async def test_confidence_is_a_probability_and_never_grows_along_a_run() -> None
 
 
 async def test_past_answers_are_looked_up_in_where_the_text_itself_has_nothing() -> None:
-    memory = LookupMemory()
+    memory = LookupMemory(32_768)
     before = drafter([20, 21], memory=memory)
     before.settle([30, 31, 32])
     before.settle([33])
@@ -147,7 +147,7 @@ def test_any_text_and_any_verdict_leave_it_working(text: list[int], settled: lis
     import asyncio
 
     async def check() -> None:
-        one = drafter(text, branches=4, memory=LookupMemory())
+        one = drafter(text, branches=4, memory=LookupMemory(32_768))
         for committed in settled:
             run = await run_of(one)
             assert len(run) <= 12

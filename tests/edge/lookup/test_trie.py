@@ -102,6 +102,19 @@ def test_following_a_place_leads_where_finding_the_longer_piece_does(texts: list
                 assert trie.step(place, token) == after
 
 
+def test_what_repeats_beyond_its_nodes_is_found_where_it_was_first() -> None:
+    trie = SuffixTrie(depth=DEPTH, most=100, nodes=3)
+    for times in range(1, 4):
+        trie.put([1, 2, 3, 4])
+        trie.end()
+        assert trie.full == (times > 1)
+    assert trie.nodes == 3
+    for length in range(1, 4):
+        place = trie.find([1, 2, 3, 4][:length])
+        assert place is not None
+        assert [token for token, _, _ in trie.following(place)] == [length + 1]
+
+
 @pytest.mark.parametrize(("depth", "most"), [(1, 5), (4, 0)])
 def test_a_trie_without_room_is_refused(depth: int, most: int) -> None:
     with pytest.raises(ValueError, match="room"):
@@ -159,15 +172,15 @@ def test_rows_are_counts_of_what_came_after_a_pair() -> None:
 @given(st.lists(TOKENS, max_size=30))
 @settings(max_examples=60, deadline=None)
 def test_the_memory_forgets_the_oldest_and_never_joins_two_answers(answers: list[list[int]]) -> None:
-    memory = LookupMemory(segments=2, segment=20, rows=50)
+    memory = LookupMemory(40, segments=2)
     for answer in answers:
         memory.remember(answer)
         assert len(memory.tries) <= 2
         assert len(memory) <= 2 * 40
-        assert all(trie.nodes <= 1 + 24 * len(trie) for trie in memory.tries)
+        assert all(trie.nodes <= 2 * 20 for trie in memory.tries)
     if answers and answers[-1]:
         assert memory.tries[-1].find(answers[-1]) is not None
-    joined = LookupMemory()
+    joined = LookupMemory(32_768)
     joined.remember([1, 2])
     joined.remember([3, 4])
     assert joined.tries[0].find([2, 3]) is None

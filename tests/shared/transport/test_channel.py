@@ -11,9 +11,10 @@ import pytest
 from grpc import aio
 
 from bench.relay import Relay
+from tests.fakes.tiers import until
 from tests.shared.transport.conftest import SERVICE, Certificates, Listening, echo_server
 from updraft.errors import CloudUnavailable, ConfigError, RequestTooLarge
-from updraft.transport import RenewedChannel, error_from_rpc, open_channel
+from updraft.transport import RenewedChannel, drop_call, error_from_rpc, open_channel
 
 PATIENCE = 20.0
 
@@ -185,6 +186,33 @@ async def test_a_channel_that_was_renewed_is_closed_in_the_end(
 async def test_a_channel_that_cannot_be_opened_is_an_error_at_once() -> None:
     with pytest.raises(ConfigError, match="missing"):
         RenewedChannel(lambda: open_channel("localhost:1", tls=True, ca=Path("missing.pem")), [Path("missing.pem")])
+
+
+async def test_nothing_is_left_of_calls_that_end_before_they_are_read() -> None:
+    """A write fails because the server has ended the call; what it sent before hides the status from gRPC."""
+
+    async def ends_early(requests: Any, context: Any) -> None:
+        for _ in range(3):
+            await context.write(b"unread")
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "Gone.")
+
+    handlers = {"SS": grpc.stream_stream_rpc_method_handler(ends_early)}
+    server = aio.server(handlers=[grpc.method_handlers_generic_handler(SERVICE, handlers)])
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with open_channel(f"127.0.0.1:{port}") as channel:
+        before = asyncio.all_tasks()
+        for _ in range(5):
+            call: Any = channel.stream_stream(f"/{SERVICE}/SS", None, None)()
+            async with asyncio.timeout(PATIENCE):
+                with pytest.raises((aio.AioRpcError, asyncio.InvalidStateError)):
+                    while True:
+                        await call.write(b"more")
+                        await asyncio.sleep(0.001)
+            drop_call(call)
+            drop_call(call)
+        await until(lambda: not {task for task in asyncio.all_tasks() - before if "_AioCall" in repr(task)})
+    await server.stop(None)
 
 
 @pytest.mark.slow

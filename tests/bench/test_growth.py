@@ -1,0 +1,57 @@
+"""Nothing of an answer stays when it is written: counted in objects, which allocators do not blur."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+import pytest
+
+from bench.fault_runner import Arena, tiny_arena
+from bench.fault_schedule import Schedule, random_schedule
+
+_ANSWERS = 60
+_LANES = 2
+
+
+@pytest.fixture(autouse=True)
+def _no_log() -> Iterator[None]:
+    """Whoever captures a log keeps its records, and what they hold."""
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+async def test_nothing_grows_with_the_number_of_answers() -> None:
+    drawn = (random_schedule(seed, tokens=16, points=False) for seed in range(1000))
+    schedules = [one for one in drawn if not one.may_degrade][:_ANSWERS]  # where nobody waits for what is lost
+    async with tiny_arena(_LANES) as arena:
+        counts = []
+        for _ in range(4):
+            assert not any(await _write(arena, schedules))
+            counts.append(_objects())
+    # The first two rounds fill what is bounded; timers and streams that are about to end come and go.
+    grown = (counts[2] - counts[1]) & (counts[3] - counts[2])
+    assert not {kind: count for kind, count in grown.items() if count > _ANSWERS / 4}
+
+
+async def _write(arena: Arena, schedules: Iterable[Schedule]) -> list[list[str]]:
+    """Write the answers; what was wrong with each."""
+    pending, wrong = iter(schedules), list[list[str]]()
+
+    async def lane() -> None:
+        for schedule in pending:
+            wrong.append((await arena.outcome(schedule)).wrong)
+
+    await asyncio.gather(*(lane() for _ in range(_LANES)))
+    await asyncio.sleep(0.5)  # streams end on both sides
+    return wrong
+
+
+def _objects() -> Counter[type]:
+    """All objects that the collector knows, by type."""
+    gc.collect()
+    return Counter(type(one) for one in gc.get_objects())
