@@ -17,7 +17,7 @@ _FACTOR_2 = 0x94D049BB133111EB
 
 
 def key_of(value: int) -> int:
-    """A key of 64 bits: SplitMix64's output function (Steele, Lea, Flood, OOPSLA 2014, figure 15) on a Python integer."""
+    """A key of 64 bits from an integer: SplitMix64's output function (Steele, Lea, Flood, OOPSLA 2014, figure 15)."""
     value = (value + _GOLDEN) & _MASK
     value = ((value ^ (value >> 30)) * _FACTOR_1) & _MASK
     value = ((value ^ (value >> 27)) * _FACTOR_2) & _MASK
