@@ -108,7 +108,7 @@ def real_rows(
                 "drafter": drafter,
                 "round_trip_ms": trip,
                 "rule": lane.name,
-                "wall_ms_per_token": _mean(times[lane.name]),
+                "wall_ms_per_token": _mean(times[lane.name]) if any(times[lane.name]) else None,
                 "of_best_fixed": median(pairs) if pairs else None,
                 "best_fixed": best,
                 "mean_accepted": sum(count.accepted for count in counts) / max(1, rounds),
