@@ -28,6 +28,7 @@ __all__ = ["MortalCloud", "children", "model_arena", "random_death", "run_mortal
 _WATCH_S: Final = 0.02
 _KILLED_SHARE: Final = 0.35
 _LATEST_S: Final = 1.5  # into an answer
+_ATTEMPTS: Final = 40  # of an edge, most of them 2 s apart: longer than any restart takes
 _RESTARTS: Final = 5  # attempts to start a front end again, a second apart
 
 
@@ -153,7 +154,12 @@ async def model_arena(
     """
 
     def agent(address: str) -> Agent:
-        patient = {"connect_timeout_s": 10.0, "reply_timeout_s": reply_timeout_s, "reconnect_backoff_s": 0.05}
+        patient = {
+            "connect_timeout_s": 10.0,
+            "reply_timeout_s": reply_timeout_s,
+            "reconnect_backoff_s": 0.05,
+            "reconnect_attempts": _ATTEMPTS,
+        }
         model = {"model": edge_model, "context": context, "sequences": 1, "threads": 1}
         return Agent(edge_settings(address, link=patient, **model, **more))
 

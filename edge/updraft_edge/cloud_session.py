@@ -264,7 +264,7 @@ class CloudSession:
                             self._link.breaker.failure()
                         raise
                     tried = self._settings.reconnect_attempts - attempts_left
-                    await asyncio.sleep(max(self._settings.reconnect_backoff_s * 2**tried, self._link.rest_s))
+                    await asyncio.sleep(max(self._settings.pause_s(tried), self._link.rest_s))
                     continue
                 self._link.breaker.success()
                 return result

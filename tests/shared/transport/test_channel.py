@@ -203,7 +203,8 @@ async def test_nothing_is_left_of_calls_that_end_before_they_are_read() -> None:
     async with open_channel(f"127.0.0.1:{port}") as channel:
         before = asyncio.all_tasks()
         for _ in range(5):
-            call: Any = channel.stream_stream(f"/{SERVICE}/SS", None, None)()
+            method: Any = channel.stream_stream(f"/{SERVICE}/SS", None, None)
+            call = method()
             async with asyncio.timeout(PATIENCE):
                 with pytest.raises((aio.AioRpcError, asyncio.InvalidStateError)):
                     while True:
