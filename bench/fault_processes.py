@@ -23,8 +23,9 @@ from .fault_runner import Arena, Outcome, edge_settings
 from .fault_schedule import Schedule
 from .prompts import PROMPTS
 
-__all__ = ["MortalCloud", "children", "model_arena", "random_death", "run_mortally", "tiny_models"]
+__all__ = ["ENGINE_THREADS", "MortalCloud", "children", "model_arena", "random_death", "run_mortally", "tiny_models"]
 
+ENGINE_THREADS: Final = 1  # of the cloud: on a busy machine two would wait for each other most of the time
 _WATCH_S: Final = 0.02
 _KILLED_SHARE: Final = 0.35
 _LATEST_S: Final = 1.5  # into an answer
