@@ -93,7 +93,7 @@ class CloudLinkSettings(Settings):
 
     def pause_s(self, tried: int) -> float:
         """Pause after so many attempts that failed, seconds."""
-        return min(self.reconnect_backoff_s * 2**tried, max(self.reconnect_backoff_s, _LONGEST_PAUSE_S))
+        return min(self.reconnect_backoff_s * 2.0**tried, max(self.reconnect_backoff_s, _LONGEST_PAUSE_S))
 
     @field_validator("address")
     @classmethod
