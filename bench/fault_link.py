@@ -36,7 +36,7 @@ else:
 
 _SESSION: Final = "/updraft.v1.Collaboration/Session"
 _MESSAGES: Final[dict[Way, type[pb.EdgeFrame | pb.CloudFrame]]] = {"up": pb.EdgeFrame, "down": pb.CloudFrame}
-_UNCOVERED: Final = frozenset({"open", "take_over", "hidden", "score", "scored", "span", "verdict"})
+_UNCOVERED: Final = frozenset({"open", "take_over", "hidden", "score", "scored", "span", "verdict", "error"})
 _UNREADABLE: Final = b"\x0f"  # a field of a wire type that does not exist
 _LONGEST: Final = 4 << 20  # bytes of a frame
 _EOF: Final[Any] = cast("Any", grpc.aio).EOF

@@ -23,11 +23,13 @@ from .fault_runner import Arena, Outcome, edge_settings
 from .fault_schedule import Schedule
 from .prompts import PROMPTS
 
-__all__ = ["MortalCloud", "children", "model_arena", "random_death", "run_mortally", "tiny_models"]
+__all__ = ["ENGINE_THREADS", "MortalCloud", "children", "model_arena", "random_death", "run_mortally", "tiny_models"]
 
+ENGINE_THREADS: Final = 1  # of the cloud: on a busy machine two would wait for each other most of the time
 _WATCH_S: Final = 0.02
 _KILLED_SHARE: Final = 0.35
 _LATEST_S: Final = 1.5  # into an answer
+_ATTEMPTS: Final = 40  # of an edge, most of them 2 s apart: longer than any restart takes
 _RESTARTS: Final = 5  # attempts to start a front end again, a second apart
 
 
@@ -153,7 +155,12 @@ async def model_arena(
     """
 
     def agent(address: str) -> Agent:
-        patient = {"connect_timeout_s": 10.0, "reply_timeout_s": reply_timeout_s, "reconnect_backoff_s": 0.05}
+        patient = {
+            "connect_timeout_s": 10.0,
+            "reply_timeout_s": reply_timeout_s,
+            "reconnect_backoff_s": 0.05,
+            "reconnect_attempts": _ATTEMPTS,
+        }
         model = {"model": edge_model, "context": context, "sequences": 1, "threads": 1}
         return Agent(edge_settings(address, link=patient, **model, **more))
 

@@ -16,7 +16,7 @@ from rich.table import Table
 from updraft.config import CloudSettings, ListenSettings
 from updraft.errors import ConfigError
 
-from .fault_processes import MortalCloud, model_arena, random_death, run_mortally
+from .fault_processes import ENGINE_THREADS, MortalCloud, model_arena, random_death, run_mortally
 from .fault_runner import Outcome
 from .fault_schedule import Schedule, random_schedule
 from .fault_worker import Share, in_process, in_this_process
@@ -121,6 +121,7 @@ class FaultsBench:
             model=self.model,
             context=self.context,
             sequences=2 * lanes,
+            threads=ENGINE_THREADS,
             listen=ListenSettings(port=0),
             drain_s=0.5,
             log_level="error",

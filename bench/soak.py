@@ -19,7 +19,7 @@ from updraft.config.kv import KvSettings
 from updraft.config.operations import OperationsSettings
 from updraft.errors import ConfigError
 
-from .fault_processes import MortalCloud, model_arena, tiny_models
+from .fault_processes import ENGINE_THREADS, MortalCloud, model_arena, tiny_models
 from .fault_runner import Arena, Outcome
 from .fault_schedule import random_schedule
 from .fuzz import growth
@@ -43,7 +43,6 @@ ALLOWED: Final = {
 # Filled long before the first fifth is over:
 _HOST_BYTES: Final = 4 << 20  # caches of idle sessions and earlier prompts
 _LOOKUP_TOKENS: Final = 512  # past answers that an agent looks up in
-_THREADS: Final = 1  # of the cloud's engine: on a busy machine two would wait for each other most of the time
 _SETTLE_S: Final = 5.0
 _REPLY_S: Final = 4.0  # every lost frame costs an answer so long
 COLUMNS: Final = {
@@ -92,7 +91,7 @@ class SoakBench:
                 model=model,
                 context=self.context,
                 sequences=2 * self.lanes,
-                threads=_THREADS,
+                threads=ENGINE_THREADS,
                 listen=ListenSettings(port=0),
                 operations=OperationsSettings(enabled=True, port=port),
                 kv=KvSettings(host_bytes=_HOST_BYTES),

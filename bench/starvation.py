@@ -12,7 +12,7 @@ from typing import Final, Self
 
 __all__ = ["Starvation", "waited_in_queue"]
 
-_EVERY_S: Final = 0.25
+_EVERY_S: Final = 0.5
 _KEPT_S: Final = 150.0  # longer than any answer is waited for
 
 Waited = dict[int, float]

@@ -122,7 +122,7 @@ class CloudLink:
                         self.breaker.failure()
                     raise
                 tried = self.settings.reconnect_attempts - attempts_left
-                await asyncio.sleep(max(self.settings.reconnect_backoff_s * 2**tried, self.rest_s))
+                await asyncio.sleep(max(self.settings.pause_s(tried), self.rest_s))
                 continue
             self.breaker.success()
             return result

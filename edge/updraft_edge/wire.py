@@ -283,10 +283,10 @@ def read_error(message: pb.Error) -> UpdraftError:
     """The error that the cloud reports, as the class that it names.
 
     An engine that failed there is not one here, and an edge that was late for the cloud has not waited for it: both are
-    cured by opening the session again.
+    cured by opening the session again, as may be what has a code that this edge does not know.
     """
     error = from_code(message.code, message.message, message.remedy)
-    if isinstance(error, EngineFailure | LateReply):
+    if isinstance(error, EngineFailure | LateReply) or type(error) is UpdraftError:
         error = CloudUnavailable(error.message, remedy=error.remedy)
     error.retry_after_s = message.retry_after_ms / 1000
     return error

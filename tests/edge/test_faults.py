@@ -15,14 +15,16 @@ from tests.edge.test_agent import LENGTH, ask, edge_engine
 from tests.fakes.engine import HashEngine
 from tests.fakes.tiers import complete, running_agent, running_cloud, until
 from updraft.config import CloudLinkSettings, EdgeSettings, ListenSettings
-from updraft.errors import LateReply, Unauthenticated
+from updraft.errors import CloudUnavailable, LateReply, Unauthenticated
 from updraft.failpoints import armed
 from updraft.generation import Completion
 from updraft.modes import Origin
+from updraft.v1 import collaboration_pb2 as pb
 from updraft_edge.agent import Agent
 from updraft_edge.breaker import Breaker, BreakerState
 from updraft_edge.link import CloudLink
 from updraft_edge.stream import CloudStream
+from updraft_edge.wire import read_error
 
 
 def relay_to(address: str, **shape: Any) -> Relay:
@@ -168,6 +170,12 @@ async def test_a_broken_stream_that_nobody_explains_in_time_is_opened_again(monk
         _, completion = await complete(agent, ask("draft"))
     assert (completion.token_ids, completion.degraded_reason) == (expected.token_ids, None)
     assert completion.statistics.reopened == 1
+
+
+@pytest.mark.parametrize("code", ["", "internal", "of_a_newer_cloud"])
+def test_an_error_that_the_edge_does_not_know_lets_it_open_the_session_again(code: str) -> None:
+    error = read_error(pb.Error(code=code, message="No."))
+    assert isinstance(error, CloudUnavailable) and error.retryable and error.message == "No."
 
 
 async def test_an_engine_that_fails_in_the_cloud_is_asked_again() -> None:

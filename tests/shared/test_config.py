@@ -394,3 +394,10 @@ def test_the_template_has_every_key_with_its_default_and_meaning(write: WriteFil
     assert load_edge_settings(file) == EdgeSettings()
     assert load_cloud_settings(file) == CloudSettings()
     assert all(row.place == str(file) for row in describe_sources("edge", file))
+
+
+def test_pauses_between_attempts_double_up_to_a_bound() -> None:
+    link = CloudLinkSettings(reconnect_backoff_s=0.5, reconnect_attempts=100)
+    assert [link.pause_s(tried) for tried in range(4)] == [0.5, 1.0, 2.0, 2.0]
+    assert link.pause_s(100) == 2.0
+    assert CloudLinkSettings(reconnect_backoff_s=3.0).pause_s(5) == 3.0

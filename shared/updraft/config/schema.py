@@ -27,6 +27,8 @@ __all__ = [
     "StagedSettings",
 ]
 
+_LONGEST_PAUSE_S = 2.0  # a cloud that is back is found soon, however long it was away
+
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["text", "json"]
 
@@ -74,7 +76,7 @@ class CloudLinkSettings(Settings):
     reply_timeout_s: Seconds = Field(default=20.0, description="Longest wait for one answer of the cloud, seconds.")
     reconnect_attempts: int = Field(default=4, ge=1, le=100, description="Attempts to open a lost session again.")
     reconnect_backoff_s: Seconds = Field(
-        default=0.05, description="Pause before the second attempt, seconds; it doubles with each."
+        default=0.05, description="Pause before the second attempt, seconds; it doubles with each, up to 2 s."
     )
     overload_wait_s: Seconds = Field(
         default=5.0,
@@ -88,6 +90,10 @@ class CloudLinkSettings(Settings):
     keepalive_s: float = Field(
         default=20.0, ge=1, le=86_400, allow_inf_nan=False, description="Pause between keepalive pings, seconds."
     )
+
+    def pause_s(self, tried: int) -> float:
+        """Pause after so many attempts that failed, seconds."""
+        return min(self.reconnect_backoff_s * 2.0**tried, max(self.reconnect_backoff_s, _LONGEST_PAUSE_S))
 
     @field_validator("address")
     @classmethod
