@@ -40,7 +40,7 @@ class RandomMoe:
         random = torch.Generator().manual_seed(seed)
 
         def normal(*size: int) -> Tensor:
-            return (torch.randn(size, generator=random) * size[-1] ** -0.5).to(kind)
+            return torch.randn(size, generator=random).mul(size[-1] ** -0.5).to(kind)
 
         size = 3 * width * hidden * torch.empty((), dtype=kind).itemsize
         self._shape = MoeShape(layers, experts, active, width, hidden, size)

@@ -64,7 +64,7 @@ class CudaCarrier:
         import torch
 
         self._device = device
-        self._stream = torch.cuda.Stream(device)
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._uses: dict[int, Any] = {}
 
     def carry(self, weights: Weights, slot: int, into: Weights) -> None:
@@ -83,7 +83,7 @@ class CudaCarrier:
 
         event = self._uses.get(slot)
         if event is None:
-            event = self._uses[slot] = torch.cuda.Event()
+            event = self._uses[slot] = torch.cuda.Event()  # type: ignore[no-untyped-call]
         event.record(torch.cuda.current_stream(self._device))
 
 

@@ -73,7 +73,8 @@ class Replay:
         before = zip((trace.row_passes - 1).tolist(), trace.sequences.tolist(), strict=True)
         waits = np.array([pair in here for pair in before])
         known = (trace.kinds == RowKind.PROMPT) | ~waits
-        return [own[mask] for own, mask in zip(self.tokens, np.split(known, trace.passes[1:-1]), strict=True)]
+        masks = np.split(known, trace.passes[1:-1])
+        return [own[mask] for own, mask in zip(self.tokens, masks, strict=True)]
 
 
 def union_sizes(trace: RouteTrace) -> NDArray[np.int64]:

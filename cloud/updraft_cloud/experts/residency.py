@@ -117,8 +117,13 @@ class Residency:
         """These are waited for: they come before all prefetches."""
         self._demand.extend(keys)
 
+    @property
+    def short_of_room(self) -> bool:
+        """Whether `next_copy` gave nothing because all slots hold what the layer is not through with."""
+        return bool(self._demand)
+
     def computed(self, key: int) -> None:
-        """The layer is through with an expert, which may go now."""
+        """An expert may go now. Say so when a layer is done, or before that where it is `short_of_room`."""
         self._pinned[key] = False
         self._evictable[key] = self._ready[key]
 

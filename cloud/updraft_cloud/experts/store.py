@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -83,6 +84,7 @@ class OffloadedExperts:
         self._book.statistics.most_bytes = sum(map(weight_bytes, self._tensors))
         self._changed = threading.Condition()
         self._flight: Copy | None = None
+        self._done: deque[int] = deque()  # experts that the layer in progress is through with
         self._failures: dict[int, Exception] = {}
         self._open = self._closed = False
         self._thread = threading.Thread(target=self._carry_on, name="experts", daemon=True)
@@ -127,7 +129,7 @@ class OffloadedExperts:
             self._changed.notify_all()
         # Choices by expert, and those of one expert by row: indices are made here, for a GPU would be waited for.
         order = torch.from_numpy(np.argsort(choices, axis=None, kind="stable")).to(hidden.device)
-        places = dict(zip(keys.tolist(), order.split(counts.tolist()), strict=True))
+        places = dict(zip(keys.tolist(), torch.split(order, counts.tolist()), strict=True))
         rows = {key: own // self._shape.active for key, own in places.items()}
         found = {key: self._on_device(key, hidden[rows[key]]) for key in needed.ready}
         found |= {key: self._on_host(key, hidden[rows[key]]) for key in on_host}
@@ -136,6 +138,10 @@ class OffloadedExperts:
             key = self._arrival(waiting)
             waiting.remove(key)
             found[key] = self._on_device(key, hidden[rows[key]])
+        with self._changed:
+            while self._done:
+                self._book.computed(self._done.popleft())
+            self._changed.notify_all()
         flat, total = weights.reshape(-1), torch.zeros_like(hidden)
         for key, own in rows.items():
             total.index_add_(0, own, found[key] * flat[places[key]][:, None])
@@ -145,6 +151,7 @@ class OffloadedExperts:
         with self._changed:
             if self._open:
                 self._open = False
+                self._done.clear()
                 self._book.end()
                 self._changed.notify_all()
 
@@ -153,7 +160,8 @@ class OffloadedExperts:
             self._closed = True
             self._changed.notify_all()
         self._thread.join(_CLOSE_S)
-        self._tensors = []
+        with self._changed:
+            self._tensors = []
 
     def check_integrity(self, *, deep: bool = False) -> None:
         """Raises EngineFailure that says the first thing that is wrong.
@@ -189,12 +197,17 @@ class OffloadedExperts:
         return own
 
     def _on_device(self, key: int, rows: Tensor) -> Tensor:
-        slot = self._book.slot(key)
-        result = self._source.apply(self._tensors[slot], rows)
+        with self._changed:
+            if self._closed:
+                raise EngineFailure("the expert store is closed")
+            slot = self._book.slot(key)
+            weights = self._tensors[slot]
+        result = self._source.apply(weights, rows)
         self._carrier.used(slot)
         with self._changed:
-            self._book.computed(key)
-            self._changed.notify_all()
+            self._done.append(key)
+            if self._book.short_of_room:
+                self._changed.notify_all()
         return result
 
     def _on_host(self, key: int, rows: Tensor) -> Tensor:
@@ -222,6 +235,9 @@ class OffloadedExperts:
         with torch.inference_mode(), self._changed:
             while not self._closed:
                 copy = self._book.next_copy()
+                if copy is None and self._book.short_of_room and self._done:
+                    self._book.computed(self._done.popleft())
+                    continue
                 if copy is None:
                     self._changed.wait()
                     continue
