@@ -1,7 +1,7 @@
 """The arithmetic whose result for a row must not depend on which rows are computed along with it.
 
-On the CPU, torch picks a kernel by the number of rows. Measured on x86-64 (AVX-512), with float32 and bfloat16, up to 512
-rows and 1 to 5 threads:
+On the CPU, torch picks a kernel by the number of rows. Measured on x86-64 (AVX-512), with float32 and bfloat16, up to
+512 rows and 1 to 5 threads:
 
 - A matrix product gives a row the same bits in any place among 8, 16, 24, ... rows; only other numbers of rows take
   other kernels. So rows are padded to a multiple of 8.

@@ -41,7 +41,10 @@ class SequenceCache:
         self.length = 0
 
     def write(self, layer: int, start: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Put keys and values, shape (rows, heads, head size), at `start` on; all up to them, (heads, positions, size)."""
+        """Put keys and values, shape (rows, heads, head size), at `start` and on.
+
+        Gives all up to them, shape (heads, positions, head size).
+        """
         stop = start + len(keys)
         held_keys, held_values = self._data[layer]
         held_keys[:, start:stop] = keys.transpose(0, 1)

@@ -15,7 +15,7 @@ from updraft.engine.torch_rotary import rotate
 from updraft.errors import EngineFailure
 from updraft.models.hf import HfConfig, MoeConfig
 
-__all__ = ["Attention", "Decoder", "FeedForward", "Layer", "Linear", "Router", "SparseFeedForward", "Span"]
+__all__ = ["Attention", "Decoder", "FeedForward", "Layer", "Linear", "Router", "Span", "SparseFeedForward"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,10 @@ class Router:
     moe: MoeConfig
 
     def choose(self, x: Tensor, arithmetic: Arithmetic) -> tuple[Tensor, Tensor]:
-        """Ids, int64, and weights in the type of `x`, shape (tokens, active). Raises EngineFailure: scores not finite."""
+        """Ids, int64, and weights in the type of `x`, shape (tokens, active).
+
+        Raises EngineFailure: scores that are not finite.
+        """
         scores = arithmetic.linear(arithmetic.pad(x), self.weight)[: len(x)]
         if not bool(torch.isfinite(scores).all()):
             raise EngineFailure(

@@ -67,7 +67,10 @@ class HfFolder:
         return mapped
 
     def fingerprint(self) -> str:
-        """Digest of configuration and tensors: up to 256 MiB every byte, else the first and last 64 KiB of each tensor."""
+        """Digest of configuration and tensors.
+
+        Up to 256 MiB it covers every byte; of larger models the first and last 64 KiB of each tensor.
+        """
         digest = hashlib.sha256((self.path / "config.json").read_bytes())
         whole = self.weight_bytes <= _HASHED_BYTES
         for _, places in sorted(_by_file(self.places.values()).items()):
@@ -85,7 +88,8 @@ def open_folder(path: Path) -> HfFolder:
 
     Raises:
         ModelNotFound: no configuration, or no safetensors files.
-        BadModelFile: an architecture that is not supported; missing, unknown or misshapen tensors; a damaged file; a link.
+        BadModelFile: an architecture that is not supported; tensors missing, unknown or of other shapes; a damaged
+            file; a link.
     """
     config = read_config(path)
     places: dict[str, TensorPlace] = {}

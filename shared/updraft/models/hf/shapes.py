@@ -54,8 +54,8 @@ def fault(config: HfConfig, found: Mapping[str, Shape]) -> str | None:
         return f"lacks {_listed(missing)}"
     spare = {"lm_head.weight"} if config.tied else set()
     if extra := [name for name in found if name not in wanted and name not in spare and not _NEEDLESS.search(name)]:
-        count = f"; config.json says {config.moe.experts} experts a layer" if config.moe else ""
-        return f"has tensors that a model of the family {config.family!r} with its config.json does not have: {_listed(extra)}{count}"
+        count = f", and config.json says {config.moe.experts} experts a layer" if config.moe else ""
+        return f"has {_listed(extra)}; the family {config.family!r} has no such tensors{count}"
     for name, shape in wanted.items():
         if found[name] != shape:
             return f"has {name} of the shape {found[name]}; its config.json says {shape}"

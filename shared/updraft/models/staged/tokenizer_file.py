@@ -13,7 +13,14 @@ from updraft.errors import BadModelFile, ModelNotFound
 from updraft.models.gguf_header import open_header
 from updraft.models.gguf_info import Vocabulary, read_vocabulary
 
-__all__ = ["GGUF_TOKENIZER", "JSON_TOKENIZER", "copy_json_tokenizer", "json_vocabulary", "read_json", "write_gguf_tokenizer"]
+__all__ = [
+    "GGUF_TOKENIZER",
+    "JSON_TOKENIZER",
+    "copy_json_tokenizer",
+    "json_vocabulary",
+    "read_json",
+    "write_gguf_tokenizer",
+]
 
 GGUF_TOKENIZER, JSON_TOKENIZER = "tokenizer.gguf", "tokenizer.json"
 
