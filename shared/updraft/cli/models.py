@@ -51,9 +51,7 @@ def list_models(as_json: JsonOption = False) -> None:
 def show(
     model: Annotated[
         str,
-        typer.Argument(
-            metavar="NAME|PATH", help="A known model, a GGUF file, a staged model's or a Hugging Face folder."
-        ),
+        typer.Argument(metavar="NAME|PATH", help="A known model, a GGUF file, or a staged or Hugging Face folder."),
     ],
     as_json: JsonOption = False,
 ) -> None:

@@ -10,10 +10,10 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from updraft.config.admission import AdmissionSettings
 from updraft.config.base import Seconds, Settings
+from updraft.config.engines import TorchSettings
 from updraft.config.identity import IdentitySettings
 from updraft.config.kv import KvSettings
 from updraft.config.operations import OperationsSettings, TracingSettings
-from updraft.config.engines import TorchSettings
 from updraft.config.outside import EndpointSettings, LimitSettings, PriceSettings, RulesSettings
 from updraft.modes import ModeSettings
 

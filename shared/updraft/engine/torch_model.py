@@ -175,7 +175,7 @@ class Decoder:
 
     def _attended(self, number: int, x: Tensor, rotation: Tensor, spans: Sequence[Span]) -> Tensor:
         config, attention = self.config, self.layers[number].attention
-        queries, keys, values = self._projected(attention, x[:], rotation)
+        queries, keys, values = self._projected(attention, x, rotation)
         mixed = torch.zeros(len(x), config.heads * config.head_size, dtype=x.dtype, device=x.device)
         begin = 0
         for span in spans:
@@ -194,7 +194,8 @@ class Decoder:
             config.kv_heads * config.head_size,
             config.kv_heads * config.head_size,
         ]
-        q, k, v = self.arithmetic.linear(x, attention.qkv.weight, attention.qkv.bias)[:tokens].split(sizes, -1)
+        projected = self.arithmetic.linear(x, attention.qkv.weight, attention.qkv.bias)[:tokens]
+        q, k, v = torch.split(projected, sizes, -1)
         whole = config.qk_norm == "whole"
         if whole:
             q, k = self._normed(q, attention.q_norm), self._normed(k, attention.k_norm)

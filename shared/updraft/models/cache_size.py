@@ -26,8 +26,8 @@ def cache_bytes(path: Path, context: int, sequences: int, *, dtype: str | None =
 def position_bytes(path: Path, *, dtype: str | None = None) -> int:
     """Bytes of one position in a cache: 2 bytes x layers x key-value heads x (key + value length).
 
-    A staged folder's caches take 4 bytes a number, and each of its exits is one layer more. Those of a Hugging Face folder
-    have the type that it is computed in.
+    A staged folder's caches take 4 bytes a number, and each of its exits is one layer more. Those of a Hugging Face
+    folder have the type that it is computed in.
 
     Raises:
         ModelNotFound, BadModelFile.

@@ -39,7 +39,7 @@ class Family:
         architecture: the class that `architectures` names.
         bias: of query, key and value; "config" where `attention_bias` says so, then of the output, too.
         qk_norm: norm of queries and keys: of each head by itself, or of all heads together.
-        windowed: attends to the last `sliding_window` positions where that is set; others where `use_sliding_window` is.
+        windowed: attends to the last `sliding_window` positions where it is set; else where `use_sliding_window` is.
         epsilon: of norms where the configuration has none.
     """
 

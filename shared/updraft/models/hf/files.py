@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeGuard
 
 from updraft.errors import BadModelFile, ModelNotFound
 
@@ -117,10 +117,10 @@ def read_header(path: Path) -> list[TensorPlace]:
 
 
 def _place(path: Path, name: str, facts: Any, begin: int) -> TensorPlace:
-    kind, shape, offsets = (
-        (facts.get(key) for key in ("dtype", "shape", "data_offsets")) if isinstance(facts, dict) else ("", None, None)
-    )
-    if kind not in ITEM_BYTES:
+    if not isinstance(facts, dict):
+        _refuse(path, f"tensor {name!r} is not described by an object")
+    kind, shape, offsets = facts.get("dtype"), facts.get("shape"), facts.get("data_offsets")
+    if not isinstance(kind, str) or kind not in ITEM_BYTES:
         _refuse(path, f"tensor {name!r} is of the type {kind!r}; supported are {', '.join(ITEM_BYTES)}")
     if not _whole_numbers(shape) or len(shape) > _MAX_DIMENSIONS or not all(n <= _MAX_DIMENSION for n in shape):
         _refuse(path, f"tensor {name!r} has the shape {shape}")
@@ -145,7 +145,7 @@ def _check_room(path: Path, places: list[TensorPlace], begin: int, size: int) ->
             _refuse(path, f"the tensors {place.name!r} and {following.name!r} overlap")
 
 
-def _whole_numbers(value: Any) -> bool:
+def _whole_numbers(value: Any) -> TypeGuard[list[int]]:
     return isinstance(value, list) and all(type(item) is int and item >= 0 for item in value)
 
 
