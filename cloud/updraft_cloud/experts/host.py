@@ -32,15 +32,15 @@ class HostExperts:
         return None
 
     def compute(self, layer: int, hidden: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
-        import torch
+        from updraft.engine.torch_experts import weighted_sum
 
         start = time.perf_counter()
-        states, choices, scales = hidden.cpu(), chosen.cpu(), weights.cpu()
-        total = torch.zeros_like(states)
-        for expert in torch.unique(choices).tolist():
-            rows, places = torch.nonzero(choices == expert, as_tuple=True)
-            result = self._source.apply(self._source.weights(layer, expert), states[rows])
-            total.index_add_(0, rows, result * scales[rows, places][:, None])
+        total = weighted_sum(
+            hidden.cpu(),
+            chosen.cpu(),
+            weights.cpu(),
+            lambda expert, rows: self._source.apply(self._source.weights(layer, expert), rows),
+        )
         if self._slowdown > 1.0:
             time.sleep((self._slowdown - 1.0) * (time.perf_counter() - start))
         return total.to(hidden.device)

@@ -37,6 +37,12 @@ GpuLayers = Annotated[int | None, typer.Option(help="Layers computed on the GPU;
 EngineName = Annotated[str | None, typer.Option(metavar="NAME", help="auto, llama, onnx or torch.")]
 TorchDevice = Annotated[str | None, typer.Option(metavar="NAME", help="Where torch computes: cpu, cuda or cuda:N.")]
 Dtype = Annotated[str | None, typer.Option(metavar="NAME", help="torch computes in float32, bfloat16 or float16.")]
+ExpertBudget = Annotated[
+    str | None, typer.Option(metavar="SIZE", help="Most that routed experts take on the device, such as 2GiB or 25%.")
+]
+ExpertPolicy = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Which experts are there; see `updraft experts simulate`.")
+]
 ExpertBits = Annotated[int | None, typer.Option(metavar="4|8", help="torch holds routed experts in so many bits.")]
 Cores = Annotated[str | None, typer.Option(metavar="0,1,...", help="Processor cores to stay on.")]
 Host = Annotated[str | None, typer.Option(help="Address to listen on.")]
@@ -62,6 +68,7 @@ def register(app: typer.Typer) -> None:
         epilog=examples(
             "updraft serve cloud --model smollm2",
             "updraft serve cloud --model ./Qwen3-30B-A3B --engine torch --expert-bits 8",
+            "updraft serve cloud --model ./Mixtral-8x7B --engine torch --torch-device cuda --expert-budget 25%",
             "updraft serve cloud --host 0.0.0.0 --tls-cert c.pem --tls-key k.pem --client-ca ca.pem --tokens tokens",
         ),
     )(cloud)
@@ -151,6 +158,8 @@ def cloud(
     torch_device: TorchDevice = None,
     dtype: Dtype = None,
     expert_bits: ExpertBits = None,
+    expert_budget: ExpertBudget = None,
+    expert_policy: ExpertPolicy = None,
     cores: Cores = None,
     log_level: LogLevel = None,
     log_format: LogFormat = None,
@@ -184,6 +193,8 @@ def cloud(
         torch__device=torch_device,
         torch__dtype=dtype,
         torch__expert_bits=expert_bits,
+        experts__budget=expert_budget,
+        experts__policy=expert_policy,
         cores=cores,
         log_level=log_level,
         log_format=log_format,

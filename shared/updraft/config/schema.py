@@ -11,6 +11,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from updraft.config.admission import AdmissionSettings
 from updraft.config.base import Seconds, Settings
 from updraft.config.engines import TorchSettings
+from updraft.config.experts import ExpertSettings
 from updraft.config.identity import IdentitySettings
 from updraft.config.kv import KvSettings
 from updraft.config.operations import OperationsSettings, TracingSettings
@@ -282,6 +283,9 @@ class CloudSettings(TierSettings):
         description="Library that computes: llama, onnx or torch; auto takes the one that the model is for.",
     )
     torch: TorchSettings = Field(default=TorchSettings(), description="How torch computes a Hugging Face folder.")
+    experts: ExpertSettings = Field(
+        default=ExpertSettings(), description="Routed experts that are not all on the device; computed by torch."
+    )
     sequences: int = Field(default=16, ge=1, le=256, description="Sessions whose caches are kept at once.")
     listen: ListenSettings = Field(default=ListenSettings(port=7080), description="The gRPC server for edge agents.")
     identity: IdentitySettings = Field(default=IdentitySettings(), description="How the cloud knows who calls.")
