@@ -35,7 +35,7 @@ Counts = NDArray[np.float64]
 
 _FORMAT: Final = "updraft-placement-1"
 _SWEEPS: Final = 50
-_RESTARTS: Final = 4
+_RESTARTS: Final = 8
 _MAX_BYTES: Final = 64 << 20
 
 
@@ -93,8 +93,7 @@ def random_plan(shape: MoeShape, devices: int, seed: int = 0) -> Devices:
 
 
 def place(counts: Counts, shape: MoeShape, devices: int, *, seed: int = 0) -> Devices:
-    """The best placement found: layer by layer against its neighbours from several starts, and, for 2^k devices, also by
-    halves.
+    """The best placement found: layer by layer from several starts, and by halves for 2^k devices.
 
     One layer against fixed neighbours is an assignment problem, which is solved exactly; sweeps go on until none
     improves. ExFlow hands the whole to a solver of integer programs instead.
@@ -192,10 +191,10 @@ def read_plan(path: Path) -> PlacementPlan:
     """Read a plan. Raises ModelNotFound, and BadModelFile where it is none."""
 
     def refuse(reason: str) -> NoReturn:
-        raise BadModelFile(f"{path} is not a placement: {reason}", remedy="Write it with `updraft experts plan`.")
+        raise BadModelFile(f"{path} is not a placement: {reason}", remedy="Write it with `updraft experts place`.")
 
     if not path.is_file():
-        raise ModelNotFound(f"there is no placement at {path}", remedy="Write one with `updraft experts plan`.")
+        raise ModelNotFound(f"there is no placement at {path}", remedy="Write one with `updraft experts place`.")
     if path.stat().st_size > _MAX_BYTES:
         refuse(f"it is larger than {_MAX_BYTES} bytes")
     try:

