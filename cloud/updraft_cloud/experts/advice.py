@@ -53,7 +53,7 @@ def advise(
         raise GoalUnreachable(
             f"No budget that was simulated stalls at most {stall_share:.1%} of the time; the nearest is "
             f"{nearest['policy']} with {nearest['budget_share']:.0%} of the experts: {nearest['stall_share']:.1%}.",
-            remedy="Allow more stalls, or let the host compute with --on-host.",
+            remedy="Allow more stalls, or let the host compute, too, with --host-us.",
         )
     least = min(row["slots"] for row in calm)
     best = min((row for row in calm if row["slots"] == least), key=_order)

@@ -56,4 +56,4 @@ class HostWeights:
 
     @staticmethod
     def _page_locked(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {name: values.pin_memory() for name, values in weights.items()}
+        return {name: values if values.is_pinned() else values.pin_memory() for name, values in weights.items()}

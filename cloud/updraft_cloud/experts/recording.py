@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from updraft.engine.base import Engine, Run
-from updraft.engine.experts import Experts, ExpertSource
+from updraft.engine.experts import Experts, ExpertSource, MakeExperts
 from updraft.errors import ConfigError
 from updraft_cloud.experts.recorder import RecordedRun, RouteRecorder
 from updraft_cloud.experts.trace import RouteTrace, RowKind
@@ -53,12 +53,14 @@ def record(
     model: str | Path,
     job: RecordingJob,
     *,
+    holder: MakeExperts | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
     **options: Any,
 ) -> RouteTrace:
     """Answer the prompts with a torch engine and give its trace.
 
     Args:
+        holder: of the experts meanwhile; all stay on the device when left out.
         progress: told how many answers of how many are recorded.
         options: of the engine.
 
@@ -72,7 +74,7 @@ def record(
     made: list[RouteRecorder] = []
 
     def make(source: ExpertSource) -> Experts:
-        own = RouteRecorder(ResidentExperts(source), source.shape, source if job.ahead else None)
+        own = RouteRecorder((holder or ResidentExperts)(source), source.shape, source if job.ahead else None)
         made.append(own)
         return own
 

@@ -30,6 +30,7 @@ class ExpertStatistics:
         on_host: experts that were computed on the host instead of being loaded.
         failures: copies that did not come.
         stall_s: time that computing waited for experts, seconds.
+        copy_s: time that copies took, seconds; what is not stalled of it was hidden behind computing.
         most_bytes: most bytes of experts on the device at any time.
     """
 
@@ -43,6 +44,7 @@ class ExpertStatistics:
     on_host: int = 0
     failures: int = 0
     stall_s: float = 0.0
+    copy_s: float = 0.0
     most_bytes: int = 0
 
     @classmethod
@@ -89,5 +91,6 @@ class ExpertStatistics:
             "failures_total": self.failures,
             "moved_bytes_total": self.bytes_moved,
             "stall_seconds_total": self.stall_s,
+            "copy_seconds_total": self.copy_s,
             "device_bytes_max": self.most_bytes,
         }

@@ -243,10 +243,12 @@ class OffloadedExperts:
                     continue
                 self._flight = copy
                 self._changed.release()
+                start = time.perf_counter()
                 try:
                     failure = self._carried(copy)
                 finally:
                     self._changed.acquire()
+                self.statistics.copy_s += time.perf_counter() - start
                 self._flight = None
                 if failure is None:
                     self._book.arrived(copy)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 _EXTRA = "cloud,experts"
+_FILE_WIDTH = 140  # of tables that go to a file or a pipe
 _BANDWIDTH = 25e9  # of PCIe 4.0 x 16, as copies reach it
 
 TraceArgument = Annotated[Path, typer.Argument(metavar="TRACE", help="File written by `updraft experts trace`.")]
@@ -166,7 +168,7 @@ def simulate(
     else:
         from rich.console import Console
 
-        Console(highlight=False).print(_table(rows))
+        Console(highlight=False, width=None if sys.stdout.isatty() else _FILE_WIDTH).print(_table(rows))
     _plot(plot, rows)
 
 
@@ -377,7 +379,7 @@ def _table(rows: list[dict[str, Any]]) -> Table:
         table.add_column(heading, justify="right")
     for row in rows:
         useful = row["useful_share"]
-        mark = " *" if row["time_vs_lru"] > 1.0 + 1e-9 else ""
+        mark = " *" if row["time_vs_lru"] > 1.0005 else ""
         table.add_row(
             f"{row['budget_share']:.0%}",
             row["policy"] + mark,
