@@ -166,7 +166,7 @@ class ExpertsBench:
     def tables(self, results: dict[str, Any]) -> list[Table]:
         what = self.model or f"{self.layers} layers of {self.experts} random experts, {self.active} for a token"
         title = (
-            f"Experts on the device: {what}; a copy takes {self.copy_ratio:g} times an expert's computing for one token; "
+            f"Experts on the device: {what}; a copy takes {self.copy_ratio:g} times an expert's computing for a token; "
             f"{_HOST}: {self.host_slowdown:g} times as slow (emulated)"
         )
         return [table_of(title, results["rows"], _COLUMNS)]
@@ -182,7 +182,7 @@ Drive = Callable[[Callable[["ExpertSource"], "Experts"]], dict[str, Any]]
 
 
 class EmulatedLink:
-    """Throttles copies to `ratio` times an expert's computing for one token, which is measured once, at the first use."""
+    """Throttles copies to `ratio` times an expert's computing for one token, which is measured at the first use."""
 
     def __init__(self, ratio: float) -> None:
         self._ratio = ratio

@@ -1,7 +1,7 @@
 """Experts offloaded on a GPU, as one script: `python -m bench.experts_gpu --out results.json`.
 
-Mixtral's layers with random weights: everything resident, demand loading alone, policies that look ahead, all experts on the
-host, and accelerate's offloading where it is installed, over budgets. With --tiny it runs to its end on any CPU.
+Mixtral's layers with random weights: everything resident, demand loading alone, policies that look ahead, all experts
+on the host, and accelerate's offloading where it is installed, over budgets. With --tiny it runs to its end on any CPU.
 """
 
 from __future__ import annotations

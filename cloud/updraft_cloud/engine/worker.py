@@ -16,6 +16,7 @@ from updraft.errors import EngineFailure, UpdraftError
 from updraft.failpoints import reach
 from updraft_cloud.context import ContextManager
 from updraft_cloud.engine.costs import PassCosts
+from updraft_cloud.experts.statistics import expert_numbers
 from updraft_cloud.frames import End, Failed, Reply, Span, Verdict
 from updraft_cloud.messages import Begin, Deliver, Description, Emitted, Finish, FromEngine, Measured, ToEngine
 from updraft_cloud.sessions.pending_states import entry_stages
@@ -160,4 +161,5 @@ class Worker:
     def _report(self) -> None:
         passes, self._passes = self._passes, []
         sessions = len(self._sessions)
-        self._send(Measured(passes, self.context.statistics, sessions, self._costs.cost(sessions)))
+        cost = self._costs.cost(sessions)
+        self._send(Measured(passes, self.context.statistics, sessions, cost, expert_numbers(self.loop.engine)))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from updraft.engine.experts import MoeShape
 
-__all__ = ["ExpertStatistics", "LayerCounts"]
+__all__ = ["ExpertStatistics", "LayerCounts", "expert_numbers"]
 
 
 @dataclass(slots=True)
@@ -94,3 +94,9 @@ class ExpertStatistics:
             "copy_seconds_total": self.copy_s,
             "device_bytes_max": self.most_bytes,
         }
+
+
+def expert_numbers(engine: object) -> dict[str, float] | None:
+    """`ExpertStatistics.metrics` of an engine whose experts are not all on the device, else None."""
+    statistics = getattr(getattr(engine, "experts", None), "statistics", None)
+    return statistics.metrics() if isinstance(statistics, ExpertStatistics) else None

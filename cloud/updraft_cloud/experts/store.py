@@ -18,6 +18,7 @@ from updraft_cloud.experts.host_weights import HostWeights, weight_bytes
 from updraft_cloud.experts.policies.base import Policy
 from updraft_cloud.experts.residency import Copy, Needed, Residency
 from updraft_cloud.experts.statistics import ExpertStatistics
+from updraft_cloud.experts.waiting import WaitingTokens
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -84,6 +85,7 @@ class OffloadedExperts:
         self._book.statistics.most_bytes = sum(map(weight_bytes, self._tensors))
         self._changed = threading.Condition()
         self._flight: Copy | None = None
+        self._waiting = WaitingTokens()
         self._done: deque[int] = deque()  # experts that the layer in progress is through with
         self._failures: dict[int, Exception] = {}
         self._open = self._closed = False
@@ -101,7 +103,8 @@ class OffloadedExperts:
     def expect(self, tokens: Sequence[int]) -> None:
         if len(tokens):
             with self._changed:
-                self._book.expect(np.asarray(tokens, np.int64))
+                self._waiting.put(tokens)
+                self._book.expect(self._waiting.tokens())
                 self._changed.notify_all()
 
     def begin(self, tokens: Tensor) -> None:
@@ -111,7 +114,11 @@ class OffloadedExperts:
                 raise EngineFailure("the expert store is closed")
             self._open = True
             self._failures.clear()
-            self._book.begin(tokens.detach().cpu().numpy())
+            own = tokens.detach().cpu().numpy()
+            self._book.begin(own)
+            self._waiting.begin(own)
+            if len(self._waiting):
+                self._book.expect(self._waiting.tokens())
             self._changed.notify_all()
 
     def compute(self, layer: int, hidden: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:

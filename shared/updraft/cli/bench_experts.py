@@ -44,7 +44,7 @@ def experts(
     out: OutOption = RESULTS,
     as_json: JsonOption = False,
 ) -> None:
-    """Experts under a budget, on the CPU over a throttled link: policies against demand loading, the host, and all resident.
+    """Experts under a budget, over a throttled link: policies against demand loading, the host, and all resident.
 
     Exit code 1 if a single bit differs from resident experts, or the default policy is over 3 % slower than lru.
     """

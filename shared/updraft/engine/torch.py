@@ -13,7 +13,7 @@ from torch import Tensor
 
 from updraft.engine.base import FloatRows, ModelInfo, Output, Run, Tokenizer
 from updraft.engine.checks import ContextOptions, checked_tokens
-from updraft.engine.experts import MakeExperts
+from updraft.engine.experts import Experts, MakeExperts
 from updraft.engine.llama_batch import grouped
 from updraft.engine.saved_state import pack_state, unpack_state
 from updraft.engine.torch_cache import SequenceCache
@@ -95,6 +95,11 @@ class TorchEngine:
     def exact(self) -> bool:
         """Whether it was asked to give the same bits however the work is cut."""
         return self._loaded().decoder.arithmetic.exact
+
+    @property
+    def experts(self) -> Experts | None:
+        """Who holds the routed experts, if the model has any."""
+        return self._loaded().experts
 
     @property
     def max_sequences(self) -> int:
