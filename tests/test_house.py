@@ -19,7 +19,7 @@ CORE = house.sources(*PACKAGES)
 PUBLIC = [*CORE, *house.sources("bench", "tests/fakes")]
 ALL = [*CORE, *house.sources("bench", "scripts", "tests")]
 # Torch code throughout; that nothing imports it along is seen at run time.
-TORCH = set(house.sources("shared/updraft/train"))
+TORCH = {*house.sources("shared/updraft/train"), *(ROOT / "shared/updraft/engine").glob("torch*.py")}
 PROTOS = sorted((ROOT / "protos").rglob("*.proto"))
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 

@@ -113,6 +113,7 @@ class Measured(_Message, frozen=True):
     context: ContextStatistics
     sessions: int
     cost: Cost | None = None
+    experts: dict[str, float] | None = None
 
 
 FromEngine = Ready | NotReady | Emitted | Measured

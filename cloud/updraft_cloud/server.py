@@ -160,4 +160,4 @@ async def serve(settings: CloudSettings, *, ready: Callable[[CloudServer], None]
 
 
 def _cache_bytes(settings: CloudSettings, served: Description) -> int:
-    return cache_bytes(resolve(settings.model), served.context, served.sequences)
+    return cache_bytes(resolve(settings.model), served.context, served.sequences, dtype=settings.torch.dtype)

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from updraft.chat_template import CHATML
 
-__all__ = ["CONTROL_TOKENS", "write_tiny_model"]
+__all__ = ["CONTROL_TOKENS", "MERGES", "tiny_tokens", "write_tiny_model"]
 
 CONTROL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
-_MERGES = (
+MERGES = (
     "t h", "th e", "Ġ the", "i n", "e r", "o n", "a n", "r e", "Ġ a", "Ġ t", "e n",
     "o r", "s t", "in g", "a t", "e s", "Ġ s", "l l", "o u", "an d", "Ġ and", "Ġ o",
     "Ġ w", "i t", "i s", "Ġ b", "Ġ c", "Ġ f", "l e", "Ġ in", "Ġt o", "ou r",
@@ -77,8 +77,13 @@ def write_tiny_model(
     return path
 
 
+def tiny_tokens() -> list[str]:
+    """The tokenizer's tokens by id, without the unused ones at its end."""
+    return [*CONTROL_TOKENS, *_byte_letters(), *(merge.replace(" ", "") for merge in MERGES)]
+
+
 def _add_tokenizer(writer: GGUFWriter, vocabulary: int, template: str | None) -> None:
-    tokens = [*CONTROL_TOKENS, *_byte_letters(), *(merge.replace(" ", "") for merge in _MERGES)]
+    tokens = tiny_tokens()
     if vocabulary < len(tokens):
         raise ValueError(f"vocabulary must be at least {len(tokens)}")
     types = [TokenType.CONTROL] * len(CONTROL_TOKENS) + [TokenType.NORMAL] * (len(tokens) - len(CONTROL_TOKENS))
@@ -87,7 +92,7 @@ def _add_tokenizer(writer: GGUFWriter, vocabulary: int, template: str | None) ->
     writer.add_tokenizer_pre("smollm")
     writer.add_token_list([*tokens, *(f"<unused{index}>" for index in range(unused))])
     writer.add_token_types([*types, *[TokenType.UNUSED] * unused])
-    writer.add_token_merges(list(_MERGES))
+    writer.add_token_merges(list(MERGES))
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
     writer.add_add_bos_token(False)

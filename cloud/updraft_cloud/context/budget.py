@@ -26,7 +26,7 @@ def sequences_within(settings: CloudSettings) -> int:
     budget = settings.kv.bytes
     if budget is None:
         return settings.sequences
-    one = cache_bytes(resolve(settings.model), settings.context, 1)
+    one = cache_bytes(resolve(settings.model), settings.context, 1, dtype=settings.torch.dtype)
     if one > budget:
         raise ConfigError(
             f"kv.bytes is {budget}, but the cache of one sequence of {settings.context} tokens takes {one} bytes",

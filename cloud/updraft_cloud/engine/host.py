@@ -12,6 +12,7 @@ from updraft.config import CloudSettings
 from updraft.engine import Engine, open_engine
 from updraft_cloud.context.budget import sequences_within
 from updraft_cloud.engine.worker import Worker, WorkerOptions
+from updraft_cloud.experts.factory import make_experts
 from updraft_cloud.messages import Description, FromEngine, ToEngine
 
 __all__ = ["EngineHost", "Listener", "LocalHost", "load_engine", "worker_options"]
@@ -103,7 +104,9 @@ class LocalHost:
 
 def load_engine(settings: CloudSettings) -> Engine:
     """The engine of these settings. Raises ModelError, ConfigError, MissingExtra."""
-    return open_engine(settings.model, **settings.engine_options() | {"sequences": sequences_within(settings)})
+    options = settings.engine_options() | {"sequences": sequences_within(settings)}
+    experts = make_experts(settings.experts)
+    return open_engine(settings.model, **options if experts is None else options | {"experts": experts})
 
 
 def worker_options(settings: CloudSettings) -> WorkerOptions:

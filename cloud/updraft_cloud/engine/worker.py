@@ -17,6 +17,7 @@ from updraft.failpoints import reach
 from updraft_cloud.context import ContextManager
 from updraft_cloud.engine.costs import PassCosts
 from updraft_cloud.engine.crowd import Crowd
+from updraft_cloud.experts.statistics import expert_numbers
 from updraft_cloud.frames import Cost, Draft, End, Failed, Reply, Span, Verdict
 from updraft_cloud.messages import Begin, Deliver, Description, Emitted, Finish, FromEngine, Measured, ToEngine
 from updraft_cloud.sessions.pending_states import entry_stages
@@ -172,4 +173,5 @@ class Worker:
 
     def _report(self) -> None:
         passes, self._passes = self._passes, []
-        self._send(Measured(passes, self.context.statistics, len(self._sessions), self._cost()))
+        experts = expert_numbers(self.loop.engine)
+        self._send(Measured(passes, self.context.statistics, len(self._sessions), self._cost(), experts))

@@ -10,6 +10,7 @@ from updraft.engine.loop import PassRecord
 from updraft_cloud.context import ContextStatistics
 from updraft_cloud.frames import Cost
 from updraft_cloud.messages import Measured
+from updraft_cloud.operations.expert_metrics import ExpertMetrics
 
 __all__ = ["EngineMetrics"]
 
@@ -35,6 +36,7 @@ class EngineMetrics:
         self._measure_passes(registry)
         self._measure_cost(registry)
         self._measure_caches(registry)
+        self._experts = ExpertMetrics(registry)
         self._restarts = Counter("updraft_engine_restarts", "Times that the engine's process died.", registry=registry)
 
     def _measure_passes(self, registry: CollectorRegistry) -> None:
@@ -91,10 +93,13 @@ class EngineMetrics:
         self._held(message.context)
         if message.cost is not None:
             self._costs(message.cost)
+        if message.experts is not None:
+            self._experts.measured(message.experts)
 
     def restarted(self) -> None:
         """The process died; the next one counts from zero."""
         self._restarts.inc()
+        self._experts.restarted()
         self._counted = dict.fromkeys(self._counters, 0)
 
     def _passed(self, record: PassRecord) -> None:

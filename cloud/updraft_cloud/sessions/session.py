@@ -37,6 +37,7 @@ from updraft_cloud.sessions.writing import Writing, step_so_far
 __all__ = ["Session"]
 
 Emit = Callable[[Reply], None]
+Expect = Callable[[Sequence[int]], None]
 
 
 class Session:
@@ -67,6 +68,7 @@ class Session:
     ) -> None:
         self._context = context
         self._engine = engine
+        self._expect: Expect | None = getattr(engine, "expect", None)  # of an engine that may fetch experts ahead
         self._emit = emit
         self._tenant = tenant
         self._chunk = chunk
@@ -121,6 +123,8 @@ class Session:
         self._agree(draft)
         most = max(0, self._answer.left - 1)
         run = draft.run[:most]
+        if self._expect is not None:
+            self._expect([self.log.tokens[-1], *run])
         if self._states is not None and self._states.end < len(self.log) + len(run):
             raise ProtocolViolation(
                 f"Hidden states have arrived for {self._states.end} positions of {len(self.log) + len(run)}."

@@ -69,6 +69,7 @@ def register(app: typer.Typer) -> None:
         bench_calibration,
         bench_capacity,
         bench_exit,
+        bench_experts,
         bench_faults,
         bench_fuzz,
         bench_harness,
@@ -85,6 +86,7 @@ def register(app: typer.Typer) -> None:
     bench_calibration.register(group)
     bench_capacity.register(group)
     bench_exit.register(group)
+    bench_experts.register(group)
     bench_faults.register(group)
     bench_fuzz.register(group)
     bench_harness.register(group)

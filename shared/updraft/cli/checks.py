@@ -41,7 +41,7 @@ class Check:
 
 def check_machine(settings: EdgeSettings, config: Path | None) -> Iterator[Check]:
     """Versions, device profile, cores, memory and configuration file."""
-    versions = {name: _version(name) for name in ("llama-cpp-python", "grpcio", "numpy")}
+    versions = {name: _version(name) for name in ("llama-cpp-python", "torch", "grpcio", "numpy")}
     detail = ", ".join([f"updraft {__version__}", f"Python {platform.python_version()}"])
     detail += "".join(f", {name} {version}" for name, version in versions.items() if version)
     if versions["llama-cpp-python"] is None:

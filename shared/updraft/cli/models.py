@@ -50,18 +50,20 @@ def list_models(as_json: JsonOption = False) -> None:
 @reported
 def show(
     model: Annotated[
-        str, typer.Argument(metavar="NAME|PATH", help="A known model, a GGUF file, or a staged model's folder.")
+        str,
+        typer.Argument(metavar="NAME|PATH", help="A known model, a GGUF file, or a staged or Hugging Face folder."),
     ],
     as_json: JsonOption = False,
 ) -> None:
     """Show a model's size, quantisation, context, fingerprint, tokenizer and stages; makes its file if need be."""
     from updraft.models import model_info, resolve
+    from updraft.models.staged.manifest import MANIFEST_FILE
 
     path = resolve(model, progress=lambda line: stderr().print(line, markup=False, soft_wrap=True))
     info = asdict(model_info(path))
     record: dict[str, Any] = {"path": str(path), **info, "end_tokens": sorted(info["end_tokens"])}
     record["chat_template"] = record["chat_template"] is not None
-    if path.is_dir():
+    if (path / MANIFEST_FILE).exists():
         record |= _stages(path)
     if as_json:
         print_json(record)

@@ -34,6 +34,16 @@ Context = Annotated[int | None, typer.Option(help="Longest prompt and answer tog
 Sequences = Annotated[int | None, typer.Option(help="Answers whose caches are kept at once.")]
 Threads = Annotated[int | None, typer.Option(help="Threads of the engine.")]
 GpuLayers = Annotated[int | None, typer.Option(help="Layers computed on the GPU; 999 for all.")]
+EngineName = Annotated[str | None, typer.Option(metavar="NAME", help="auto, llama, onnx or torch.")]
+TorchDevice = Annotated[str | None, typer.Option(metavar="NAME", help="Where torch computes: cpu, cuda or cuda:N.")]
+Dtype = Annotated[str | None, typer.Option(metavar="NAME", help="torch computes in float32, bfloat16 or float16.")]
+ExpertBudget = Annotated[
+    str | None, typer.Option(metavar="SIZE", help="Most that routed experts take on the device, such as 2GiB or 25%.")
+]
+ExpertPolicy = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Which experts are there; see `updraft experts simulate`.")
+]
+ExpertBits = Annotated[int | None, typer.Option(metavar="4|8", help="torch holds routed experts in so many bits.")]
 Cores = Annotated[str | None, typer.Option(metavar="0,1,...", help="Processor cores to stay on.")]
 Host = Annotated[str | None, typer.Option(help="Address to listen on.")]
 Port = Annotated[int | None, typer.Option(help="Port to listen on; 0 takes any free one.")]
@@ -57,6 +67,8 @@ def register(app: typer.Typer) -> None:
         "cloud",
         epilog=examples(
             "updraft serve cloud --model smollm2",
+            "updraft serve cloud --model ./Qwen3-30B-A3B --engine torch --expert-bits 8",
+            "updraft serve cloud --model ./Mixtral-8x7B --engine torch --torch-device cuda --expert-budget 25%",
             "updraft serve cloud --host 0.0.0.0 --tls-cert c.pem --tls-key k.pem --client-ca ca.pem --tokens tokens",
         ),
     )(cloud)
@@ -142,6 +154,12 @@ def cloud(
     max_sessions: Annotated[int | None, typer.Option(help="Sessions open at once.")] = None,
     threads: Threads = None,
     gpu_layers: GpuLayers = None,
+    engine: EngineName = None,
+    torch_device: TorchDevice = None,
+    dtype: Dtype = None,
+    expert_bits: ExpertBits = None,
+    expert_budget: ExpertBudget = None,
+    expert_policy: ExpertPolicy = None,
     cores: Cores = None,
     log_level: LogLevel = None,
     log_format: LogFormat = None,
@@ -171,6 +189,12 @@ def cloud(
         max_sessions=max_sessions,
         threads=threads,
         gpu_layers=gpu_layers,
+        engine=engine,
+        torch__device=torch_device,
+        torch__dtype=dtype,
+        torch__expert_bits=expert_bits,
+        experts__budget=expert_budget,
+        experts__policy=expert_policy,
         cores=cores,
         log_level=log_level,
         log_format=log_format,

@@ -10,6 +10,8 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from updraft.config.admission import AdmissionSettings
 from updraft.config.base import Seconds, Settings
+from updraft.config.engines import TorchSettings
+from updraft.config.experts import ExpertSettings
 from updraft.config.identity import IdentitySettings
 from updraft.config.kv import KvSettings
 from updraft.config.operations import OperationsSettings, TracingSettings
@@ -284,7 +286,18 @@ class CloudSettings(TierSettings):
     """The cloud service's settings."""
 
     model: str = Field(
-        default="smollm2", min_length=1, max_length=4096, description="Name of a known model, or path of a GGUF file."
+        default="smollm2",
+        min_length=1,
+        max_length=4096,
+        description="Name of a known model, or path of a GGUF file, a staged model's or a Hugging Face folder.",
+    )
+    engine: Literal["auto", "llama", "onnx", "torch"] = Field(
+        default="auto",
+        description="Library that computes: llama, onnx or torch; auto takes the one that the model is for.",
+    )
+    torch: TorchSettings = Field(default=TorchSettings(), description="How torch computes a Hugging Face folder.")
+    experts: ExpertSettings = Field(
+        default=ExpertSettings(), description="Routed experts that are not all on the device; computed by torch."
     )
     sequences: int = Field(default=16, ge=1, le=256, description="Sessions whose caches are kept at once.")
     listen: ListenSettings = Field(default=ListenSettings(port=7080), description="The gRPC server for edge agents.")
@@ -311,6 +324,10 @@ class CloudSettings(TierSettings):
         default=OperationsSettings(), description="Metrics and health over HTTP, and going away."
     )
     kv: KvSettings = Field(default=KvSettings(), description="The KV cache, and what becomes of idle sessions.")
+
+    def engine_options(self) -> dict[str, Any]:
+        options = super().engine_options() | self.torch.model_dump(exclude_defaults=True)
+        return options if self.engine == "auto" else options | {"backend": self.engine}
 
     @model_validator(mode="after")
     def _fits(self) -> CloudSettings:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from updraft.engine.base import Engine, FloatRows, ModelInfo, Output, Run, StagedEngine, StageInfo, Tokenizer
-from updraft.errors import ConfigError, UnknownName
+from updraft.errors import ConfigError, MissingExtra, UnknownName
 
 __all__ = [
     "Engine",
@@ -20,17 +21,23 @@ __all__ = [
     "open_engine",
 ]
 
-BACKENDS = ("llama", "onnx")
+BACKENDS = ("llama", "onnx", "torch")
+# Options that one backend alone has.
+_OWN = {"onnx": {"split", "carry", "last_stage"}, "torch": {"device", "dtype", "expert_bits", "exact", "experts"}}
+_MODELS = {
+    "onnx": ("a staged model", "name a folder that `updraft models export` made"),
+    "torch": ("computed by torch", "name a Hugging Face folder"),
+}
 
 
 def open_engine(model: str | Path, *, backend: str | None = None, **options: Any) -> Engine:
     """Load a model by catalogue name or path and return its engine.
 
     Args:
-        model: a name of `updraft models list`, the path of a .gguf file, or a staged model folder.
-        backend: the library that computes: "llama" (llama.cpp) or "onnx" (ONNX Runtime, which gives a `StagedEngine`);
-            the one that the model is made for when left out.
-        options: the backend's own arguments, see `LlamaEngine` and `OnnxEngine`.
+        model: a name of `updraft models list`, the path of a .gguf file, or a staged model's or a Hugging Face folder.
+        backend: the library that computes: "llama" (llama.cpp), "onnx" (ONNX Runtime, which gives a `StagedEngine`) or
+            "torch"; the one that the model is made for when left out.
+        options: the backend's own arguments, see `LlamaEngine`, `OnnxEngine` and `TorchEngine`.
 
     Raises:
         UnknownName: no such backend or model.
@@ -45,15 +52,43 @@ def open_engine(model: str | Path, *, backend: str | None = None, **options: Any
     path = resolve(model)
     name = None if isinstance(model, Path) else model.removesuffix(".gguf").rpartition("/")[2]
     options = {"name": name or None, **options}
-    if path.is_dir() if backend is None else backend == "onnx":
+    chosen = backend or _backend_of(path)
+    _check_options(path, chosen, options.keys())
+    if chosen == "onnx":
         from updraft.engine.onnx import OnnxEngine
 
         return OnnxEngine(path, **options)
-    if given := sorted({"split", "carry", "last_stage"} & options.keys()):
-        raise ConfigError(
-            f"{', '.join(given)} is set, but {path.name} is not a staged model.",
-            remedy="Leave it out, or name a folder that `updraft models export` made.",
-        )
+    if chosen == "torch":
+        return _torch_engine(path, options)
     from updraft.engine.llama import LlamaEngine
 
     return LlamaEngine(path, **options)
+
+
+def _backend_of(path: Path) -> str:
+    """The library that a model is made for; a folder that is neither kind is told so by ONNX Runtime's backend."""
+    if not path.is_dir():
+        return "llama"
+    from updraft.models.hf import is_hf_folder
+
+    return "torch" if is_hf_folder(path) else "onnx"
+
+
+def _check_options(path: Path, backend: str, given: Iterable[str]) -> None:
+    for other, own in _OWN.items():
+        if other != backend and (wrong := sorted(own.intersection(given))):
+            kind, remedy = _MODELS[other]
+            raise ConfigError(
+                f"{', '.join(wrong)} is set, but {path.name} is not {kind}.", remedy=f"Leave it out, or {remedy}."
+            )
+
+
+def _torch_engine(path: Path, options: dict[str, Any]) -> Engine:
+    try:
+        from updraft.engine.torch import TorchEngine
+    except ImportError as error:
+        raise MissingExtra(
+            f"the torch engine needs torch, which could not be imported: {error}",
+            remedy='pip install "updraft-llm[torch]"',
+        ) from error
+    return TorchEngine(path, **options)

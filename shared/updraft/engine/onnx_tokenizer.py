@@ -1,4 +1,4 @@
-"""The tokenizer of a staged model: of a vocabulary-only GGUF by llama.cpp, of a tokenizer.json by `tokenizers`."""
+"""The tokenizer of a folder: of a vocabulary-only GGUF by llama.cpp, of a tokenizer.json by `tokenizers`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model of either kind says about itself: a GGUF file or a staged folder."""
+"""What a model of any kind says about itself: a GGUF file, a staged folder or a Hugging Face folder."""
 
 from __future__ import annotations
 
@@ -11,14 +11,18 @@ __all__ = ["model_info"]
 
 
 def model_info(path: Path) -> ModelInfo:
-    """Read a GGUF file's header or a staged folder's manifest; needs no backend's library.
+    """Read a GGUF file's header, a staged folder's manifest or a Hugging Face folder; needs no backend's library.
 
     Raises:
         ModelNotFound: nothing is there.
-        BadModelFile: it is neither.
+        BadModelFile: it is none of them, or of an architecture that is not supported.
     """
     if not path.is_dir():
         return read_model_info(path)
+    from updraft.models.hf import hf_info, is_hf_folder
+
+    if is_hf_folder(path):
+        return hf_info(path)
     from updraft.models.staged.manifest import read_manifest
 
     manifest = read_manifest(path)

@@ -13,7 +13,14 @@ from updraft.errors import BadModelFile, ModelNotFound
 from updraft.models.gguf_header import open_header
 from updraft.models.gguf_info import Vocabulary, read_vocabulary
 
-__all__ = ["GGUF_TOKENIZER", "JSON_TOKENIZER", "copy_json_tokenizer", "read_json", "write_gguf_tokenizer"]
+__all__ = [
+    "GGUF_TOKENIZER",
+    "JSON_TOKENIZER",
+    "copy_json_tokenizer",
+    "json_vocabulary",
+    "read_json",
+    "write_gguf_tokenizer",
+]
 
 GGUF_TOKENIZER, JSON_TOKENIZER = "tokenizer.gguf", "tokenizer.json"
 
@@ -34,19 +41,29 @@ def write_gguf_tokenizer(source: Path, target: Path) -> Vocabulary:
 
 def copy_json_tokenizer(folder: Path, target: Path, config: Mapping[str, Any]) -> Vocabulary:
     """Copy a folder's tokenizer.json, and gather what its other files say of end tokens and chat template."""
+    vocabulary = json_vocabulary(folder, config)
+    target.write_bytes((folder / JSON_TOKENIZER).read_bytes())
+    return vocabulary
+
+
+def json_vocabulary(folder: Path, config: Mapping[str, Any]) -> Vocabulary:
+    """What a folder with a tokenizer.json says of its tokenizer.
+
+    Raises:
+        ModelNotFound: there is none.
+        BadModelFile: another file of the folder cannot be read.
+    """
     path = folder / JSON_TOKENIZER
     if not path.is_file():
         raise ModelNotFound(
             f"there is no {JSON_TOKENIZER} in {folder}", remedy="Save it with the tokenizer's `save_pretrained`."
         )
-    data = path.read_bytes()
-    target.write_bytes(data)
     generation = read_json(folder / "generation_config.json", {})
     ends = generation.get("eos_token_id", config.get("eos_token_id"))
     start = config.get("bos_token_id")
     return Vocabulary(
         tokens=int(config["vocab_size"]),
-        tokenizer_hash=hashlib.sha256(data).hexdigest(),
+        tokenizer_hash=hashlib.sha256(path.read_bytes()).hexdigest(),
         start_token=start if isinstance(start, int) else None,
         end_tokens=frozenset(end for end in (ends if isinstance(ends, list) else [ends]) if isinstance(end, int)),
         chat_template=_template(folder),
@@ -80,4 +97,7 @@ def _template(folder: Path) -> str | None:
     if alone.is_file():
         return alone.read_text(encoding="utf-8")
     template = read_json(folder / "tokenizer_config.json", {}).get("chat_template")
+    if isinstance(template, list):  # several by name
+        named = {one.get("name"): one.get("template") for one in template if isinstance(one, dict)}
+        template = named.get("default")
     return template if isinstance(template, str) else None

@@ -1,0 +1,115 @@
+"""Which waiting runs share a pass: those that are likely to need the same experts (ExpertFlow, Read-ME)."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from updraft_cloud.experts.policies.base import Floats, Ints
+from updraft_cloud.experts.policies.forecast import any_of
+from updraft_cloud.experts.trace import RouteTrace
+
+__all__ = ["TraceRun", "choose_together", "regroup", "routed_chances", "runs_of", "table_chances"]
+
+
+def choose_together(chances: Floats, sizes: Sequence[int], most: int) -> list[int]:
+    """Runs for the next pass, the longest waiting first.
+
+    That one always goes, so none waits for ever. Then comes whichever adds the fewest expected experts for each of its
+    tokens, while tokens fit: a greedy cover in place of ExpertFlow's clusters, for runs may not be torn apart.
+
+    Args:
+        chances: that each waiting run needs each expert, shape (runs, keys), in order of arrival.
+        sizes: tokens of each run.
+        most: tokens of a pass; the first run goes even if it has more.
+    """
+    if not sizes:
+        return []
+    chosen, room = [0], most - sizes[0]
+    missing = 1.0 - chances[0]  # chance that no chosen run needs the expert
+    left = list(range(1, len(sizes)))
+    while True:
+        fitting = [run for run in left if sizes[run] <= room]
+        if not fitting:
+            return sorted(chosen)
+        added = (chances[fitting] @ missing) / np.array([sizes[run] for run in fitting])
+        best = fitting[int(added.argmin())]
+        chosen.append(best)
+        left.remove(best)
+        room -= sizes[best]
+        missing = missing * (1.0 - chances[best])
+
+
+@dataclass(frozen=True, slots=True)
+class TraceRun:
+    """Consecutive rows of one sequence in one pass."""
+
+    sequence: int
+    rows: Ints
+
+
+def runs_of(trace: RouteTrace) -> list[TraceRun]:
+    """The runs of a trace, in order of arrival."""
+    passes, sequences = trace.row_passes, trace.sequences
+    cuts = np.nonzero((np.diff(passes) != 0) | (np.diff(sequences) != 0))[0] + 1
+    parts = np.split(np.arange(len(trace)), cuts)
+    return [TraceRun(int(sequences[rows[0]]), rows) for rows in parts]
+
+
+def routed_chances(trace: RouteTrace) -> Callable[[TraceRun], Floats]:
+    """What a predictor that is always right would say of a run, for a bound."""
+    keys = trace.shape.layers * trace.shape.experts
+    first = np.arange(trace.shape.layers)[:, None] * trace.shape.experts
+
+    def chances(run: TraceRun) -> Floats:
+        found = np.zeros(keys, np.float32)
+        found[(trace.routes[run.rows].astype(np.int64) + first).ravel()] = 1.0
+        return found
+
+    return chances
+
+
+def regroup(
+    trace: RouteTrace, most: int, waiting: int, chances: Callable[[TraceRun], Floats] | None = None
+) -> RouteTrace:
+    """The trace as if its runs had shared passes otherwise.
+
+    Each sequence has one run at a time; those of the sequences that have waited longest are looked at.
+
+    Args:
+        most: tokens of a pass.
+        waiting: runs that wait at once, at most.
+        chances: what is foretold of a run; None takes them in order of arrival.
+    """
+    queues: dict[int, deque[TraceRun]] = {}
+    for run in runs_of(trace):
+        queues.setdefault(run.sequence, deque()).append(run)
+    order = deque(queues)
+    found: list[list[TraceRun]] = []
+    while order:
+        sequences = [order[place] for place in range(min(waiting, len(order)))]
+        runs = [queues[sequence][0] for sequence in sequences]
+        sizes = [len(run.rows) for run in runs]
+        if chances is None:
+            fits = np.cumsum(sizes) <= most
+            places = list(range(max(1, int(fits.sum()))))
+        else:
+            places = choose_together(np.stack([chances(run) for run in runs]), sizes, most)
+        found.append([runs[place] for place in places])
+        for place in places:
+            sequence = sequences[place]
+            order.remove(sequence)
+            queues[sequence].popleft()
+            if queues[sequence]:
+                order.append(sequence)
+    rows = np.concatenate([run.rows for runs in found for run in runs])
+    lengths = [sum(len(run.rows) for run in runs) for runs in found]
+    return trace.taken(rows, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+
+
+def table_chances(trace: RouteTrace, table: Callable[[Ints], Floats]) -> Callable[[TraceRun], Floats]:
+    """What a predictor of single tokens says of a run; `table` gives shape (tokens, keys)."""
+    return lambda run: any_of(table(trace.tokens[run.rows]))

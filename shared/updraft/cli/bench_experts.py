@@ -1,0 +1,65 @@
+"""`updraft bench experts`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from updraft.cli.bench import RESULTS, OutOption, RoundsOption, run_bench
+from updraft.cli.options import JsonOption
+from updraft.cli.reporting import examples, reported
+
+__all__ = ["register"]
+
+
+def register(group: typer.Typer) -> None:
+    """Add the verb to the group `bench`."""
+    group.command(
+        "experts", epilog=examples("updraft bench experts", "updraft bench experts --budget 0.3 --copy-ratio 10")
+    )(experts)
+
+
+@reported
+def experts(
+    model: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Mixture of experts that torch computes; else random weights.")
+    ] = None,
+    budget: Annotated[
+        list[float] | None, typer.Option(min=0.01, max=1.0, metavar="SHARE", help="Of all experts; may be repeated.")
+    ] = None,
+    policy: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Besides the baseline lru; may be repeated.")
+    ] = None,
+    copy_ratio: Annotated[
+        float | None, typer.Option(min=0.01, metavar="X", help="A copy's time over an expert's for one token.")
+    ] = None,
+    host_slowdown: Annotated[
+        float | None, typer.Option(min=1.0, metavar="X", help="An expert's time on the host over the device's.")
+    ] = None,
+    passes: Annotated[int | None, typer.Option(min=1, metavar="N", help="Passes of a round.")] = None,
+    draft: Annotated[int | None, typer.Option(min=1, metavar="N", help="Tokens of a run.")] = None,
+    rounds: RoundsOption = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of torch.")] = None,
+    out: OutOption = RESULTS,
+    as_json: JsonOption = False,
+) -> None:
+    """Experts under a budget, over a throttled link: policies against demand loading, the host, and all resident.
+
+    Exit code 1 if a single bit differs from resident experts, or the default policy is over 3 % slower than lru.
+    """
+    run_bench(
+        "experts",
+        "ExpertsBench",
+        out,
+        as_json,
+        model=model,
+        shares=budget and tuple(budget),
+        policies=policy and tuple(policy),
+        copy_ratio=copy_ratio,
+        host_slowdown=host_slowdown,
+        passes=passes,
+        draft=draft,
+        rounds=rounds,
+        threads=threads,
+    )

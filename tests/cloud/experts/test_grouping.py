@@ -1,0 +1,58 @@
+"""Which runs share a pass: fewer experts a pass than in order of arrival, and nobody waits for ever."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.fakes.routing import Routing, make_trace
+from updraft_cloud.experts.grouping import choose_together, regroup, routed_chances, runs_of, table_chances
+from updraft_cloud.experts.replay import union_sizes
+
+
+def test_runs_that_need_the_same_go_together() -> None:
+    chances = np.array([[1, 1, 0, 0], [0, 0, 1, 1], [1, 1, 0, 0], [0, 0, 1, 1]], np.float32)
+    assert choose_together(chances, [2, 2, 2, 2], 4) == [0, 2]
+    assert choose_together(chances, [2, 1, 2, 2], 3) == [0, 1]  # what does not fit is left
+    assert choose_together(chances, [9, 1, 1, 1], 4) == [0]  # the oldest goes even if it is large
+    assert choose_together(chances[:0], [], 4) == []
+
+
+@given(sizes=st.lists(st.integers(1, 6), min_size=1, max_size=8), most=st.integers(1, 20), seed=st.integers(0, 9))
+def test_a_choice_is_lawful(sizes: list[int], most: int, seed: int) -> None:
+    chances = np.random.default_rng(seed).random((len(sizes), 12)).astype(np.float32)
+    chosen = choose_together(chances, sizes, most)
+    assert chosen[0] == 0 and chosen == sorted(set(chosen))
+    total = sum(sizes[run] for run in chosen)
+    assert len(chosen) == 1 or total <= most
+    assert all(total + sizes[run] > most for run in range(len(sizes)) if run not in chosen)
+
+
+def test_grouping_by_overlap_needs_fewer_experts_a_pass() -> None:
+    """Sessions that talk of different things: two kinds of tokens with experts of their own."""
+    trace = make_trace(800, Routing(layers=2, experts=16, active=2, vocabulary=60, sessions=8, together=2, noise=0.0))
+    half = (trace.routes // 2 + 8 * (trace.sequences % 2)[:, None, None]).astype(np.uint8)
+    distinct = np.where(
+        half[..., :1] == half[..., 1:], (half[..., 1:] // 8) * 8 + (half[..., 1:] + 1) % 8, half[..., 1:]
+    )
+    trace = replace(trace, routes=np.concatenate([half[..., :1], distinct], axis=2), ahead=None)
+    size = 4 * len(runs_of(trace)[0].rows)
+    arrival = regroup(trace, size, 8)
+    grouped = regroup(trace, size, 8, routed_chances(trace))
+    assert len(grouped) == len(arrival) == len(trace)
+    assert union_sizes(grouped).mean() < 0.85 * union_sizes(arrival).mean()
+    for one in (arrival, grouped):
+        assert np.bincount(one.row_passes).max() <= size
+        for sequence in range(8):  # in each sequence the order is that of arrival
+            rows = one.sequences == sequence
+            assert np.array_equal(one.tokens[rows], trace.tokens[trace.sequences == sequence])
+
+
+def test_a_table_of_single_tokens_speaks_for_runs() -> None:
+    trace = make_trace(40, Routing(layers=1, experts=4, active=1, vocabulary=5))
+    chances = table_chances(trace, lambda tokens: np.full((len(tokens), 4), 0.5, np.float32))
+    run = runs_of(trace)[0]
+    assert np.allclose(chances(run), 1 - 0.5 ** len(run.rows))
