@@ -54,7 +54,7 @@ def moe(
     ] = 2000,
     rows: Annotated[int, typer.Option("--rows", min=1, help="Rows of --longest tokens in a step.")] = 4,
     learning_rate: Annotated[float, typer.Option("--learning-rate", min=1e-7, max=1.0, help="Highest one.")] = 3e-3,
-    balance: Annotated[float, typer.Option("--balance", min=0.0, help="Push towards using all experts alike.")] = 0.003,
+    balance: Annotated[float, typer.Option("--balance", min=0.0, help="Push towards using all experts alike.")] = 0.01,
     longest: Annotated[int, typer.Option("--longest", min=16, help="Tokens of a row: the model's context.")] = 512,
     held_out: Annotated[
         float, typer.Option("--held-out", min=0.001, max=0.5, help="Share of prompts held out.")

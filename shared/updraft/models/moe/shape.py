@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -51,6 +52,8 @@ class MixtralShape:
         """What is wrong with the sizes, if anything."""
         if not 2 <= self.experts <= _MAX_EXPERTS or not 1 <= self.active <= self.experts:
             return f"{self.active} of {self.experts} experts"
+        if not (1 <= self.base.rope_theta < math.inf and 0 < self.base.norm_epsilon < 1):
+            return f"the rotary base {self.base.rope_theta} and the norm's epsilon {self.base.norm_epsilon}"
         return self.base.fault()
 
     def to_json(self) -> dict[str, Any]:

@@ -41,7 +41,7 @@ class MoeRecipe:
     learning_rate: float = 3e-3
     warmup: int = 40  # steps
     decay: float = 0.25  # share of all steps
-    balance: float = 0.003
+    balance: float = 0.01
     frequent: int = 4096
     sampled: int = 2048
     weight_decay: float = 0.1
