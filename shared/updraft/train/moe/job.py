@@ -220,7 +220,7 @@ def _write_card(folder: Path, moe: PackedMoe, curve: Sequence[MoePoint], routing
 
 def _described(job: MoeJob, text: _Text, curve: Sequence[MoePoint]) -> dict[str, Any]:
     return {
-        "trunk": job.trunk if not Path(job.trunk).exists() else Path(job.trunk).name,
+        "trunk": _label(job.trunk),
         "recipe": asdict(job.recipe),
         "texts": sorted(text.training),
         "training_tokens": sum(len(c.tokens) for c in text.all_training),
@@ -250,16 +250,22 @@ def _losses(engine: Engine, model: Mixtral, table: Tensor, text: _Text) -> dict[
 
 def _agreements(job: MoeJob, engine: Engine, model: Mixtral, table: Tensor, text: _Text) -> dict[str, float]:
     """Of each drafter with the model's own greedy answers to held-out prompts."""
-    prompts = [c.prompt for c in text.all_held_out if c.prompt and len(c.prompt) + _ANSWER_TOKENS < job.longest]
+    length = min(_ANSWER_TOKENS, job.longest // 2)
+    prompts = [c.prompt for c in text.all_held_out if c.prompt and len(c.prompt) + length <= job.longest]
     if not job.drafters or not prompts:
         return {}
     some = prompts[:: max(1, len(prompts) // _ANSWERS)][:_ANSWERS]
-    answers = greedy_answers(model, table, some, length=_ANSWER_TOKENS, ends=engine.info.end_tokens)
+    answers = greedy_answers(model, table, some, length=length, ends=engine.info.end_tokens)
     agreements = {}
     for name in job.drafters:
         drafter = open_engine(resolve(name), context=job.longest, sequences=1, threads=job.threads)
         try:
-            agreements[name] = draft_agreement(drafter, answers)
+            agreements[_label(name)] = draft_agreement(drafter, answers)
         finally:
             drafter.shutdown()
     return agreements
+
+
+def _label(model: str) -> str:
+    """A catalogue name, or a path without its folder."""
+    return Path(model).name if Path(model).exists() else model
