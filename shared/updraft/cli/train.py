@@ -216,6 +216,8 @@ def _job(
 
 def _progress() -> AbstractContextManager[Progress]:
     return progress_bars(
-        lambda point: f"epoch {point.epoch:.2f}, loss {point.loss:.3f}, "
-        f"agreement {100 * point.agreement:.1f} % of held-out text, {point.seconds / 60:.0f} min"
+        lambda point: (
+            f"epoch {point.epoch:.2f}, loss {point.loss:.3f}, "
+            f"agreement {100 * point.agreement:.1f} % of held-out text, {point.seconds / 60:.0f} min"
+        )
     )

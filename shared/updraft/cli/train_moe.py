@@ -80,8 +80,10 @@ def moe(
     sizes = MoeSizes(layers, width, heads, kv_heads, hidden, experts, active)
     recipe = MoeRecipe(steps=steps, rows=rows, learning_rate=learning_rate, balance=balance, seed=seed)
     with progress_bars(
-        lambda p: f"step {p.step:,}, loss {p.loss:.3f}, held out {p.held_out:.3f}, imbalance {p.imbalance:.2f}, "
-        f"{p.seconds / 60:.0f} min"
+        lambda p: (
+            f"step {p.step:,}, loss {p.loss:.3f}, held out {p.held_out:.3f}, imbalance {p.imbalance:.2f}, "
+            f"{p.seconds / 60:.0f} min"
+        )
     ) as report:
         path = train_moe(
             MoeJob(

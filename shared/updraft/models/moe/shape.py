@@ -63,7 +63,7 @@ class MixtralShape:
     def from_json(cls, values: Mapping[str, Any]) -> MixtralShape:
         """Raises BadModelFile if a size is missing or absurd."""
         try:
-            sizes = {
+            sizes: dict[str, Any] = {
                 field.name: (float if field.name in ("rope_theta", "norm_epsilon") else int)(values[field.name])
                 for field in fields(LlamaShape)
             }

@@ -76,10 +76,7 @@ def write_moe_card(
         "",
         "| step | tokens | minutes | loss | imbalance | held out |",
         "|---|---|---|---|---|---|",
-        *(
-            f"| {p.step:,} | {p.tokens:,} | {p.seconds / 60:.0f} | {p.loss:.3f} | {p.imbalance:.3f} | {p.held_out:.3f} |"
-            for p in curve
-        ),
+        *map(_point, curve),
     ]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -106,6 +103,11 @@ def plot_routing(path: Path, routing: Sequence[LayerRouting]) -> None:
         axes.legend()
         axes.grid(axis="y", alpha=0.3)
     figure.savefig(path, dpi=150)
+
+
+def _point(p: MoePoint) -> str:
+    losses = f"{p.loss:.3f} | {p.imbalance:.3f} | {p.held_out:.3f}"
+    return f"| {p.step:,} | {p.tokens:,} | {p.seconds / 60:.0f} | {losses} |"
 
 
 def _losses(label: str, row: Mapping[str, Any]) -> str:

@@ -118,7 +118,9 @@ def mean_loss(model: Mixtral, table: Tensor, conversations: Sequence[Conversatio
         for conversation in conversations:
             tokens = torch.from_numpy(conversation.tokens.astype(np.int64)).to(table.device)
             final, _ = model(table[tokens[:-1]][None])
-            for part, targets in zip(final[0].split(_LOGIT_ROWS), tokens[1:].split(_LOGIT_ROWS), strict=True):
+            for part, targets in zip(
+                torch.split(final[0], _LOGIT_ROWS), torch.split(tokens[1:], _LOGIT_ROWS), strict=True
+            ):
                 total += float(torch.nn.functional.cross_entropy(part @ output.T, targets, reduction="sum"))
             count += len(tokens) - 1
     return total / max(1.0, count)
@@ -127,9 +129,7 @@ def mean_loss(model: Mixtral, table: Tensor, conversations: Sequence[Conversatio
 class _Run:
     """The state of one training run."""
 
-    def __init__(
-        self, model: Mixtral, table: Tensor, training: Sequence[Conversation], recipe: MoeRecipe
-    ) -> None:
+    def __init__(self, model: Mixtral, table: Tensor, training: Sequence[Conversation], recipe: MoeRecipe) -> None:
         self.model, self.recipe = model.train(), recipe
         self._table = table
         length = model.shape.base.context

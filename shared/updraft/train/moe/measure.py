@@ -113,9 +113,7 @@ def draft_agreement(drafter: Engine, answers: Sequence[Conversation]) -> float:
     return agreed / max(1, count)
 
 
-def _rows(
-    engine: Engine, tokens: NDArray[np.int32], read: Callable[[int, NDArray[np.float32]], Any]
-) -> list[Any]:
+def _rows(engine: Engine, tokens: NDArray[np.int32], read: Callable[[int, NDArray[np.float32]], Any]) -> list[Any]:
     """What `read` makes of the logits at all positions, run by run; it gets the run's first position, too."""
     sequence = engine.open()
     try:

@@ -6,6 +6,7 @@ that a file of the model holds two small matrices where others hold two large on
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -58,7 +59,7 @@ class SparseFeedForward(nn.Module):
         order = chosen.flatten().argsort(stable=True)
         tokens = order // self._active
         counts = torch.bincount(chosen.flatten(), minlength=len(self.gate)).tolist()
-        parts = flat[tokens].split(counts)
+        parts = torch.split(flat[tokens], counts)
         matrices = zip(parts, self.gate_up.unbind(), self.down.unbind(), strict=True)
         done = torch.cat([_expert(part, gate_up, down) for part, gate_up, down in matrices])
         mixed = torch.zeros_like(flat).index_add(0, tokens, done.to(flat.dtype) * weights[order, None])
@@ -119,14 +120,14 @@ class Mixtral(nn.Module):
 
     def output_rows(self, rows: Tensor) -> Tensor:
         """Rows of the output matrix, scaled so that logits are of about unit size at first."""
-        return rows @ self.output * self.shape.base.width**-0.5
+        return cast("Tensor", rows @ self.output * self.shape.base.width**-0.5)
 
 
 def to_arrays(model: Mixtral) -> dict[str, FloatArray]:
     """Its tensors by Hugging Face's names, and the two projections as `input` and `output`."""
     arrays: dict[str, Tensor] = {"input": model.input, "output": model.output, "model.norm.weight": model.norm.weight}
     for number, layer in enumerate(model.layers):
-        block = dict(layer.named_parameters())
+        block: dict[str, Tensor] = dict(layer.named_parameters())
         gate_up, down = block.pop("experts.gate_up"), block.pop("experts.down")
         block["block_sparse_moe.gate.weight"] = block.pop("experts.gate")
         for expert in range(model.shape.experts):
@@ -137,7 +138,7 @@ def to_arrays(model: Mixtral) -> dict[str, FloatArray]:
     return {name: values.detach().cpu().float().numpy() for name, values in arrays.items()}
 
 
-def of_arrays(shape: MixtralShape, arrays: dict[str, FloatArray], table: Tensor) -> Mixtral:
+def of_arrays(shape: MixtralShape, arrays: Mapping[str, FloatArray], table: Tensor) -> Mixtral:
     """The model of `to_arrays`."""
     model = Mixtral(shape, table)
     tensors = {name: torch.from_numpy(np.array(values)) for name, values in arrays.items()}
@@ -164,5 +165,5 @@ def _expert(x: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
 
 def _principal_axes(table: Tensor, width: int) -> Tensor:
     """The directions in which the rows are longest, shape (trunk width, width), orthonormal."""
-    _, axes = torch.linalg.eigh((table.T @ table).double())
+    axes: Tensor = torch.linalg.eigh((table.T @ table).double())[1]
     return axes[:, -width:].flip(-1).float().contiguous()

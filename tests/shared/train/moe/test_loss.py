@@ -27,7 +27,7 @@ def test_frequent_tokens_and_targets_are_always_there() -> None:
 
 def test_the_sample_is_a_function_of_seed_and_step() -> None:
     def drawn(seed: int, step: int) -> list[int]:
-        return SampledClasses(np.zeros(1000, np.int64), 10, 20, seed).of(step, np.array([500])).ids.tolist()
+        return list(SampledClasses(np.zeros(1000, np.int64), 10, 20, seed).of(step, np.array([500])).ids)
 
     assert drawn(0, 1) == drawn(0, 1)
     assert len({tuple(drawn(*at)) for at in ((0, 1), (0, 2), (1, 1))}) == 3

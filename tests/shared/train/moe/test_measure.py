@@ -33,7 +33,8 @@ def engine(trunk_path: Path) -> Engine:
 def _trunk_logits(weights: Weights, tokens: np.ndarray) -> Tensor:
     table = torch.from_numpy(weights["model.embed_tokens.weight"])
     with torch.inference_mode():
-        return of_trunk(weights)(table[tokens][None])[0] @ torch.from_numpy(weights.output).T
+        final: Tensor = of_trunk(weights)(table[tokens][None])[0]
+        return final @ torch.from_numpy(weights.output).T
 
 
 def test_an_engine_s_loss_is_its_model_s(engine: Engine, weights: Weights) -> None:

@@ -55,7 +55,7 @@ def test_arrays_and_back(model: Mixtral, table: Tensor) -> None:
     again = of_arrays(model.shape, arrays, table)
     assert all(bool((a == b).all()) for a, b in zip(model.parameters(), again.parameters(), strict=True))
     up = arrays["model.layers.1.block_sparse_moe.experts.2.w3.weight"]
-    assert (up == model.layers[1].experts.gate_up[2, 24:].detach().numpy()).all()
+    assert (up == dict(model.named_parameters())["layers.1.experts.gate_up"][2, 24:].detach().numpy()).all()
 
 
 def test_the_first_logits_are_of_unit_size(model: Mixtral, table: Tensor) -> None:
