@@ -40,7 +40,7 @@ class MoeRecipe:
     rows: int = 4  # a step
     learning_rate: float = 3e-3
     warmup: int = 40  # steps
-    decay: float = 0.25  # share of all steps
+    decay: float = 0.5  # share of all steps
     balance: float = 0.01
     frequent: int = 4096
     sampled: int = 2048
