@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from updraft.cli.reporting import examples, reported, stderr
+from updraft.cli.reporting import examples, reported
+from updraft.cli.train_progress import progress_bars
 from updraft.errors import InvalidRequest, MissingExtra
 
 if TYPE_CHECKING:
@@ -59,10 +59,11 @@ def register(app: typer.Typer) -> None:
             "updraft train student smollm2 --layers 0-8,27-29 --frozen 8 --prompts prompts.jsonl --out runs/student",
         ),
     )(student)
-    from updraft.cli import train_acceptance, train_router
+    from updraft.cli import train_acceptance, train_moe, train_router
 
     train_acceptance.register(group)
     train_router.register(group)
+    train_moe.register(group)
     app.add_typer(
         group, name="train", epilog=examples("updraft train exits smollm2 --layers 8,16 --prompts prompts.jsonl")
     )
@@ -213,23 +214,10 @@ def _job(
     )
 
 
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    """A bar a stage on standard error; points of the learning curve stay as lines above it."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=stderr()) as bars:
-        tasks: dict[str, Any] = {}
-
-        def report(stage: str, done: int, total: int, point: Any) -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total)
-            bars.update(tasks[stage], completed=done)
-            if point is not None:
-                bars.console.print(
-                    f"{stage}: epoch {point.epoch:.2f}, loss {point.loss:.3f}, "
-                    f"agreement {100 * point.agreement:.1f} % of held-out text, {point.seconds / 60:.0f} min"
-                )
-
-        yield report
+def _progress() -> AbstractContextManager[Progress]:
+    return progress_bars(
+        lambda point: (
+            f"epoch {point.epoch:.2f}, loss {point.loss:.3f}, "
+            f"agreement {100 * point.agreement:.1f} % of held-out text, {point.seconds / 60:.0f} min"
+        )
+    )

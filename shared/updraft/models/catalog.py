@@ -14,6 +14,7 @@ from typing import Final
 
 from updraft.errors import ConfigError, MissingExtra, ModelNotFound, UnknownName, WrongTrunk
 from updraft.models.ladder import EXITS, STUDENT, shipped_rung
+from updraft.models.moe import MOE, shipped_moe
 
 __all__ = ["CatalogEntry", "cache_folder", "catalog", "resolve"]
 
@@ -50,7 +51,7 @@ class _Recipe:
     Attributes:
         make: called with source, rungs, target and progress; the target appears whole or not at all.
         ending: of the made file's name: all that distinguishes it but the package's version and the rungs' digest.
-        rungs: names of shipped rungs.
+        rungs: names of shipped files, rungs or the mixture of experts.
         extra: what `make` needs besides the package.
         require: raises MissingExtra unless that is installed.
     """
@@ -66,7 +67,7 @@ class _Recipe:
         """Where the made model is kept; another one for another package or other rungs."""
         parts = [name, importlib.metadata.version(_DISTRIBUTION)]
         if self.rungs:
-            parts.append(_digest([shipped_rung(rung) for rung in self.rungs]))
+            parts.append(_digest([_shipped(rung) for rung in self.rungs]))
         return cache_folder() / ("-".join(parts) + self.ending)
 
     def missing_extra(self) -> str | None:
@@ -160,7 +161,7 @@ def _made(name: str, source: Path, say: Progress) -> Path:
     parts = f" and its trained layers ({', '.join(recipe.rungs)})" if recipe.rungs else ""
     say(f"Making {name} of {source.name}{parts} in {target} (once)")
     try:
-        recipe.make(source, [shipped_rung(rung) for rung in recipe.rungs], target, say)
+        recipe.make(source, [_shipped(rung) for rung in recipe.rungs], target, say)
     except WrongTrunk as error:
         raise WrongTrunk(
             f"the installed {_DISTRIBUTION} {importlib.metadata.version(_DISTRIBUTION)} holds another SmolLM2 than the "
@@ -191,6 +192,17 @@ def _stage(source: Path, rungs: Sequence[Path], target: Path, say: Progress) -> 
     from updraft.models.staged import export_staged
 
     export_staged(source, target, rungs=rungs, precision="int4", head_bits=8, progress=say)
+
+
+def _mix(source: Path, rungs: Sequence[Path], target: Path, _say: Progress) -> None:
+    from updraft.models.moe.folder import write_folder
+    from updraft.models.moe.packed import read_moe
+
+    write_folder(source, read_moe(rungs[0]), target)
+
+
+def _shipped(name: str) -> Path:
+    return shipped_moe() if name == MOE else shipped_rung(name)
 
 
 def _require_rungs() -> None:
@@ -247,5 +259,12 @@ _RECIPES: Final = {
         EXITS,
         "export",
         _require_builder,
+    ),
+    "smollm2-moe": _Recipe(
+        "a small mixture of experts in its vocabulary, trained to be studied (Hugging Face folder)",
+        _mix,
+        "-float16",
+        (MOE,),
+        require=_require_rungs,
     ),
 }

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from updraft.errors import BadModelFile, ConfigError, MissingExtra, ModelNotFound, WrongTrunk
 from updraft.exits.files import replace_file
 from updraft.models.llama_shape import BLOCK_SUFFIXES, LlamaShape
+from updraft.models.rows import quantised_rows, unpacked_rows
 from updraft.models.weights import Weights
 
 __all__ = ["Precision", "Rung", "layers_text", "read_rung", "write_rung"]
@@ -26,7 +27,6 @@ FloatArray = NDArray[np.float32]
 Precision = Literal["int8", "float16", "float32"]
 
 _FORMAT = "updraft-rung-1"
-_SCALE = ".scale"
 _MAX_LAYERS = 4096
 
 
@@ -88,7 +88,7 @@ def write_rung(rung: Rung, path: Path, precision: Precision = "int8") -> None:
     packed: dict[str, NDArray[Any]] = {}
     for name, values in rung.tensors.items():
         if name.startswith("layers.") and values.ndim == 2 and precision == "int8":
-            packed[name], packed[name + _SCALE] = _quantised(values)
+            packed |= quantised_rows(name, values)
         else:
             packed[name] = values.astype(np.float32 if precision == "float32" or values.ndim == 1 else np.float16)
     facts = {
@@ -144,7 +144,7 @@ def read_rung(path: Path) -> Rung:
             facts["trunk"],
             tuple(json.loads(facts["sources"])),
             frozenset(json.loads(facts["trained"])),
-            _unpacked(packed),
+            unpacked_rows(packed),
             json.loads(facts.get("facts", "{}")),
         )
     except (KeyError, ValueError, TypeError, IndexError, RecursionError) as error:
@@ -180,23 +180,6 @@ def _fault(rung: Rung) -> str | None:
 def _shapes(rung: Rung, shape: LlamaShape) -> dict[str, tuple[int, ...]]:
     shapes = {f"layers.{n}.{suffix}": size for n in rung.trained for suffix, size in shape.block.items()}
     return {**shapes, "norm.weight": (shape.width,)}
-
-
-def _quantised(values: FloatArray) -> tuple[NDArray[np.int8], NDArray[np.float16]]:
-    # Rounded up to float16, so that no value exceeds 127 scales.
-    scale = np.nextafter((np.abs(values).max(axis=1) / 127).astype(np.float16), np.float16(np.inf))
-    return np.rint(values / scale.astype(np.float32)[:, None]).astype(np.int8), scale
-
-
-def _unpacked(packed: Mapping[str, NDArray[Any]]) -> dict[str, FloatArray]:
-    tensors: dict[str, FloatArray] = {}
-    for name, values in packed.items():
-        if name.endswith(_SCALE):
-            continue
-        tensors[name] = values.astype(np.float32)
-        if values.dtype == np.int8:
-            tensors[name] *= packed[name + _SCALE].astype(np.float32)[:, None]
-    return tensors
 
 
 def layers_text(layers: Sequence[int]) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -23,6 +22,7 @@ from torch import Tensor
 from updraft.errors import ConfigError
 from updraft.models.weights import Weights
 from updraft.train.batches import Batch, Batches, SeenTokens, entry_states
+from updraft.train.checkpoint import load_checkpoint, save_checkpoint
 from updraft.train.llama import Llama
 from updraft.train.teacher import TeacherCache
 
@@ -203,15 +203,6 @@ class _Run:
         return recipe.learning_rate * (recipe.floor + (1 - recipe.floor) * (1 + math.cos(math.pi * done)) / 2)
 
     def save(self, folder: Path, curve: list[Point]) -> None:
-        """Parameters, both moments of the optimizer and the place in the run, in one file, all at once."""
-        from safetensors import SafetensorError
-        from safetensors.torch import save_file
-
-        tensors = {}
-        for name, parameter in self.model.named_parameters():
-            state = self._optimizer.state[parameter]
-            tensors[name] = parameter.detach()
-            tensors[f"{name}#mean"], tensors[f"{name}#square"] = state["exp_avg"], state["exp_avg_sq"]
         facts = {
             "run": self._key(),
             "step": str(self.step),
@@ -219,52 +210,19 @@ class _Run:
             "losses": json.dumps(self._losses),
             "curve": json.dumps([asdict(point) for point in curve]),
         }
-        target = folder / "checkpoint.safetensors"
-        new = target.with_suffix(".new")
-        try:
-            save_file({n: t.cpu().contiguous() for n, t in tensors.items()}, new, facts)
-            os.replace(new, target)
-        except (SafetensorError, OSError) as error:  # the last checkpoint is still there
-            new.unlink(missing_ok=True)
-            raise ConfigError(
-                f"{target} cannot be written: {error}", remedy="Make room and run it again: it goes on from there."
-            ) from error
+        save_checkpoint(folder, self.model, self._optimizer, facts)
 
     def resume(self, folder: Path) -> list[Point]:
         """Load the folder's checkpoint, if there is one."""
-        from safetensors import SafetensorError
+        curve: list[Point] = []
 
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / "checkpoint.safetensors"
-        if not path.is_file():
-            return []
-        try:
-            return self._load_checkpoint(path)
-        except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-            raise ConfigError(
-                f"{path} is not a usable checkpoint: {error}", remedy="Remove it to train from the start."
-            ) from error
-
-    def _load_checkpoint(self, path: Path) -> list[Point]:
-        from safetensors import safe_open
-
-        with safe_open(path, framework="pt") as opened:
-            facts = opened.metadata() or {}
-            if facts["run"] != self._key():
-                raise ConfigError(
-                    f"{path.parent} holds another training run",
-                    remedy="Choose another --out folder, or give the options and the text of that run.",
-                )
+        def read(facts: dict[str, str]) -> None:
             self.step, self.positions = int(facts["step"]), int(facts["positions"])
             self._losses = json.loads(facts["losses"])
-            for name, parameter in self.model.named_parameters():
-                parameter.data.copy_(opened.get_tensor(name))
-                self._optimizer.state[parameter] = {
-                    "step": torch.tensor(float(self.step), device=self._device),  # the fused optimizer's is there
-                    "exp_avg": opened.get_tensor(f"{name}#mean").to(self._device),
-                    "exp_avg_sq": opened.get_tensor(f"{name}#square").to(self._device),
-                }
-        return [Point(**point) for point in json.loads(facts["curve"])]
+            curve.extend(Point(**point) for point in json.loads(facts["curve"]))
+
+        load_checkpoint(folder, self.model, self._optimizer, self._key(), self._device, read)
+        return curve
 
     def _key(self) -> str:
         """What makes this run this run."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from updraft.models.rungs import Rung
 from updraft.models.weights import LlamaShape, Weights
 
-__all__ = ["Block", "Llama", "block_arrays", "of_rung", "of_trunk"]
+__all__ = ["Attention", "Block", "Llama", "Norm", "block_arrays", "of_rung", "of_trunk", "rotary_angles"]
 
 FloatArray = NDArray[np.float32]
 
@@ -102,7 +102,7 @@ class Llama(nn.Module):
 
     def states(self, x: Tensor, keep: Iterable[int] = ()) -> list[Tensor]:
         """Residual states after as many layers as `keep` says, in that order, then after all of them."""
-        rotation = _rotation(self.shape, x.shape[1], x.device)
+        rotation = rotary_angles(self.shape, x.shape[1], x.device)
         wanted, kept = list(keep), []
         for index, layer in enumerate(self.layers):
             if index in wanted:
@@ -135,7 +135,7 @@ def _filled(shape: LlamaShape, blocks: Sequence[Mapping[str, FloatArray]], norm:
     return model
 
 
-def _rotation(shape: LlamaShape, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def rotary_angles(shape: LlamaShape, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
     exponents = torch.arange(0, shape.head_size, 2, device=device).float() / shape.head_size
     angles = torch.arange(length, device=device).float()[:, None] * shape.rope_theta**-exponents
     angles = torch.cat((angles, angles), -1)

