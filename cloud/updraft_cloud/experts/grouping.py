@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from updraft_cloud.experts.costs import Costs
 from updraft_cloud.experts.policies.base import Floats, Ints
-from updraft_cloud.experts.policies.forecast import any_of
+from updraft_cloud.experts.policies.forecast import TokenTable, any_of
+from updraft_cloud.experts.policies.registry import make_policy
+from updraft_cloud.experts.replay import Replay, union_sizes
+from updraft_cloud.experts.simulate import simulate
 from updraft_cloud.experts.trace import RouteTrace
 
-__all__ = ["TraceRun", "choose_together", "regroup", "routed_chances", "runs_of", "table_chances"]
+__all__ = ["TraceRun", "choose_together", "compare_groupings", "regroup", "routed_chances", "runs_of", "table_chances"]
 
 
 def choose_together(chances: Floats, sizes: Sequence[int], most: int) -> list[int]:
@@ -41,6 +46,9 @@ def choose_together(chances: Floats, sizes: Sequence[int], most: int) -> list[in
         left.remove(best)
         room -= sizes[best]
         missing = missing * (1.0 - chances[best])
+
+
+Rows = list[dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +116,36 @@ def regroup(
     rows = np.concatenate([run.rows for runs in found for run in runs])
     lengths = [sum(len(run.rows) for run in runs) for runs in found]
     return trace.taken(rows, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+
+
+def compare_groupings(trace: RouteTrace, policy: str, slots: int, costs: Costs, most: int, waiting: int) -> Rows:
+    """What sharing passes by overlap is worth: in order of arrival, by a table of tokens, and by knowing the routes.
+
+    The table learns from the first half of the trace; the second is regrouped.
+
+    Args:
+        policy: by name, under which bytes are moved.
+        most, waiting: see `regroup`.
+    """
+    half = max(1, trace.pass_count // 2)
+    table = TokenTable(trace.shape)
+    Replay(trace.part(0, half)).forecasts(table)
+    rest = trace.part(half, trace.pass_count) if half < trace.pass_count else trace
+    ways = {"arrival": None, "tokens": table_chances(rest, table.chances), "routes known": routed_chances(rest)}
+    rows = []
+    for name, chances in ways.items():
+        grouped = regroup(rest, most, waiting, chances)
+        result = simulate(Replay(grouped), make_policy(policy, trace.shape, slots), slots, costs)
+        rows.append(
+            {
+                "grouping": name,
+                "passes": grouped.pass_count,
+                "experts_per_pass": float(union_sizes(grouped).mean()),
+                "bytes_moved": result.statistics.bytes_moved,
+                "seconds": result.seconds,
+            }
+        )
+    return rows
 
 
 def table_chances(trace: RouteTrace, table: Callable[[Ints], Floats]) -> Callable[[TraceRun], Floats]:

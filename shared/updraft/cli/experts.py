@@ -26,6 +26,7 @@ __all__ = ["register"]
 
 _EXTRA = "cloud,experts"
 _FILE_WIDTH = 140  # of tables that go to a file or a pipe
+_WAITING = 16  # runs that a scheduler would look at
 _BANDWIDTH = 25e9  # of PCIe 4.0 x 16, as copies reach it
 
 TraceArgument = Annotated[Path, typer.Argument(metavar="TRACE", help="File written by `updraft experts trace`.")]
@@ -152,6 +153,12 @@ def simulate(
     dense_us: DenseOption = None,
     predictor: PredictorOption = None,
     gate: GateOption = 0.5,
+    group: Annotated[
+        int | None,
+        typer.Option(
+            "--group", min=1, metavar="N", help="Also regroup runs into passes of N tokens by overlap of experts."
+        ),
+    ] = None,
     plot: PlotOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -162,13 +169,21 @@ def simulate(
     """
     with needs_extra(_EXTRA):
         from updraft_cloud.experts.trace import read_trace
-    rows, _ = _simulated(read_trace(file), policy, budget, (bandwidth, expert_us, host_us, dense_us), predictor, gate)
+    routes, costs = read_trace(file), (bandwidth, expert_us, host_us, dense_us)
+    rows, _ = _simulated(routes, policy, budget, costs, predictor, gate)
+    grouped = [] if group is None else _grouped(routes, rows, group, costs)
     if as_json:
-        print_json({"trace": str(file), "rows": rows})
+        print_json({"trace": str(file), "rows": rows, "groupings": grouped})
     else:
         from rich.console import Console
 
-        Console(highlight=False, width=None if sys.stdout.isatty() else _FILE_WIDTH).print(_table(rows))
+        console = Console(highlight=False, width=None if sys.stdout.isatty() else _FILE_WIDTH)
+        console.print(_table(rows))
+        for row in grouped:
+            console.print(
+                f"{row['budget_share']:.0%}, passes by {row['grouping']}: {row['experts_per_pass']:.1f} experts each, "
+                f"{row['bytes_moved'] / 2**20:.1f} MiB moved, {row['seconds']:.3g} s"
+            )
     _plot(plot, rows)
 
 
@@ -330,6 +345,23 @@ def _simulated(
             progress=lambda text: bar.update(task, advance=1, description=text),
         )
     return rows_of(results, shape), whole
+
+
+def _grouped(
+    routes: Any, rows: list[dict[str, Any]], most: int, costs: tuple[float, float | None, float | None, float | None]
+) -> list[dict[str, Any]]:
+    """What sharing passes by overlap is worth under the default policy, at each budget of the rows."""
+    from updraft.config.experts import ExpertSettings
+    from updraft_cloud.experts.grouping import compare_groupings
+    from updraft_cloud.experts.replay import Replay
+
+    own, policy = _costs(Replay(routes), *costs), ExpertSettings().policy
+    budgets = {row["slots"]: row["budget_share"] for row in rows}
+    return [
+        {"budget_share": share, **row}
+        for slots, share in budgets.items()
+        for row in compare_groupings(routes, policy, slots, own, most, waiting=_WAITING)
+    ]
 
 
 def _costs(

@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fakes.routing import Routing, make_trace
-from updraft_cloud.experts.grouping import choose_together, regroup, routed_chances, runs_of, table_chances
+from updraft_cloud.experts.costs import Costs
+from updraft_cloud.experts.grouping import (
+    choose_together,
+    compare_groupings,
+    regroup,
+    routed_chances,
+    runs_of,
+    table_chances,
+)
 from updraft_cloud.experts.replay import union_sizes
 
 
@@ -49,6 +57,15 @@ def test_grouping_by_overlap_needs_fewer_experts_a_pass() -> None:
         for sequence in range(8):  # in each sequence the order is that of arrival
             rows = one.sequences == sequence
             assert np.array_equal(one.tokens[rows], trace.tokens[trace.sequences == sequence])
+
+
+def test_groupings_are_compared_on_what_the_table_has_not_seen() -> None:
+    trace = make_trace(500, Routing(layers=2, experts=16, active=2, vocabulary=40, sessions=6, draft=3, noise=0.1))
+    costs = Costs.of_link(trace.shape.expert_bytes, 1e9)
+    rows = {row["grouping"]: row for row in compare_groupings(trace, "lru-layer", 16, costs, most=9, waiting=6)}
+    assert list(rows) == ["arrival", "tokens", "routes known"]
+    assert rows["routes known"]["experts_per_pass"] < rows["arrival"]["experts_per_pass"]
+    assert rows["tokens"]["experts_per_pass"] < rows["arrival"]["experts_per_pass"]
 
 
 def test_a_table_of_single_tokens_speaks_for_runs() -> None:

@@ -49,8 +49,9 @@ def test_policies_stand_beside_the_baseline_and_the_bound(updraft: Updraft, rout
     rows = answered(updraft, "simulate", routes, *options)["rows"]
     assert [row["policy"] for row in rows] == ["lru", "draft", "belady"] * 2
     assert plot.read_bytes().startswith(b"\x89PNG")
-    text = updraft("experts", "simulate", routes, "--budget", "40%", "--policy", "lfu", "--host-us", "1")
+    text = updraft("experts", "simulate", routes, "--budget", "40%", "--policy", "lfu", "--group", "8")
     assert text.exit_code == 0 and "belady" in text.stdout and "x lru's time" in text.stdout
+    assert "passes by routes known" in text.stdout
 
 
 def test_a_predictor_is_trained_and_used(updraft: Updraft, routes: str, tmp_path: Path) -> None:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from updraft_cloud.experts.policies.base import Forecast, Forecaster, NoForecast, Policy, Replacement, keys_of
+from updraft_cloud.experts.policies.base import Forecast, Forecaster, NoForecast, Policy, Replacement
 
-__all__ = ["Forecast", "Forecaster", "NoForecast", "Policy", "Replacement", "keys_of"]
+__all__ = ["Forecast", "Forecaster", "NoForecast", "Policy", "Replacement"]

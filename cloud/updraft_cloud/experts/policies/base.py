@@ -12,8 +12,6 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from updraft.engine.experts import MoeShape
-
 __all__ = [
     "Bools",
     "Floats",
@@ -24,7 +22,6 @@ __all__ = [
     "NoForecast",
     "Policy",
     "Replacement",
-    "keys_of",
 ]
 
 Ints = NDArray[Any]
@@ -126,8 +123,3 @@ class NoForecast:
 
     def end(self) -> None:
         return None
-
-
-def keys_of(shape: MoeShape, layer: int, chosen: Ints) -> Ints:
-    """Keys of the distinct experts that tokens chose, ascending, int64."""
-    return np.unique(chosen).astype(np.int64) + layer * shape.experts

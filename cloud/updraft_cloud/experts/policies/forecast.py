@@ -147,16 +147,19 @@ class TokenTable:
             self._learn(np.concatenate(self._chosen, axis=1))
         self._chosen = []
 
+    def chances(self, tokens: Ints) -> Floats:
+        """Chance of each expert for each token, shape (tokens, layers x experts); zeros before anything was learned."""
+        usual = self._usual / max(self._total, 1.0)
+        found = np.tile(usual, (len(tokens), 1))
+        places = [place for place, token in enumerate(tokens.tolist()) if token in self._rows]
+        rows = [self._rows[token] for token in tokens[places].tolist()]
+        found[places] = (self._counts[rows] + self._prior * usual) / (self._seen[rows] + self._prior)[:, None]
+        return found
+
     def _forecast(self, tokens: Ints) -> Forecast | None:
         if not self._total or not len(tokens):
             return None
-        usual = self._usual / self._total
-        rows = [row for token in tokens.tolist() if (row := self._rows.get(token)) is not None]
-        chances = (self._counts[rows] + self._prior * usual) / (self._seen[rows] + self._prior)[:, None]
-        unknown = len(tokens) - len(rows)
-        if unknown:
-            chances = np.concatenate([chances, (1.0 - (1.0 - usual) ** unknown)[None]])
-        return forecast_of(any_of(chances), 0, self._shape.experts)
+        return forecast_of(any_of(self.chances(tokens)), 0, self._shape.experts)
 
     def _learn(self, keys: Ints) -> None:
         """From a pass's keys, shape (tokens, layers x active)."""
