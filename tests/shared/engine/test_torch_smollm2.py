@@ -18,7 +18,7 @@ from updraft.models.weights import read_weights
 
 pytest.importorskip("torch")
 
-from updraft.engine.torch import TorchEngine  # noqa: E402  # torch's absence skips before
+from updraft.engine.torch import TorchEngine  # torch's absence skips before
 
 pytestmark = [pytest.mark.smollm2, pytest.mark.slow]
 
