@@ -9,8 +9,8 @@ On the CPU, torch picks a kernel by the number of rows. Measured on x86-64 (AVX-
   round otherwise, and gain little: what takes the time is reading the cache.
 - `silu` and `sigmoid` compute the last few numbers of a tensor by another formula than the rest; `exp` does not.
 
-The number of threads is another matter: in float32 attention rounds otherwise with one thread than with several, so that
-replicas which shall go on with each other's sessions to the same bits need the same number.
+The number of threads is another matter: in float32 attention rounds otherwise with one thread than with several.
+Replicas that shall go on with each other's sessions to the same bits need the same number.
 
 `updraft.engine.exactness` asks on every machine. On a GPU none of this is promised.
 """

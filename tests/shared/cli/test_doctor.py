@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.fakes.engine import HashEngine
+from tests.fakes.hf_model import write_hf_model
 from tests.fakes.staged_engine import FakeStagedEngine
 from tests.fakes.tiers import running_cloud
 from tests.shared.cli.conftest import Updraft
@@ -56,6 +57,18 @@ def test_a_healthy_machine_without_a_cloud(updraft: Updraft, tiny: list[str]) ->
         "link": "skipped",
     }
     assert found["engine exactness"]["facts"]["batching"] == {"equal": True, "largest": 0.0}
+
+
+def test_a_hugging_face_folder_is_checked_on_torch(updraft: Updraft, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    folder = write_hf_model(tmp_path / "moe", "qwen2_moe")
+    options = ["context=320", "threads=1", "device=laptop-cpu"]
+    code, found = diagnosis(
+        updraft, "--local-only", "--model", str(folder), *(word for option in options for word in ("--set", option))
+    )
+    assert code == 0, found
+    assert found["engine exactness"]["facts"]["far"] == {"equal": True, "largest": 0.0}
+    assert found["memory"]["facts"]["caches"] == 8 * 320 * 4 * (3 * 2 * 2 * 16)
 
 
 def test_the_report_for_people_is_one_line_a_check(updraft: Updraft, tiny: list[str]) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import updraft.models as updraft_models
+from tests.fakes.hf_model import write_hf_model
 from tests.fakes.staged_model import write_exit, write_staged_model
 from tests.fakes.tiny_model import write_tiny_model
 from tests.shared.cli.conftest import Updraft
@@ -39,6 +40,17 @@ def test_show_knows_the_stages_of_a_folder(updraft: Updraft, tmp_path: Path) -> 
     assert (shown["layers"], shown["stages"], shown["exits"]) == (6, ["0-1", "2-3", "4-5"], [2, 4])
     assert shown["fingerprint"] == manifest.fingerprint
     assert "0-1, 2-3, 4-5" in updraft("models", "show", str(tmp_path / "staged")).stdout
+
+
+def test_show_reads_a_hugging_face_folder(updraft: Updraft, tmp_path: Path) -> None:
+    folder = write_hf_model(tmp_path / "moe", "qwen3_moe")
+    shown = json.loads(updraft("models", "show", str(folder), "--json").stdout)
+    assert (shown["architecture"], shown["layers"], shown["quantisation"]) == ("qwen3_moe", 3, "F32")
+    assert "stages" not in shown
+    (folder / "config.json").write_text('{"model_type": "gpt2"}')
+    result = updraft("models", "show", str(folder))
+    assert result.exit_code != 0
+    assert "'gpt2' is not supported; supported are llama" in result.stderr.replace("\n", " ")
 
 
 @pytest.mark.parametrize(

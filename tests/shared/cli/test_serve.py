@@ -67,6 +67,18 @@ def test_edge_flags_become_settings(updraft: Updraft, served: list[Any]) -> None
     assert (settings.cores, settings.log_level, settings.log_format) == ((0, 1), "error", "json")
 
 
+def test_flags_of_the_torch_engine_become_its_options(updraft: Updraft, served: list[Any]) -> None:
+    flags = ["--engine", "torch", "--torch-device", "cuda:1", "--dtype", "bfloat16", "--expert-bits", "4"]
+    result = updraft("serve", "cloud", *flags, "--set", "torch.exact=false")
+    assert result.exit_code == 0, result.stderr
+    options = served[0].engine_options()
+    expected = {"backend": "torch", "device": "cuda:1", "dtype": "bfloat16", "expert_bits": 4, "exact": False}
+    assert {name: options[name] for name in expected} == expected
+    assert not {"backend", "device", "dtype", "expert_bits", "exact"} & CloudSettings().engine_options().keys()
+    for wrong in (["--engine", "cuda"], ["--torch-device", "gpu"], ["--dtype", "int8"], ["--expert-bits", "3"]):
+        assert updraft("serve", "cloud", *wrong).exit_code == 2
+
+
 def test_cloud_flags_become_settings(updraft: Updraft, served: list[Any]) -> None:
     tls = ["--tls-cert", "c.pem", "--tls-key", "k.pem", "--client-ca", "a.pem", "--tokens", "t"]
     result = updraft("serve", "cloud", "--port", "0", "--host", "::1", *tls, "--max-sessions", "3", "--cores", "1")

@@ -1,6 +1,6 @@
 """Hugging Face models in plain numpy, float64, one token after the other: what the torch engine is held against.
 
-It reads `config.json` and the tensors by their names as the models' published code does, and shares no line with the engine.
+It reads `config.json` and the tensors by their names as the models' published code does, and shares no code with it.
 """
 
 from __future__ import annotations

@@ -101,19 +101,18 @@ def test_a_holder_is_told_what_it_needs_to_know(tmp_path: Path) -> None:
     engine.expect([1, 2])
     first, second = engine.open(), engine.open()
     engine.forward([Run(first, 0, TOKENS[:10]), Run(second, 0, TOKENS[:9])])
-    sizes = lambda tokens: ((tokens, 64), (tokens, 3), (tokens, 3))  # noqa: E731
     assert (
         made[0].calls
         == [
             ("expect", [1, 2]),
             ("expect", TOKENS[:9]),  # the second pass waits while the first is computed
             ("begin", TOKENS[:10]),
-            ("compute", 0, *sizes(10)),
-            ("compute", 1, *sizes(10)),
+            ("compute", 0, (10, 64), (10, 3), (10, 3)),
+            ("compute", 1, (10, 64), (10, 3), (10, 3)),
             "end",
             ("begin", TOKENS[:9]),
-            ("compute", 0, *sizes(9)),
-            ("compute", 1, *sizes(9)),
+            ("compute", 0, (9, 64), (9, 3), (9, 3)),
+            ("compute", 1, (9, 64), (9, 3), (9, 3)),
             "end",
         ]
     )

@@ -199,7 +199,7 @@ def _family(values: _Values) -> tuple[str, Family]:
     name, named = values.get("model_type"), values.get("architectures")
     if str(name).startswith("deepseek_v") or values.get("kv_lora_rank") is not None:
         raise _FaultError(f"the architecture {name!r} is not supported: {_LATENT}")
-    if name not in FAMILIES:
+    if not isinstance(name, str) or name not in FAMILIES:
         raise _FaultError(f"the architecture {name!r} is not supported; supported are {', '.join(FAMILIES)}")
     family = FAMILIES[name]
     if named is not None and named != [family.architecture]:
@@ -212,7 +212,7 @@ def _rope(values: _Values) -> Rope:
     newer, older = values.section("rope_parameters"), values.section("rope_scaling")
     scaling = newer if newer.values else older
     theta = scaling.number("rope_theta", values.number("rope_theta", 10_000.0))
-    if max(values.number("partial_rotary_factor", 1.0), scaling.number("partial_rotary_factor", 1.0)) != 1.0:
+    if any(section.number("partial_rotary_factor", 1.0) != 1.0 for section in (values, scaling)):
         raise _FaultError("only a part of each head is rotated (partial_rotary_factor), which is not supported here")
     kind = scaling.get("rope_type") or scaling.get("type") or "default"
     if kind == "default":
