@@ -54,7 +54,7 @@ class ExpertSource(Protocol):
         ...
 
     def route(self, layer: int, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """Experts that a layer's own router chooses for hidden states: ids int64 and weights, shape (tokens, active)."""
+        """Experts that a layer's router chooses for hidden states: ids int64 and weights, shape (tokens, active)."""
         ...
 
     def embed(self, tokens: Tensor) -> Tensor:
