@@ -57,7 +57,7 @@ class GpuBench:
     sizes: SyntheticSizes = SyntheticSizes(12, 8, 2, 4096, 14336)  # noqa: RUF009 (frozen)
     shares: tuple[float, ...] = (0.1, 0.25, 0.5, 0.75, 1.0)
     policies: tuple[str, ...] = ("lru", "expected", "look-ahead", DEFAULT)
-    passes: int = 48
+    passes: int = 32
     slow_passes: int = 6
     together: int = 2
     draft: int = 2
@@ -214,7 +214,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.experts_gpu", description=__doc__)
     parser.add_argument("--out", type=Path, help="file for the results as JSON")
     parser.add_argument("--layers", type=int, default=12, help="of 2.8 GB each, in host memory and once on the GPU")
-    parser.add_argument("--passes", type=int, default=48)
+    parser.add_argument("--passes", type=int, default=32)
     parser.add_argument("--tiny", action="store_true", help="small sizes on the CPU")
     given = parser.parse_args(arguments)
     if given.tiny:

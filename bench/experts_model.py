@@ -53,7 +53,7 @@ class SyntheticMoe:
         layers = range(sizes.layers)
         self._dense = [[self._normal(sizes.width, sizes.width) for _ in range(4)] for _ in layers]
         self._routers = [self._normal(sizes.experts, sizes.width) * 4 for _ in layers]
-        self._embedding = self._normal(sizes.vocabulary, sizes.width) * sizes.width**0.5
+        self._embedding: Tensor = self._normal(sizes.vocabulary, sizes.width) * sizes.width**0.5
 
     @property
     def shape(self) -> MoeShape:

@@ -382,6 +382,8 @@ def test_the_template_has_every_key_with_its_default_and_meaning(write: WriteFil
         },
         "cloud": {
             "staged": {},
+            "torch": {},
+            "experts": {},
             "kv": {},
             "operations": {},
             "tracing": {},

@@ -80,5 +80,6 @@ class Replay:
 def union_sizes(trace: RouteTrace) -> NDArray[np.int64]:
     """Distinct experts of every pass, over all its layers, shape (passes,)."""
     replay = Replay(trace)
-    sizes = np.array([len(keys) for keys in replay.events])
-    return sizes.reshape(trace.pass_count, trace.shape.layers).sum(1)
+    sizes = np.array([len(keys) for keys in replay.events], np.int64)
+    found: NDArray[np.int64] = sizes.reshape(trace.pass_count, trace.shape.layers).sum(1)
+    return found

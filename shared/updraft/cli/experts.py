@@ -117,7 +117,7 @@ def trace(
         from updraft_cloud.experts.recording import RecordingJob, record
         from updraft_cloud.experts.trace import write_trace
     job = RecordingJob(_prompts(prompts, most), tokens, draft, acceptance, together, ahead, seed)
-    options = {"context": context, "threads": threads, "device": device}
+    options: dict[str, Any] = {"context": context, "threads": threads, "device": device}
     given = {name: value for name, value in options.items() if value is not None}
     with _bar("recording", len(job.prompts)) as (bar, task):
         found = record(model, job, progress=lambda done, total: bar.update(task, completed=done), **given)

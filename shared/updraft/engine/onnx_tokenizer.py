@@ -67,7 +67,7 @@ class JsonTokenizer:
         except ImportError as error:
             raise MissingExtra(
                 f"a tokenizer.json needs the package tokenizers, which could not be imported: {error}",
-                remedy='pip install "updraft-llm[onnx]"',
+                remedy='pip install "updraft-llm[onnx]" or "updraft-llm[torch]", for the engine that you use',
             ) from error
         try:
             self._native = Native.from_file(str(path))

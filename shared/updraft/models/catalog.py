@@ -118,7 +118,8 @@ def resolve(name_or_path: str | Path, *, progress: Progress | None = None) -> Pa
         raise ModelNotFound(f"there is no model file at {path}")
     names = ", ".join((_PACKAGED, *_RECIPES))
     raise UnknownName(
-        f"unknown model {name!r}; known are {names}, or a path to a .gguf file or a staged folder", param="model"
+        f"unknown model {name!r}; known are {names}, or a path to a .gguf file, a staged or a Hugging Face folder",
+        param="model",
     )
 
 

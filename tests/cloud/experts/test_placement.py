@@ -75,7 +75,8 @@ def test_hops_are_counted() -> None:
     assert counts.sum() == len(trace) * 4
     first = trace.routes[0].astype(int)
     assert counts[0, first[0, 0], first[1, 1]] >= 1
-    assert crossing_share(hops(make_trace(4, Routing(layers=1, experts=4, active=1))), np.zeros((1, 4))) == 0.0
+    flat = make_trace(4, Routing(layers=1, experts=4, active=1))
+    assert crossing_share(hops(flat), np.zeros((1, 4), np.int64)) == 0.0
 
 
 def test_devices_must_divide_the_experts() -> None:

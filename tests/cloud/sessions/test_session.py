@@ -251,3 +251,23 @@ def test_nothing_is_written_after_the_longest_answer() -> None:
     bench.collect()
     with pytest.raises(ProtocolViolation, match="2 tokens"):
         bench.take_over()
+
+
+class Announced(HashEngine):
+    """An engine that is told which tokens wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.expected: list[list[int]] = []
+
+    def expect(self, tokens: list[int]) -> None:
+        self.expected.append(list(tokens))
+
+
+def test_a_draft_is_announced_to_an_engine_that_fetches_ahead() -> None:
+    engine = Announced()
+    bench = Bench(opening(), engine=engine)
+    bench.run_dry()
+    assert engine.expected == []
+    bench.verdict([7, 8])
+    assert engine.expected == [[PROMPT[-1], 7, 8]]
