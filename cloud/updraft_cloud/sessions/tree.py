@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import takewhile
+from typing import Protocol
 
 from updraft.engine.base import FloatRows, Output, Run
-from updraft.engine.loop import EngineLoop, Priority, Want
+from updraft.engine.loop import EngineLoop, Priority, Task, Want
 from updraft.errors import Overloaded, UpdraftError
 from updraft_cloud.context import ContextManager, Holder
 from updraft_cloud.frames import Draft
@@ -93,6 +94,10 @@ class Walk:
         self._depth += 1
 
 
+class Owner(Holder, Task, Protocol):
+    """A session whose drafts are trees."""
+
+
 class BranchRun:
     """A branch of a tree as a task of the engine loop.
 
@@ -103,7 +108,7 @@ class BranchRun:
     """
 
     def __init__(
-        self, loop: EngineLoop, sequence: int, number: int, path: list[int], shared: int, text: list[int]
+        self, loop: EngineLoop, owner: Owner, sequence: int, number: int, path: list[int], shared: int, text: list[int]
     ) -> None:
         self.sequence = sequence
         self.number = number
@@ -116,6 +121,7 @@ class BranchRun:
         self.tenant = ""
         self.on_done: Callable[[], None] = lambda: None
         self._loop = loop
+        self._owner = owner
         self._text = text  # log and path
 
     def plan(self) -> Want:
@@ -137,7 +143,11 @@ class BranchRun:
         if not self.done:
             self.done = True
             self._loop.remove(self)
-            self.on_done()
+            try:
+                self.on_done()
+            except Exception as error:
+                # It is the session that judges now. As the branch's own failure nobody would hear of it.
+                self._loop.fail(self._owner, error)
 
 
 class Copies:
@@ -155,7 +165,7 @@ class Copies:
         self._running: dict[Holder, list[BranchRun]] = {}
         context.give_way = self._give_way
 
-    def plant(self, owner: Holder, draft: Draft, *, most: int, tenant: str, done: Callable[[], None]) -> Verification:
+    def plant(self, owner: Owner, draft: Draft, *, most: int, tenant: str, done: Callable[[], None]) -> Verification:
         """Begin to judge a draft, with those of its branches that there are sequences for; with none while the
         session's own cache is behind.
 
@@ -178,7 +188,7 @@ class Copies:
             if copy is None:
                 break
             self._engine.truncate(copy, min(self._engine.length(copy), len(log) - 1))
-            task = BranchRun(self._loop, copy, number, path, branch.shared, log + path)
+            task = BranchRun(self._loop, owner, copy, number, path, branch.shared, log + path)
             task.tenant, task.on_done = tenant, done
             planted.append(task)
         if planted:

@@ -163,6 +163,11 @@ class EngineLoop:
         """Serve it no more; unknown tasks are ignored. Loop thread only."""
         self._tasks.pop(task, None)
 
+    def fail(self, task: Task, error: Exception) -> None:
+        """End a task with what went wrong for it outside of its own `plan` and `consume`. Loop thread only."""
+        log.error("a task failed", exc_info=error)
+        self._fail([task], _as_failure(error))
+
     def turn(self) -> bool:
         """Schedule, run and hand out one pass; False if nobody wants anything. Loop thread only."""
         chosen = self._schedule()

@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 
 from tests.cloud.sessions.test_session import LENGTH, PROMPT, TRUTH, opening
 from tests.fakes.engine import HashEngine
+from updraft import failpoints
 from updraft.engine.loop import EngineLoop
 from updraft.errors import EngineFailure, ProtocolViolation
 from updraft.token_log import TokenLog
 from updraft.v1 import collaboration_pb2 as pb
 from updraft_cloud import wire
 from updraft_cloud.context import ContextManager
-from updraft_cloud.frames import Branch, Draft, Limits, Open, Verdict
+from updraft_cloud.frames import Branch, Draft, Failed, Limits, Open, Verdict
 from updraft_cloud.sessions.acceptance import Tolerance
 from updraft_cloud.sessions.session import Session
 from updraft_cloud.sessions.tree import Copies
@@ -181,6 +182,20 @@ def test_a_pass_that_fails_with_branches_in_it_ends_the_session_and_frees_all() 
     assert grown.frames.pop().code == EngineFailure.code
     grown.close()
     assert forest.engine.open_sequences == 0
+
+
+@pytest.mark.parametrize("point", ["verdict.before_commit", "verdict.after_commit"])
+def test_a_verdict_that_fails_once_the_last_branch_is_there_is_told(point: str) -> None:
+    forest = Forest()
+    grown = forest.open(opening())
+    forest.run_dry()
+    with failpoints.armed(f"{point}=error"):
+        grown.ask([1, 2, 3], (1, [9, 9]))
+        forest.run_dry()
+    (failed,) = grown.frames
+    assert isinstance(failed, Failed)
+    assert forest.context.statistics.resident == forest.context.statistics.copies == 0
+    forest.context.check_integrity()
 
 
 def test_a_tree_under_a_rule_that_tolerates() -> None:
