@@ -9,7 +9,10 @@ from .plot import new_figure
 
 __all__ = ["plot_budgets", "plot_wall_clock"]
 
-_COLOURS: Final = ("#222222", "#8a8a8a", "#4c9a4a", "#d9822b", "#1f6fb4", "#a05195", "#6aa5d8", "#c44e52", "#123f66")
+_COLOURS: Final = (
+    *("#222222", "#8a8a8a", "#4c9a4a", "#d9822b", "#6aa5d8", "#a05195", "#b39b00"),
+    *("#c44e52", "#1f6fb4", "#00a0a0", "#8c564b", "#2f4b26", "#e377c2"),
+)
 _KNOWING: Final = ("belady", "oracle")
 
 
