@@ -101,7 +101,7 @@ def trace(
     draft: Annotated[int, typer.Option(min=1, max=48, metavar="N", help="Tokens of a run; 1: no drafts.")] = 4,
     acceptance: Annotated[float, typer.Option(min=0, max=1, help="Chance that a drafted token stands.")] = 0.75,
     together: Annotated[int, typer.Option(min=1, max=64, metavar="N", help="Answers at once.")] = 4,
-    context: Annotated[int, typer.Option(min=64, metavar="N", help="Context of the engine, tokens.")] = 1024,
+    context: Annotated[int, typer.Option(min=64, metavar="N", help="Context of the engine, tokens.")] = 512,
     device: Annotated[str | None, typer.Option(metavar="NAME", help="cpu, cuda or cuda:N.")] = None,
     threads: ThreadsOption = None,
     ahead: Annotated[bool, typer.Option("--ahead/--no-ahead", help="Record what looking a layer ahead says.")] = True,
