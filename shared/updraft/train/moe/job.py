@@ -37,7 +37,6 @@ _CURVE_CONVERSATIONS = 40  # held-out ones that a point of the curve is measured
 _MEASURED_TOKENS = 8000  # of each text, roughly
 _ROUTED_TOKENS = 60_000
 _ANSWERS, _ANSWER_TOKENS = 48, 64
-_PROMPT_TOKENS = 160  # at most: every token of an answer computes its whole text again
 _NAME = "moe"
 
 
@@ -252,8 +251,7 @@ def _losses(engine: Engine, model: Mixtral, table: Tensor, text: _Text) -> dict[
 def _agreements(job: MoeJob, engine: Engine, model: Mixtral, table: Tensor, text: _Text) -> dict[str, float]:
     """Of each drafter with the model's own greedy answers to held-out prompts."""
     length = min(_ANSWER_TOKENS, job.longest // 2)
-    room = min(_PROMPT_TOKENS, job.longest - length)
-    prompts = [c.prompt for c in text.all_held_out if 0 < len(c.prompt) <= room]
+    prompts = [c.prompt for c in text.all_held_out if c.prompt and len(c.prompt) + length <= job.longest]
     if not job.drafters or not prompts:
         return {}
     some = prompts[:: max(1, len(prompts) // _ANSWERS)][:_ANSWERS]
