@@ -28,10 +28,12 @@ class RecordingJob:
     Attributes:
         tokens: of each answer, at most; greedy.
         draft: tokens of a run: the last committed one and drafted ones; 1 writes token by token.
-        acceptance: chance that a drafted token is the one that the model draws; else it is the second most probable,
-            which is what a good drafter gets wrong. So the drafts are made up; the routes of their tokens are real.
+        acceptance: chance that a drafted token is the answer's; else it is the most probable other one, which is what a
+            good drafter gets wrong. So the drafts are made up; the routes of their tokens are real.
         together: answers that are written at once.
         ahead: also record what looking one layer ahead says.
+        follow: each prompt's own end is the answer, in place of what the model writes: a model that repeats itself
+            chooses the same experts again and again.
     """
 
     prompts: Sequence[str] = field(repr=False)
@@ -41,6 +43,7 @@ class RecordingJob:
     together: int = 4
     ahead: bool = True
     seed: int = 0
+    follow: bool = False
 
     def __post_init__(self) -> None:
         if not self.prompts or self.tokens < 1 or self.draft < 1 or not 1 <= self.together <= 64:
@@ -82,28 +85,42 @@ def record(
     try:
         if not made:
             raise ConfigError(f"{engine.info.name} has no routed experts.", remedy="Name a mixture-of-experts model.")
-        prompts = [_encoded(engine, prompt, job.tokens + job.draft) for prompt in job.prompts]
-        for start in range(0, len(prompts), job.together):
-            group = prompts[start : start + job.together]
-            _Group(engine, made[0], job, group, start).answer()
-            progress(min(start + job.together, len(prompts)), len(prompts))
-        note = {name: getattr(job, name) for name in ("tokens", "draft", "acceptance", "together", "seed")}
+        texts = _texts(engine, job)
+        for start in range(0, len(texts), job.together):
+            _Group(engine, made[0], job, texts[start : start + job.together], start).answer()
+            progress(min(start + job.together, len(texts)), len(texts))
+        note = {name: getattr(job, name) for name in ("tokens", "draft", "acceptance", "together", "seed", "follow")}
         return made[0].trace(model=engine.info.name, fingerprint=engine.info.fingerprint, note=note)
     finally:
         engine.shutdown()
 
 
-def _encoded(engine: Engine, prompt: str, room: int) -> list[int]:
-    return engine.tokenizer.encode(prompt, special=True, start=True)[: max(1, engine.context - room)]
+def _texts(engine: Engine, job: RecordingJob) -> list[tuple[list[int], list[int]]]:
+    """Prompts, and the answers that are given. Raises ConfigError where no text is long enough to be followed."""
+    room = job.tokens + job.draft
+    encoded = [engine.tokenizer.encode(prompt, special=True, start=True) for prompt in job.prompts]
+    if not job.follow:
+        return [(tokens[: max(1, engine.context - room)], []) for tokens in encoded]
+    encoded = [tokens[: engine.context] for tokens in encoded if len(tokens) > room]
+    if not encoded:
+        raise ConfigError(f"No text has more than {room} tokens.", remedy="Give longer texts, or fewer tokens.")
+    return [(tokens[:-room], tokens[-room:]) for tokens in encoded]
 
 
 class _Group:
     """Answers that are written at once. Their sequences have numbers of their own in the trace."""
 
     def __init__(
-        self, engine: Engine, recorder: RouteRecorder, job: RecordingJob, prompts: list[list[int]], first: int
+        self,
+        engine: Engine,
+        recorder: RouteRecorder,
+        job: RecordingJob,
+        texts: Sequence[tuple[list[int], list[int]]],
+        first: int,
     ) -> None:
-        self._engine, self._recorder, self._job, self._prompts = engine, recorder, job, prompts
+        self._engine, self._recorder, self._job = engine, recorder, job
+        self._prompts = [prompt for prompt, _ in texts]
+        self._given = [given for _, given in texts]
         self._first = first
         self._random = random.Random(f"{job.seed} {first}")
 
@@ -119,7 +136,7 @@ class _Group:
             self._engine.close(sequence)
 
     def _written(self) -> tuple[list[list[int]], list[list[int]]]:
-        """Greedy answers and, for every place of them, the second most probable token."""
+        """Answers, greedy ones where none are given, and for every place of them the most probable other token."""
         sequences = [self._engine.open() for _ in self._prompts]
         rows = self._read_prompts(sequences)
         answers: list[list[int]] = [[] for _ in self._prompts]
@@ -127,8 +144,9 @@ class _Group:
         for step in range(self._job.tokens + self._job.draft):
             for place, row in enumerate(rows):
                 second, best = np.argsort(row)[-2:].tolist()
-                answers[place].append(best)
-                seconds[place].append(second)
+                token = self._given[place][step] if self._given[place] else best
+                answers[place].append(token)
+                seconds[place].append(second if token == best else best)
             runs = [
                 Run(sequence, len(prompt) + step, [answer[-1]], 1)
                 for sequence, prompt, answer in zip(sequences, self._prompts, answers, strict=True)

@@ -66,6 +66,7 @@ def register(app: typer.Typer) -> None:
         epilog=examples(
             "updraft experts trace ./OLMoE-1B-7B --out routes.safetensors",
             "updraft experts trace ./model --prompts prompts.txt --draft 1 --tokens 128",
+            "updraft experts trace ./model --prompts texts.jsonl --follow",
         ),
     )(trace)
     group.command(
@@ -106,6 +107,9 @@ def trace(
     threads: ThreadsOption = None,
     ahead: Annotated[bool, typer.Option("--ahead/--no-ahead", help="Record what looking a layer ahead says.")] = True,
     seed: Annotated[int, typer.Option(min=0, help="Seed of which drafts are wrong.")] = 0,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Take each prompt's own end for the answer, not what the model writes.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Let a mixture-of-experts model answer prompts, and record which experts every token chose.
@@ -116,7 +120,7 @@ def trace(
     with needs_extra(_EXTRA):
         from updraft_cloud.experts.recording import RecordingJob, record
         from updraft_cloud.experts.trace import write_trace
-    job = RecordingJob(_prompts(prompts, most), tokens, draft, acceptance, together, ahead, seed)
+    job = RecordingJob(_prompts(prompts, most), tokens, draft, acceptance, together, ahead, seed, follow)
     options: dict[str, Any] = {"context": context, "threads": threads, "device": device}
     given = {name: value for name, value in options.items() if value is not None}
     with _bar("recording", len(job.prompts)) as (bar, task):

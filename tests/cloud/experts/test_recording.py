@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.fakes.hf_model import write_hf_model
+from updraft.engine import open_engine
 from updraft.errors import ConfigError, GoalUnreachable
 from updraft_cloud.experts.advice import advise
 from updraft_cloud.experts.costs import Costs
@@ -60,6 +61,19 @@ def test_rejected_tokens_are_computed_again_at_their_place(recorded: RouteTrace)
     others = np.nonzero(recorded.accepted != Accepted.NO)[0]
     stands = set(zip(recorded.sequences[others].tolist(), recorded.positions[others].tolist(), strict=True))
     assert places & stands
+
+
+def test_a_text_is_followed_to_its_end(tmp_path: Path) -> None:
+    write_hf_model(tmp_path / "model", "qwen3_moe")
+    text, short = "abc abd abe abf abg abh abi", "abc"
+    job = RecordingJob([text, short], tokens=9, draft=3, acceptance=0.6, seed=1, follow=True)
+    trace = record(tmp_path / "model", job, context=64, threads=1)
+    assert set(trace.sequences.tolist()) == {0}  # the short one has no end to follow
+    stands = trace.tokens[trace.accepted != Accepted.NO]
+    tokenizer = open_engine(tmp_path / "model", backend="torch", context=64, threads=1).tokenizer
+    assert stands.tolist() == tokenizer.encode(text, special=True, start=True)[: len(stands)]
+    with pytest.raises(ConfigError, match="No text"):
+        record(tmp_path / "model", RecordingJob([short], tokens=9, follow=True), context=64, threads=1)
 
 
 def test_a_dense_model_has_nothing_to_record(tmp_path: Path) -> None:
