@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from updraft.cli.experts_simulation import bar_of, bytes_of, plot_rows, regrouped, share_of, simulated, table_of_rows
 from updraft.cli.extras import needs_extra
 from updraft.cli.options import JsonOption
-from updraft.cli.reporting import examples, print_json, reported, stderr
-from updraft.errors import ConfigError
-
-if TYPE_CHECKING:
-    from rich.progress import Progress
-    from rich.table import Table
-
-    from updraft_cloud.experts.costs import Costs
-    from updraft_cloud.experts.replay import Replay
+from updraft.cli.reporting import examples, print_json, reported
 
 __all__ = ["register"]
 
 _EXTRA = "cloud,experts"
 _FILE_WIDTH = 140  # of tables that go to a file or a pipe
-_WAITING = 16  # runs that a scheduler would look at
 _BANDWIDTH = 25e9  # of PCIe 4.0 x 16, as copies reach it
 
 TraceArgument = Annotated[Path, typer.Argument(metavar="TRACE", help="File written by `updraft experts trace`.")]
@@ -123,7 +113,7 @@ def trace(
     job = RecordingJob(_prompts(prompts, most), tokens, draft, acceptance, together, ahead, seed, follow)
     options: dict[str, Any] = {"context": context, "threads": threads, "device": device}
     given = {name: value for name, value in options.items() if value is not None}
-    with _bar("recording", len(job.prompts)) as (bar, task):
+    with bar_of("recording", len(job.prompts)) as (bar, task):
         found = record(model, job, progress=lambda done, total: bar.update(task, completed=done), **given)
     write_trace(out, found)
     shape = found.shape
@@ -174,21 +164,21 @@ def simulate(
     with needs_extra(_EXTRA):
         from updraft_cloud.experts.trace import read_trace
     routes, costs = read_trace(file), (bandwidth, expert_us, host_us, dense_us)
-    rows, _ = _simulated(routes, policy, budget, costs, predictor, gate)
-    grouped = [] if group is None else _grouped(routes, rows, group, costs)
+    rows, _ = simulated(routes, policy, budget, costs, predictor, gate)
+    grouped = [] if group is None else regrouped(routes, rows, group, costs)
     if as_json:
         print_json({"trace": str(file), "rows": rows, "groupings": grouped})
     else:
         from rich.console import Console
 
         console = Console(highlight=False, width=None if sys.stdout.isatty() else _FILE_WIDTH)
-        console.print(_table(rows))
+        console.print(table_of_rows(rows))
         for row in grouped:
             console.print(
                 f"{row['budget_share']:.0%}, passes by {row['grouping']}: {row['experts_per_pass']:.1f} experts each, "
                 f"{row['bytes_moved'] / 2**20:.1f} MiB moved, {row['seconds']:.3g} s"
             )
-    _plot(plot, rows)
+    plot_rows(plot, rows)
 
 
 @reported
@@ -212,7 +202,7 @@ def train(
         torch.set_num_threads(threads)
     routes = read_trace(file)
     cut = max(1, round(routes.pass_count * (1.0 - held_out)))
-    with _bar("training", epochs) as (bar, task):
+    with bar_of("training", epochs) as (bar, task):
         found = train_predictor(
             routes.part(0, cut), epochs=epochs, seed=seed, progress=lambda text: bar.update(task, advance=1)
         )
@@ -255,8 +245,8 @@ def plan(
     routes = read_trace(file)
     budgets = budget or [f"{share:.0%}" for share in DEFAULT_SHARES]
     costs = (bandwidth, expert_us, host_us, dense_us)
-    rows, whole = _simulated(routes, policy, budgets, costs, predictor, gate)
-    goals = {"stall_share": _share(stall), "device_bytes": None if size is None else _bytes(size, whole)}
+    rows, whole = simulated(routes, policy, budgets, costs, predictor, gate)
+    goals = {"stall_share": share_of(stall), "device_bytes": None if size is None else bytes_of(size, whole)}
     advice = advise(rows, **goals)  # type: ignore[arg-type]  # bytes are whole numbers
     if as_json:
         print_json({"trace": str(file), "advice": advice.row, "reason": advice.reason, "rows": rows})
@@ -268,7 +258,7 @@ def plan(
             f"{row['stall_share']:.1%} of the time, {row['ms_per_pass']:.3g} ms a pass, {row['time_vs_lru']:.2f} of "
             "what lru takes there"
         )
-    _plot(plot, rows)
+    plot_rows(plot, rows)
 
 
 @reported
@@ -315,138 +305,3 @@ def _prompts(source: str | None, most: int | None) -> list[str]:
     from updraft.calibration.prompts import read_prompts
 
     return ["\n".join(part.content for part in prompt.messages) for prompt in read_prompts(source, most=most)]
-
-
-def _simulated(
-    routes: Any,
-    policies: list[str] | None,
-    budgets: list[str] | None,
-    costs: tuple[float, float | None, float | None, float | None],
-    predictor: Path | None,
-    gate: float,
-) -> tuple[list[dict[str, Any]], int]:
-    """Rows of the sweep, and the bytes of all experts."""
-    from updraft_cloud.experts.evaluation import Sweep, names_of, rows_of, sweep
-    from updraft_cloud.experts.predictor import read_predictor
-    from updraft_cloud.experts.replay import Replay
-
-    replay = Replay(routes)
-    shape = replay.shape
-    whole = shape.layers * shape.experts * shape.expert_bytes
-    own = None if predictor is None else read_predictor(predictor)
-    if own is not None:
-        own.check(shape=shape, fingerprint=routes.fingerprint)
-    wanted = Sweep(tuple(policies or ()), gate=gate)
-    if budgets:
-        shares = dict.fromkeys(min(1.0, _bytes(budget, whole) / whole) for budget in budgets)
-        wanted = Sweep(tuple(policies or ()), tuple(shares), gate)
-    with _bar("simulating", len(names_of(replay, wanted, own)) * len(wanted.shares)) as (bar, task):
-        results = sweep(
-            replay,
-            _costs(replay, *costs),
-            wanted,
-            predictor=own,
-            progress=lambda text: bar.update(task, advance=1, description=text),
-        )
-    return rows_of(results, shape), whole
-
-
-def _grouped(
-    routes: Any, rows: list[dict[str, Any]], most: int, costs: tuple[float, float | None, float | None, float | None]
-) -> list[dict[str, Any]]:
-    """What sharing passes by overlap is worth under the default policy, at each budget of the rows."""
-    from updraft.config.experts import ExpertSettings
-    from updraft_cloud.experts.grouping import compare_groupings
-    from updraft_cloud.experts.replay import Replay
-
-    own, policy = _costs(Replay(routes), *costs), ExpertSettings().policy
-    budgets = {row["slots"]: row["budget_share"] for row in rows}
-    return [
-        {"budget_share": share, **row}
-        for slots, share in budgets.items()
-        for row in compare_groupings(routes, policy, slots, own, most, waiting=_WAITING)
-    ]
-
-
-def _costs(
-    replay: Replay, bandwidth: float, expert_us: float | None, host_us: float | None, dense_us: float | None
-) -> Costs:
-    from dataclasses import replace
-
-    from updraft_cloud.experts.costs import Costs, Line
-
-    costs = Costs.of_link(replay.shape.expert_bytes, bandwidth)
-    if expert_us is not None:
-        costs = replace(costs, device=Line(expert_us * 1e-6))
-    if dense_us is not None:
-        costs = replace(costs, dense=Line(dense_us * 1e-6))
-    return costs if host_us is None else replace(costs, host=Line(0.0, host_us * 1e-6))
-
-
-def _bytes(text: str, whole: int) -> int:
-    from updraft.config.experts import budget_bytes
-
-    try:
-        return budget_bytes(text, whole)
-    except ValueError as error:
-        raise ConfigError(f"{error}.") from error
-
-
-def _share(text: str | None) -> float | None:
-    """`10%` or `0.1` as 0.1."""
-    if text is None:
-        return None
-    try:
-        value = float(text.removesuffix("%")) / (100.0 if text.endswith("%") else 1.0)
-    except ValueError:
-        value = -1.0
-    if not 0.0 <= value <= 1.0:
-        raise ConfigError(f"{text!r} is no share: write 10% or 0.1.")
-    return value
-
-
-def _table(rows: list[dict[str, Any]]) -> Table:
-    from rich.table import Table
-
-    table = Table(title="* slower than lru at this budget; belady and oracle know the future", title_justify="left")
-    table.add_column("budget", justify="right")
-    table.add_column("policy")
-    for heading in ("hits", "late", "loads", "x belady", "useful", "stalled", "ms/pass", "x lru's time"):
-        table.add_column(heading, justify="right")
-    for row in rows:
-        useful = row["useful_share"]
-        mark = " *" if row["time_vs_lru"] > 1.0005 else ""
-        table.add_row(
-            f"{row['budget_share']:.0%}",
-            row["policy"] + mark,
-            f"{row['hit_rate']:.1%}",
-            f"{row['late_share']:.1%}",
-            f"{row['loads']}",
-            f"{row['loads_vs_belady']:.2f}",
-            "-" if useful is None else f"{useful:.0%}",
-            f"{row['stall_share']:.1%}",
-            f"{row['ms_per_pass']:.3g}",
-            f"{row['time_vs_lru']:.2f}",
-        )
-    return table
-
-
-def _plot(path: Path | None, rows: list[dict[str, Any]]) -> None:
-    if path is None:
-        return
-    from updraft.cli.bench import bench_module
-
-    try:
-        bench_module("experts_plot").plot_budgets(rows, path)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} cannot be written: {error}.", remedy="Name a .png file.") from error
-    stderr().print(f"wrote {path}", style="dim", markup=False, soft_wrap=True)
-
-
-@contextmanager
-def _bar(what: str, total: int) -> Iterator[tuple[Progress, Any]]:
-    """A bar on standard error."""
-    from rich.progress import Progress
-
-    with Progress(console=stderr()) as progress:
-        yield progress, progress.add_task(what, total=total)
