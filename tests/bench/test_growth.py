@@ -47,7 +47,7 @@ async def _write(arena: Arena, schedules: Iterable[Schedule]) -> list[list[str]]
             wrong.append((await arena.outcome(schedule)).wrong)
 
     await asyncio.gather(*(lane() for _ in range(_LANES)))
-    await asyncio.sleep(0.5)  # streams end on both sides
+    await asyncio.sleep(2.0)  # streams end on both sides, and passes are reported, once a second
     return wrong
 
 
