@@ -153,7 +153,8 @@ def read_scripts(path: Path) -> Scripts:
         return Scripts(edge, cloud, tokenizer, int(document["tail"]), scripts)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(
-            f"{path} holds no recorded drafts: {error}.", remedy="Leave it out: they are recorded and written there."
+            f"{path} holds no recorded drafts: {error}.",
+            remedy="`updraft bench capacity` records them and writes drafts.json.",
         ) from error
 
 

@@ -88,9 +88,14 @@ def open_folder(path: Path) -> HfFolder:
 
     Raises:
         ModelNotFound: no configuration, or no safetensors files.
-        BadModelFile: an architecture that is not supported; tensors missing, unknown or of other shapes; a damaged
-            file; a link.
+        BadModelFile: a file; an architecture that is not supported; tensors missing, unknown or of other shapes; a
+            damaged file; a link.
     """
+    if path.is_file():
+        raise BadModelFile(
+            f"{path.name} is a file, and torch computes Hugging Face folders.",
+            remedy="Name a folder with config.json and .safetensors files, or leave the engine out for a GGUF.",
+        )
     config = read_config(path)
     places: dict[str, TensorPlace] = {}
     for file in _files(path):

@@ -270,3 +270,9 @@ def test_any_damage_is_an_error_of_ours_or_none(folder: Path, data: st.DataObjec
         pass
     finally:
         path.write_bytes(original)
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    with pytest.raises(BadModelFile, match=r"model\.gguf is a file"):
+        open_folder(tmp_path / "model.gguf")
