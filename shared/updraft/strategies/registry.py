@@ -1,0 +1,34 @@
+"""The strategies by name."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from updraft.errors import InvalidRequest, UnknownName
+from updraft.strategies.base import Strategy
+from updraft.strategies.self_consistency import SelfConsistency
+
+__all__ = ["STRATEGIES", "parse_strategy"]
+
+STRATEGIES: Final[dict[str, type[Strategy]]] = {kind.name: kind for kind in (SelfConsistency,)}
+
+
+def parse_strategy(name: str, settings: dict[str, Any] | None = None) -> Strategy:
+    """A strategy by its name, with its settings.
+
+    Raises:
+        UnknownName: there is none of this name.
+        InvalidRequest: a setting is unknown or out of range.
+    """
+    kind = STRATEGIES.get(name)
+    if kind is None:
+        known = ", ".join(STRATEGIES)
+        raise UnknownName(f"There is no strategy {name!r}; there is: {known}.", param="strategy")
+    try:
+        return kind.model_validate(settings or {})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(["strategy", *map(str, first["loc"])])
+        raise InvalidRequest(f"{where}: {first['msg']}.", param=where) from error
