@@ -41,7 +41,7 @@ def spoken(line: str, text: str) -> Mapping[str, float]:
 
 
 def tree(fan: int, depth: int, mark: str = ">") -> Script:
-    """Answers after the last `mark` are `depth` steps, each one of `fan` letters and a newline, all equally probable."""
+    """Answers after the last `mark` are `depth` steps, each of `fan` letters, equally probable, and a newline."""
 
     def script(text: str) -> Mapping[str, float]:
         answer = text.rpartition(mark)[2]

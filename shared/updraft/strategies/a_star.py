@@ -22,8 +22,9 @@ class AStar(Stepwise):
 
     A path is expanded into `branches` ways to go on by a step. The budget's samples are answers' worth of steps: what
     is drawn stays within samples x the steps of the deepest path, so that it costs about as much as so many whole
-    answers, and less where the search reaches its goal before. Where it ends without an answer, the best path is
-    written to its end.
+    answers, and less where the search reaches its goal before. Where the best path is not within that, the best that is
+    goes on: the deepest, which makes room again. Where no answer is whole at the end, the best path is written to its
+    end.
 
     Attributes:
         branches: ways to go on from one path, at most the budget's samples.
@@ -42,28 +43,31 @@ class AStar(Stepwise):
         frontier = Frontier(estimating=self.heuristic == "remaining")
         frontier.push([Path(work.start())])
         taken: list[Path] = []  # from the top of the queue, because they cannot be written on
-        while frontier.paths and not walk.over and sum(path.branch.ended for path in taken) < self.goals:
-            best = frontier.pop()
+        while not walk.over and sum(path.branch.ended for path in taken) < self.goals:
+            ways = [self._ways(walk, frontier, path) for path in frontier.paths]
+            first = next((index for index, most in enumerate(ways) if most), None)
+            if first is None:
+                break
+            best = frontier.pop(first)
             if not walk.open([best]):
                 taken.append(best)
-            elif ways := self._ways(walk, frontier, best):
-                children = [best, *(walk.fork(best) for _ in range(ways - 1))]
-                await walk.step(children)
-                frontier.push(walk.distinct(children))
-                for path in frontier.trim(max(work.budget.samples, self.branches)):
-                    walk.drop(path)
-            else:
-                frontier.push([best])
-                break
-        if not any(path.branch.ended for path in [*taken, *frontier.paths]):
+                continue
+            children = [best, *(walk.fork(best) for _ in range(ways[first] - 1))]
+            await walk.step(children)
+            frontier.push(walk.distinct(children))
+            for path in frontier.trim(max(work.budget.samples, self.branches)):
+                walk.drop(path)
+        if len(walk.open(frontier.paths)) == len(frontier.paths) and not taken:
             await walk.finish(frontier.paths[:1])
         candidates = [walk.candidate(path) for path in [*taken, *frontier.paths]]
         return decide(work, [*candidates, *await walk.given()], self.choose)
 
-    def _ways(self, walk: Walk, frontier: Frontier, best: Path) -> int:
-        """Into how many a path may be expanded; 0 where the budget's steps are used up."""
+    def _ways(self, walk: Walk, frontier: Frontier, path: Path) -> int:
+        """Into how many a path may be expanded, within the budget's steps; 1 for one that has ended."""
+        if not walk.open([path]):
+            return 1
         samples = walk.work.budget.samples
-        left = samples * max(frontier.deepest, len(best.steps) + 1) - walk.drawn
+        left = samples * max(frontier.deepest, len(path.steps) + 1) - walk.drawn
         return max(0, min(self.branches, samples, left))
 
 
@@ -91,8 +95,8 @@ class Frontier:
         # All are sorted anew: what an answer is estimated to take has changed with those that have ended.
         self._paths.sort(key=lambda path: (self.cost(path), path.branch.number))
 
-    def pop(self) -> Path:
-        return self._paths.pop(0)
+    def pop(self, index: int) -> Path:
+        return self._paths.pop(index)
 
     def trim(self, most: int) -> list[Path]:
         """Take the least promising out until so many are left."""

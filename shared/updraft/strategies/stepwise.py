@@ -218,7 +218,7 @@ def decide(work: Workspace, candidates: Sequence[Candidate], choose: Choice, tem
         samples,
         found,
         confidence=lambda best: best.weight if choose == "vote" or best.score is None else best.score,
-        verified=judgement.passed if judgement else None,
+        verified=judgement.passed if judgement and sample.finished else None,
     )
     work.tell("answer", branch=sample.branch, value=outcome.confidence, text=sample.answer or "")
     return outcome
