@@ -22,8 +22,12 @@ async def solve(
     *,
     verifier: Verifier | None = None,
     note: Callable[[Progress], None] = lambda progress: None,
+    runs_code: bool = False,
 ) -> Outcome:
     """Work a strategy through. `forks` is closed at the end, also where the work is cancelled.
+
+    Args:
+        runs_code: programs that the model writes may be run here, in a sandbox.
 
     Raises:
         ConfigError: the strategy needs a verifier, or one that judges steps, and has none.
@@ -31,7 +35,7 @@ async def solve(
     """
     try:
         _check(strategy, verifier)
-        return await strategy.solve(Workspace(problem, budget, forks, verifier, note))
+        return await strategy.solve(Workspace(problem, budget, forks, verifier, note, runs_code=runs_code))
     finally:
         await forks.close()
 

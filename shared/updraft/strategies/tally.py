@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 from updraft.strategies.problem import Alternative, Outcome, Sample
@@ -38,14 +39,19 @@ def conclude(
     samples: Sequence[Sample],
     alternatives: Sequence[Alternative],
     *,
-    confidence: Callable[[Alternative], float] = lambda best: best.weight,
+    confidence: Callable[[Alternative], float] | None = None,
     verified: bool | None = None,
 ) -> Outcome:
-    """The outcome for the first alternative; for the first sample, without confidence, where no answer can be read."""
+    """The outcome for the first alternative; for the first sample, without confidence, where no answer can be read.
+
+    Args:
+        confidence: in an alternative; its weight when left out, but of a vote of one: that tells nothing, and the
+            probability of its tokens (geometric mean) stands for it.
+    """
     best = alternatives[0] if alternatives else None
     return Outcome(
         best.sample if best else samples[0],
-        confidence(best) if best else 0.0,
+        (confidence or _share)(best) if best else 0.0,
         verified,
         tuple(alternatives),
         sum(sample.answer is None for sample in samples),
@@ -53,3 +59,8 @@ def conclude(
         work.bill(),
         tuple(work.complaints),
     )
+
+
+def _share(best: Alternative) -> float:
+    alone = best.samples == 1 and best.weight == 1.0
+    return math.exp(min(0.0, best.sample.logprob)) if alone else best.weight

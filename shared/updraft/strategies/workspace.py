@@ -32,6 +32,7 @@ class Workspace:
     Attributes:
         ended: which part of the budget stopped the strategy, once one has.
         complaints: what went wrong with the verifier.
+        runs_code: programs that the model writes may be run here, in a sandbox.
     """
 
     problem: Problem
@@ -42,6 +43,7 @@ class Workspace:
     spent: Spent = field(default_factory=Spent)
     ended: Ended | None = None
     complaints: list[str] = field(default_factory=list)
+    runs_code: bool = False
 
     def __post_init__(self) -> None:
         self._began = time.perf_counter()
