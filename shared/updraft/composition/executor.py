@@ -11,17 +11,15 @@ from updraft.strategies.problem import Alternative, Outcome
 from updraft.strategies.tally import conclude, tally
 from updraft.strategies.workspace import Workspace
 
-__all__ = ["execute"]
+__all__ = ["check", "execute"]
 
 
 async def execute(pipeline: Pipeline, work: Workspace) -> Outcome:
     """Run all components that calls, tokens and time are left for, and give the best answer of the latest.
 
     Raises:
-        ConfigError: a component needs a verifier, or a permission, that there is not.
         EngineFailure: no answer was written at all.
     """
-    _check(pipeline, work)
     meter = Meter(pipeline.calls)
     flows: dict[str, Flow] = {}
     latest = given = Flow(tuple(map(Candidate, work.problem.given)))
@@ -46,8 +44,12 @@ async def execute(pipeline: Pipeline, work: Workspace) -> Outcome:
     return _outcome(work, answers)
 
 
-def _check(pipeline: Pipeline, work: Workspace) -> None:
-    """See that what components need is there, before anything is spent."""
+def check(pipeline: Pipeline, work: Workspace) -> None:
+    """See that what components need is there, before anything is spent.
+
+    Raises:
+        ConfigError: a component needs a verifier, or a permission, that there is not.
+    """
     for component in pipeline.component:
         if getattr(component, "by", None) == "verifier" and work.verifier is None:
             raise ConfigError(

@@ -80,7 +80,9 @@ async def search(
         price: what 1000 tokens cost, in accuracy: a pipeline is worth its accuracy less that.
     """
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
-    study.enqueue_trial({"samples": 1, "judge": "vote", "fusers": 0, "verify": "no"})  # what everything is compared with
+    study.enqueue_trial(
+        {"samples": 1, "judge": "vote", "fusers": 0, "verify": "no"}
+    )  # what everything is compared with
     measured: dict[str, Trial] = {}
     for _ in range(trials):
         asked = study.ask()

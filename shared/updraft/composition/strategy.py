@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from updraft.composition.executor import execute
+from updraft.composition.executor import check, execute
 from updraft.composition.pipeline import Pipeline
 from updraft.strategies.base import Strategy
 from updraft.strategies.problem import Outcome
@@ -18,6 +18,9 @@ class Composed(Strategy):
 
     name: ClassVar[str] = "pipeline"
     pipeline: Pipeline
+
+    def check(self, work: Workspace) -> None:
+        check(self.pipeline, work)
 
     async def solve(self, work: Workspace) -> Outcome:
         return await execute(self.pipeline, work)

@@ -9,11 +9,12 @@ from pydantic import ValidationError
 from updraft.composition.strategy import Composed
 from updraft.errors import InvalidRequest, UnknownName
 from updraft.strategies.base import Strategy
+from updraft.strategies.choice import ComputeOptimal
 from updraft.strategies.self_consistency import SelfConsistency
 
 __all__ = ["STRATEGIES", "parse_strategy"]
 
-STRATEGIES: Final[dict[str, type[Strategy]]] = {kind.name: kind for kind in (SelfConsistency, Composed)}
+STRATEGIES: Final[dict[str, type[Strategy]]] = {kind.name: kind for kind in (SelfConsistency, ComputeOptimal, Composed)}
 
 
 def parse_strategy(name: str, settings: dict[str, Any] | None = None) -> Strategy:

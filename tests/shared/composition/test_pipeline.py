@@ -92,7 +92,11 @@ def test_files_are_toml_or_json(tmp_path: Path) -> None:
 
 
 _JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.sampled_from(["generate", "rank", "g", "r"]),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text("abg", max_size=3)
+    | st.sampled_from(["generate", "rank", "g", "r"]),
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(st.sampled_from(["component", "kind", "id", "inputs", "calls", "samples"]), inner, max_size=4)
