@@ -7,12 +7,25 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from updraft.errors import InvalidRequest, UnknownName
+from updraft.strategies.adaptive import Adaptive
 from updraft.strategies.base import Strategy
+from updraft.strategies.best_of_n import BestOfN
+from updraft.strategies.resample import Resample
+from updraft.strategies.rpc import RPC
 from updraft.strategies.self_consistency import SelfConsistency
 
 __all__ = ["STRATEGIES", "parse_strategy"]
 
-STRATEGIES: Final[dict[str, type[Strategy]]] = {kind.name: kind for kind in (SelfConsistency,)}
+STRATEGIES: Final[dict[str, type[Strategy]]] = {
+    kind.name: kind
+    for kind in (
+        SelfConsistency,
+        RPC,
+        BestOfN,
+        Resample,
+        Adaptive,
+    )
+}
 
 
 def parse_strategy(name: str, settings: dict[str, Any] | None = None) -> Strategy:
