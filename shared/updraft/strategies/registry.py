@@ -8,13 +8,28 @@ from pydantic import ValidationError
 
 from updraft.composition.strategy import Composed
 from updraft.errors import InvalidRequest, UnknownName
+from updraft.strategies.adaptive import Adaptive
 from updraft.strategies.base import Strategy
+from updraft.strategies.best_of_n import BestOfN
 from updraft.strategies.choice import ComputeOptimal
+from updraft.strategies.resample import Resample
+from updraft.strategies.rpc import RPC
 from updraft.strategies.self_consistency import SelfConsistency
 
 __all__ = ["STRATEGIES", "parse_strategy"]
 
-STRATEGIES: Final[dict[str, type[Strategy]]] = {kind.name: kind for kind in (SelfConsistency, ComputeOptimal, Composed)}
+STRATEGIES: Final[dict[str, type[Strategy]]] = {
+    kind.name: kind
+    for kind in (
+        SelfConsistency,
+        RPC,
+        BestOfN,
+        Resample,
+        Adaptive,
+        ComputeOptimal,
+        Composed,
+    )
+}
 
 
 def parse_strategy(name: str, settings: dict[str, Any] | None = None) -> Strategy:

@@ -11,13 +11,12 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from updraft.errors import UpdraftError
-from updraft.sampling import SamplingParams
 from updraft.strategies.branches import Branch, Forks
 from updraft.strategies.problem import Budget, Ended, Problem, Progress, Sample, Spent
 from updraft.strategies.prompts import ask
 from updraft.verifiers.base import Claim, Judgement, Verifier
 
-__all__ = ["Workspace"]
+__all__ = ["WARM", "Workspace"]
 
 log = logging.getLogger(__name__)
 
@@ -69,12 +68,14 @@ class Workspace:
             self.ended = self.ended or "time"
         return self.ended in ("tokens", "time")
 
-    def start(self, prompt: Sequence[int] | None = None) -> Branch:
-        """A branch from the problem's prompt, or another one. The first draws as the request says; a greedy request's
-        others are warmed."""
+    def start(self, prompt: Sequence[int] | None = None, *, temperature: float | None = None) -> Branch:
+        """A branch from the problem's prompt, or another one. Without a `temperature`, the first draws as the request
+        says, and a greedy request's others are warmed."""
         self.spent.samples += 1
-        greedy = self.problem.sampling.temperature == 0.0 and self.spent.samples > 1
-        return self.forks.start(self.problem.prompt if prompt is None else prompt, self._warmed() if greedy else None)
+        if temperature is None and self.problem.sampling.temperature == 0.0 and self.spent.samples > 1:
+            temperature = WARM
+        sampling = None if temperature is None else replace(self.problem.sampling, temperature=temperature)
+        return self.forks.start(self.problem.prompt if prompt is None else prompt, sampling)
 
     def fork(self, branch: Branch) -> Branch:
         return self.forks.fork(branch)
@@ -124,7 +125,7 @@ class Workspace:
             text,
             tuple(branch.tokens),
             branch.logprob,
-            self.problem.extract(text),
+            self.problem.extract(text) or None,
             branch.ended,
             branch=branch.number,
             entropy=branch.entropy,
@@ -184,9 +185,6 @@ class Workspace:
         self.spent.prefilled = max(0, work.positions - work.tokens)
         self.spent.seconds = time.perf_counter() - self._began
         return self.spent
-
-    def _warmed(self) -> SamplingParams:
-        return replace(self.problem.sampling, temperature=WARM)
 
     async def _judged(self, claims: Sequence[Claim]) -> list[Judgement]:
         verifier = self.verifier
