@@ -94,6 +94,11 @@ class Forks:
         return self._shop.engine
 
     @property
+    def seed(self) -> int:
+        """The request's seed, also where one had to be drawn for it."""
+        return self._sampling.seed or 0
+
+    @property
     def work(self) -> Work:
         """What was computed so far."""
         return self._shop.work
@@ -107,10 +112,17 @@ class Forks:
         self._check(prompt, self.engine.context - 1)
         return self._add(Branch(self._made, tuple(prompt)), sampling or self._sampling)
 
-    def fork(self, branch: Branch) -> Branch:
-        """A branch that has the same beginning and goes its own way from here on."""
-        copy = Branch(self._made, branch.prompt, branch.number, list(branch.written), branch.ended)
-        return self._add(copy, self._tasks[branch].sampler.params)
+    def fork(self, branch: Branch, sampling: SamplingParams | None = None, *, keep: int | None = None) -> Branch:
+        """A branch that has the same beginning and goes its own way from here on.
+
+        Args:
+            sampling: as for `start`; the branch's own when left out.
+            keep: tokens of the branch that the copy begins with; all when left out.
+        """
+        written = branch.written[:keep]
+        ended = branch.ended and len(written) == len(branch.written)
+        copy = Branch(self._made, branch.prompt, branch.number, written, ended)
+        return self._add(copy, sampling or self._tasks[branch].sampler.params)
 
     def drop(self, branch: Branch) -> None:
         """Free what a branch holds; it is written no more. Safe to call twice."""
@@ -172,7 +184,7 @@ class Forks:
 
     def _add(self, branch: Branch, sampling: SamplingParams) -> Branch:
         self._made += 1
-        seed = seed_of(self._sampling.seed or 0, branch.number)
+        seed = seed_of(self.seed, branch.number)
         sampler = Sampler(replace(sampling, seed=seed), branch.prompt)
         sampler.commit(branch.tokens)
         task = BranchTask(self._shop, [*branch.prompt, *branch.tokens], sampler)

@@ -60,11 +60,16 @@ class Workspace:
         return (1 << 30) if self.budget.calls is None else max(0, self.budget.calls - self.spent.verifier_calls)
 
     @property
+    def seconds_left(self) -> float:
+        """Seconds that it may still take."""
+        return math.inf if self._until is None else max(0.0, self._until - asyncio.get_running_loop().time())
+
+    @property
     def exhausted(self) -> bool:
         """Tokens or time are used up; `ended` says which."""
         if self.tokens_left == 0:
             self.ended = self.ended or "tokens"
-        if self._until is not None and asyncio.get_running_loop().time() >= self._until:
+        if self.seconds_left == 0.0:
             self.ended = self.ended or "time"
         return self.ended in ("tokens", "time")
 
@@ -72,13 +77,14 @@ class Workspace:
         """A branch from the problem's prompt, or another one. Without a `temperature`, the first draws as the request
         says, and a greedy request's others are warmed."""
         self.spent.samples += 1
-        if temperature is None and self.problem.sampling.temperature == 0.0 and self.spent.samples > 1:
-            temperature = WARM
-        sampling = None if temperature is None else replace(self.problem.sampling, temperature=temperature)
+        sampling = self._warmed() if self.spent.samples > 1 else None
+        if temperature is not None:
+            sampling = replace(self.problem.sampling, temperature=temperature)
         return self.forks.start(self.problem.prompt if prompt is None else prompt, sampling)
 
-    def fork(self, branch: Branch) -> Branch:
-        return self.forks.fork(branch)
+    def fork(self, branch: Branch, *, keep: int | None = None) -> Branch:
+        """A copy of a branch, or of its first `keep` tokens, that goes its own way; a greedy request's is warmed."""
+        return self.forks.fork(branch, self._warmed(), keep=keep)
 
     def drop(self, branch: Branch) -> None:
         self.forks.drop(branch)
@@ -100,14 +106,16 @@ class Workspace:
         await self.forks.extend(rooms, step=self.problem.step if step else None, until=self._until)
 
     def open(self, branch: Branch) -> bool:
-        """It may be written on."""
-        return not branch.ended and len(branch.written) < self.problem.max_tokens
+        """It may be written on: it has not ended, and there is room."""
+        written = len(branch.written)
+        room = min(self.problem.max_tokens, self.forks.engine.context - len(branch.prompt))
+        return not branch.ended and written < room
 
     async def sample(self, count: int, prompt: Sequence[int] | None = None) -> list[Sample]:
         """Whole answers, told to who watches. As many are written together as the budget's tokens reach for in any
-        case; fewer than `count` come back where it is used up."""
+        case; fewer than `count` come back where it is used up, but the request's first always does."""
         samples: list[Sample] = []
-        while len(samples) < count and not self.exhausted:
+        while len(samples) < count and not (self.exhausted and self.spent.samples):
             wave = min(count - len(samples), max(1, self.tokens_left // self.problem.max_tokens))
             branches = [self.start(prompt) for _ in range(wave)]
             await self.extend(branches)
@@ -135,6 +143,18 @@ class Workspace:
         """The prompt of a further round: a user's message that says this."""
         return ask(self.forks.engine, text)
 
+    async def write(self, text: str) -> Sample | None:
+        """What the model answers to a user's message, drawn as the request says; None where budget or context have no
+        room for it."""
+        prompt = self.ask(text)
+        if len(prompt) >= self.forks.engine.context - 1 or self.exhausted:
+            return None
+        branch = self.forks.start(prompt)
+        await self.extend([branch])
+        sample = self.sample_of(branch)
+        self.drop(branch)
+        return sample if sample.tokens else None
+
     def text_of(self, branch: Branch) -> str:
         return self.read(branch.tokens)
 
@@ -156,11 +176,13 @@ class Workspace:
         if self.verifier is None:
             raise RuntimeError("the strategy needs a verifier")
         asked = list(answers)[: self.calls_left]
+        if self.seconds_left == 0.0:
+            asked = []
+        elif len(asked) < len(answers):
+            self.ended = self.ended or "calls"
         self.spent.verifier_calls += len(asked)
         judgements = await self._judged([self.claim(answer) for answer in asked]) if asked else []
-        if len(asked) < len(answers):
-            self.ended = self.ended or "calls"
-        judgements += [Judgement(None, reason="no calls are left")] * (len(answers) - len(asked))
+        judgements += [Judgement(None, reason="no calls or no time are left")] * (len(answers) - len(asked))
         for answer, judgement in zip(answers, judgements, strict=True):
             number = answer.number if isinstance(answer, Branch) else answer.branch
             self.tell("score", branch=number, value=judgement.score)
@@ -186,15 +208,21 @@ class Workspace:
         self.spent.seconds = time.perf_counter() - self._began
         return self.spent
 
+    def _warmed(self) -> SamplingParams | None:
+        """What takes the place of greedy parameters; None where the request's own are warm."""
+        sampling = self.problem.sampling
+        return replace(sampling, temperature=WARM) if sampling.temperature == 0.0 else None
+
     async def _judged(self, claims: Sequence[Claim]) -> list[Judgement]:
         verifier = self.verifier
         assert verifier is not None  # noqa: S101  # `judge` comes first
+        patience = min(_VERIFIER_S, self.seconds_left)
         try:
-            judgements = list(await asyncio.wait_for(verifier.judge(claims), _VERIFIER_S))
+            judgements = list(await asyncio.wait_for(verifier.judge(claims), patience))
             if len(judgements) != len(claims):
                 raise ValueError(f"{len(judgements)} judgements for {len(claims)} answers")
         except TimeoutError:
-            return self._complain(f"{verifier.name} took more than {_VERIFIER_S:g} s", len(claims))
+            return self._complain(f"{verifier.name} took more than {patience:.3g} s", len(claims))
         except UpdraftError as error:
             return self._complain(f"{verifier.name}: {error}", len(claims))
         except Exception as error:
