@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from updraft.errors import UpdraftError
+from updraft.sampling import SamplingParams
 from updraft.strategies.branches import Branch, Forks
 from updraft.strategies.problem import Budget, Ended, Problem, Progress, Sample, Spent
 from updraft.strategies.prompts import ask
