@@ -55,6 +55,13 @@ class Branch:
         """Mean log-probability of its tokens, nats; 0 for none."""
         return sum(sampled.logprob for sampled in self.written) / len(self.written) if self.written else 0.0
 
+    @property
+    def entropy(self) -> float | None:
+        """Mean entropy of the distributions that its tokens were drawn from, nats; None for none."""
+        if not self.written:
+            return None
+        return sum(sampled.distribution.entropy for sampled in self.written) / len(self.written)
+
 
 class Forks:
     """Makes branches, writes them on, and reads what the model thinks of given tokens. Used from one event loop.

@@ -55,6 +55,7 @@ class Sample:
         answer: its final answer; None where it cannot be parsed.
         finished: the model ended it; else it was cut.
         branch: its number; -1 for one that came with the request.
+        entropy: mean of the distributions that its tokens were drawn from, nats; None where nobody measured it.
     """
 
     text: str
@@ -64,6 +65,7 @@ class Sample:
     finished: bool = True
     origin: Origin = Origin.CLOUD
     branch: int = -1
+    entropy: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

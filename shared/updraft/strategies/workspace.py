@@ -17,7 +17,7 @@ from updraft.strategies.problem import Budget, Ended, Problem, Progress, Sample,
 from updraft.strategies.prompts import ask
 from updraft.verifiers.base import Claim, Judgement, Verifier
 
-__all__ = ["Workspace"]
+__all__ = ["WARM", "Workspace"]
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +32,7 @@ class Workspace:
     Attributes:
         ended: which part of the budget stopped the strategy, once one has.
         complaints: what went wrong with the verifier.
+        runs_code: programs that the model writes may be run here, in a sandbox.
     """
 
     problem: Problem
@@ -42,6 +43,7 @@ class Workspace:
     spent: Spent = field(default_factory=Spent)
     ended: Ended | None = None
     complaints: list[str] = field(default_factory=list)
+    runs_code: bool = False
 
     def __post_init__(self) -> None:
         self._began = time.perf_counter()
@@ -72,11 +74,13 @@ class Workspace:
             self.ended = self.ended or "time"
         return self.ended in ("tokens", "time")
 
-    def start(self, prompt: Sequence[int] | None = None) -> Branch:
-        """A branch from the problem's prompt, or another one. The first draws as the request says; a greedy request's
-        others are warmed."""
+    def start(self, prompt: Sequence[int] | None = None, *, temperature: float | None = None) -> Branch:
+        """A branch from the problem's prompt, or another one. Without a `temperature`, the first draws as the request
+        says, and a greedy request's others are warmed."""
         self.spent.samples += 1
         sampling = self._warmed() if self.spent.samples > 1 else None
+        if temperature is not None:
+            sampling = replace(self.problem.sampling, temperature=temperature)
         return self.forks.start(self.problem.prompt if prompt is None else prompt, sampling)
 
     def fork(self, branch: Branch, *, keep: int | None = None) -> Branch:
@@ -133,6 +137,7 @@ class Workspace:
             self.problem.extract(text) or None,
             branch.ended,
             branch=branch.number,
+            entropy=branch.entropy,
         )
 
     def ask(self, text: str) -> list[int]:
