@@ -13,7 +13,7 @@ from updraft.strategies.problem import Outcome
 from updraft.strategies.stepwise import Path, Stepwise, Walk, decide
 from updraft.strategies.workspace import Workspace
 
-__all__ = ["AStar", "Frontier"]
+__all__ = ["AStar", "Frontier", "loss"]
 
 
 class AStar(Stepwise):
@@ -57,10 +57,12 @@ class AStar(Stepwise):
             frontier.push(walk.distinct(children))
             for path in frontier.trim(max(work.budget.samples, self.branches)):
                 walk.drop(path)
-        if len(walk.open(frontier.paths)) == len(frontier.paths) and not taken:
-            await walk.finish(frontier.paths[:1])
-        candidates = [walk.candidate(path) for path in [*taken, *frontier.paths]]
-        return decide(work, [*candidates, *await walk.given()], self.choose)
+        answers = [*taken, *(path for path in frontier.paths if path.branch.ended)]
+        if not answers:
+            answers = list(frontier.paths[:1])
+            await walk.finish(answers)
+        found = [walk.candidate(path, _mean(path)) for path in answers]
+        return decide(work, [*found, *await walk.given()], self.choose)
 
     def _ways(self, walk: Walk, frontier: Frontier, path: Path) -> int:
         """Into how many a path may be expanded, within the budget's steps; 1 for one that has ended."""
@@ -106,8 +108,17 @@ class Frontier:
 
     def cost(self, path: Path) -> float:
         """f = g + h, nats."""
-        losses = [-math.log(max(step.reward, EPSILON)) for step in path.steps]
         missing = 0.0
-        if losses and self._lengths and self._estimating and not path.branch.ended:
-            missing = max(1.0, sum(self._lengths) / len(self._lengths) - len(losses))
-        return sum(losses) + (losses[-1] * missing if missing else 0.0)
+        if path.steps and self._lengths and self._estimating and not path.branch.ended:
+            missing = max(1.0, sum(self._lengths) / len(self._lengths) - len(path.steps))
+        return loss(path) - (missing * math.log(max(path.reward, EPSILON)) if missing else 0.0)
+
+
+def loss(path: Path) -> float:
+    """g: -sum of ln reward over a path's steps, nats."""
+    return -sum(math.log(max(step.reward, EPSILON)) for step in path.steps)
+
+
+def _mean(path: Path) -> float:
+    """Geometric mean of a path's rewards: what answers of all lengths are compared by."""
+    return math.exp(-loss(path) / len(path.steps)) if path.steps else path.reward

@@ -150,8 +150,10 @@ class Walk:
         self._draws += 1
         return uniforms(key_of(self.work.forks.seed ^ key_of(_SALT + self._draws)), count)
 
-    def candidate(self, path: Path) -> Candidate:
-        return Candidate(self.work.sample_of(path.branch), path.reward, path.judgement)
+    def candidate(self, path: Path, reward: float | None = None) -> Candidate:
+        """A path as an answer to choose from; its reward is the last step's when left out."""
+        sample = self.work.sample_of(path.branch)
+        return Candidate(sample, path.reward if reward is None else reward, path.judgement)
 
     async def given(self) -> list[Candidate]:
         """The answers that came with the request, judged."""

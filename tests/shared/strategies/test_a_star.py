@@ -68,12 +68,12 @@ async def test_it_comes_back_from_a_way_that_turns_out_bad() -> None:
 @pytest.mark.parametrize("samples", [1, 2, 5, 16])
 @pytest.mark.parametrize("branches", [1, 2, 8])
 async def test_it_takes_no_more_than_as_many_whole_answers(samples: int, branches: int) -> None:
-    verifier = RuleVerifier(lambda claim: 0.3 + 0.4 * (hash(claim.text) % 7) / 7)
+    verifier = RuleVerifier(lambda claim: 0.3 + 0.4 * (sum(claim.tokens) % 7) / 7)
     strategy = AStar(branches=branches, goals=64)
     outcome = await work_on(ScriptedEngine(tree(4, 5)), strategy, verifier, budget=Budget(samples=samples))
     assert outcome.sample.finished
-    assert outcome.spent.tokens <= samples * 11
-    assert outcome.spent.verifier_calls <= samples * 6
+    assert outcome.spent.verifier_calls <= samples * 6  # steps; the sixth is the end token
+    assert outcome.spent.tokens <= samples * 12
 
 
 async def test_more_goals_give_more_answers() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -41,7 +40,7 @@ def test_of_equals_the_earlier_survive() -> None:
     assert survivors([0.5] * 4, [0, 0, 1, 1], 3, 1) == [0, 2]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.permutations(range(len(LEAVES))))
 async def test_a_beam_as_wide_as_the_tree_is_exhaustive(order: list[int]) -> None:
     """Rewards tell nothing before the last step, so only a beam that keeps all finds the best leaf."""
@@ -52,10 +51,10 @@ async def test_a_beam_as_wide_as_the_tree_is_exhaustive(order: list[int]) -> Non
 
     strategy = BeamSearch(expand=12, choose="best")
     outcome = await work_on(
-        ScriptedEngine(tree(2, 3), recorded=False), strategy, RuleVerifier(only_leaves), budget=Budget(samples=96)
+        ScriptedEngine(tree(2, 3)), strategy, RuleVerifier(only_leaves), budget=Budget(samples=96), extract=str
     )
     assert "".join(steps_of(outcome.sample.text)) == max(values, key=values.__getitem__)
-    assert len(outcome.alternatives) == 1 or {one.samples for one in outcome.alternatives} == {1}
+    assert len(outcome.alternatives) == len(LEAVES)
 
 
 async def test_the_best_beginnings_go_on_in_several_ways() -> None:
@@ -67,18 +66,18 @@ async def test_the_best_beginnings_go_on_in_several_ways() -> None:
     assert any(note.kind == "prune" for note in notes)
 
 
-@pytest.mark.parametrize("per_parent", [None, 1])
-async def test_diversity_keeps_other_families(per_parent: int | None) -> None:
-    """Everything below a first step `a` is liked; with one child a parent at most, other ways stay in the beam."""
+async def test_diversity_keeps_other_families() -> None:
+    """Everything below one first step is liked; with one child a parent at most, other ways stay in the beam."""
     verifier = RuleVerifier(lambda claim: 0.9 if claim.text.startswith("a") else 0.5)
-    outcome = await work_on(
-        ScriptedEngine(tree(3, 4)),
-        BeamSearch(per_parent=per_parent),
-        verifier,
-        budget=Budget(samples=16),
-        extract=lambda text: text[:1],
-    )
-    assert (outcome.sample.answer, len(outcome.alternatives)) in {("a", 1), ("a", 2), ("a", 3)}
+    found = []
+    for per_parent in (None, 1):
+        strategy = BeamSearch(per_parent=per_parent)
+        budget = Budget(samples=16)
+        outcome = await work_on(
+            ScriptedEngine(tree(3, 4)), strategy, verifier, budget=budget, extract=lambda text: text[:1]
+        )
+        found.append({one.sample.answer for one in outcome.alternatives})
+    assert found[0] == {"a"} < found[1]
 
 
 async def test_fewer_samples_than_ways_are_one_beam() -> None:
