@@ -17,8 +17,9 @@ __all__ = ["BeamSearch", "survivors"]
 
 
 class BeamSearch(Stepwise):
-    """Of as many candidates as the budget's samples, samples / expand are kept after every step, each of which goes on
-    in `expand` ways. Answers that have ended compete once; kept ones are set aside, and the beam is that much narrower.
+    """Of as many candidates as the budget's samples, samples / expand are kept after every step, and go on in `expand`
+    ways each, or more where they are fewer: candidates that say the same are one. Answers that have ended compete once;
+    kept ones are set aside, and the beam is that much narrower.
 
     Attributes:
         expand: ways to go on from one path.
@@ -32,9 +33,10 @@ class BeamSearch(Stepwise):
 
     async def solve(self, work: Workspace) -> Outcome:
         walk = Walk(work, self.step_tokens)
-        width, ways = max(1, work.budget.samples // self.expand), min(self.expand, work.budget.samples)
-        candidates = [Path(work.start()) for _ in range(work.budget.samples)]
-        parents = list(range(len(candidates)))  # the prompt is nobody's share
+        samples = work.budget.samples
+        width = max(1, samples // self.expand)
+        candidates = [Path(work.start()) for _ in range(samples)]
+        parents = list(range(samples))  # the prompt is nobody's share
         done: list[Path] = []
         while True:
             await walk.step(candidates)
@@ -43,8 +45,11 @@ class BeamSearch(Stepwise):
             beam = walk.open(kept)
             if not beam or len(done) >= width or walk.over:
                 break
-            candidates = [child for path in beam for child in [path, *(walk.fork(path) for _ in range(ways - 1))]]
-            parents = [index for index in range(len(beam)) for _ in range(ways)]
+            parents = sorted(place % len(beam) for place in range(samples * (width - len(done)) // width))
+            candidates = [
+                walk.fork(beam[parent]) if place and parents[place - 1] == parent else beam[parent]
+                for place, parent in enumerate(parents)
+            ]
         await walk.finish(beam)
         found = [walk.candidate(path) for path in [*done, *beam]]
         return decide(work, [*found, *await walk.given()], self.choose)
