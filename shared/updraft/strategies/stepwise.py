@@ -209,7 +209,8 @@ def decide(work: Workspace, candidates: Sequence[Candidate], choose: Choice, tem
     ranked = sorted(whole, key=lambda one: -one.reward)
     samples = [one.sample for one in ranked]
     scores = [one.reward if one.judgement else None for one in ranked]
-    found = tally(samples, list(odds_weights([one.reward for one in ranked], temperature)), scores)
+    weights = odds_weights([one.reward for one in ranked], temperature).tolist()
+    found = tally(samples, weights, scores)
     if choose == "best" and found:
         leader = next(sample.answer for sample in samples if sample.answer is not None)
         found.sort(key=lambda alternative: alternative.sample.answer != leader)
