@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import functools
 import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner, Result
 
 from tests.fakes.generator import FakeAgent
@@ -13,6 +15,8 @@ from tests.shared.client.serving import BackgroundServer
 from updraft.cli import app
 
 Updraft = Callable[..., Result]
+
+_command = functools.cache(typer.main.get_command)
 
 
 @pytest.fixture(autouse=True)
@@ -31,8 +35,10 @@ def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-def updraft() -> Updraft:
+def updraft(monkeypatch: pytest.MonkeyPatch) -> Updraft:
     """Runs the command line with these arguments; `text` is standard input."""
+    # The runner builds every verb for each call, which takes longer than most of what is called.
+    monkeypatch.setattr("typer.testing._get_command", _command)
 
     def invoke(*arguments: str, text: str | None = None) -> Result:
         return CliRunner().invoke(app, [*arguments], input=text, prog_name="updraft")
