@@ -22,6 +22,8 @@ _command = functools.cache(typer.main.get_command)
 @pytest.fixture(autouse=True)
 def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No settings of the person who runs the tests; a wide terminal, so that nothing wraps; the log as it was."""
+    # The runner would build every verb for each call, which takes longer than most of what is called.
+    monkeypatch.setattr("typer.testing._get_command", _command)
     for name in [name for name in os.environ if name.startswith("UPDRAFT_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
@@ -35,10 +37,8 @@ def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-def updraft(monkeypatch: pytest.MonkeyPatch) -> Updraft:
+def updraft() -> Updraft:
     """Runs the command line with these arguments; `text` is standard input."""
-    # The runner builds every verb for each call, which takes longer than most of what is called.
-    monkeypatch.setattr("typer.testing._get_command", _command)
 
     def invoke(*arguments: str, text: str | None = None) -> Result:
         return CliRunner().invoke(app, [*arguments], input=text, prog_name="updraft")
