@@ -9,7 +9,7 @@ from typing import Literal
 from updraft.errors import InvalidRequest
 from updraft.modes import Origin
 from updraft.routing.votes import final_answer
-from updraft.sampling import SamplingParams
+from updraft.sampling import Sampled, SamplingParams
 
 __all__ = ["Alternative", "Budget", "Ended", "Outcome", "Problem", "Progress", "Sample", "Spent"]
 
@@ -55,6 +55,7 @@ class Sample:
         answer: its final answer; None where it cannot be parsed.
         finished: the model ended it; else it was cut.
         branch: its number; -1 for one that came with the request.
+        written: the tokens as they were drawn, where it was written here.
     """
 
     text: str
@@ -64,6 +65,7 @@ class Sample:
     finished: bool = True
     origin: Origin = Origin.CLOUD
     branch: int = -1
+    written: tuple[Sampled, ...] = field(default=(), repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

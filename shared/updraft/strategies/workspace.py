@@ -119,7 +119,13 @@ class Workspace:
         """What a branch says, as far as it is written."""
         text = self.text_of(branch)
         return Sample(
-            text, tuple(branch.tokens), branch.logprob, self.problem.extract(text), branch.ended, branch=branch.number
+            text,
+            tuple(branch.tokens),
+            branch.logprob,
+            self.problem.extract(text),
+            branch.ended,
+            branch=branch.number,
+            written=tuple(branch.written),
         )
 
     def ask(self, text: str) -> list[int]:
