@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from updraft.errors import InvalidRequest
@@ -61,15 +61,16 @@ class Plan:
     verifier: dict[str, Any] | None = None
     chosen: frozenset[str] = frozenset()
 
-    def within(self, *, samples: int, tokens: int) -> Plan:
-        """The plan within a cloud's limits; 0 is none."""
-        cut = {
-            name: min(value, limit)
-            for name, limit in (("samples", samples), ("tokens", tokens))
-            if limit and name in self.chosen and (value := getattr(self.budget, name)) is not None
-        }
-        budget = Budget(**{name: cut.get(name, getattr(self.budget, name)) for name in _PARTS})
-        return Plan(self.strategy, budget, self.edge_samples, self.threshold, self.verifier, self.chosen)
+    def within(self, *, samples: int, tokens: int, room: int | None = None) -> Plan:
+        """The plan within a cloud's limits, and with at most `room` tokens drawn."""
+        budget = self.budget
+        if "samples" in self.chosen:
+            budget = replace(budget, samples=min(budget.samples, samples))
+        if "tokens" in self.chosen:
+            budget = replace(budget, tokens=min(budget.tokens or tokens, tokens))
+        if room is not None:
+            budget = replace(budget, tokens=max(1, min(budget.tokens or room, room)))
+        return replace(self, budget=budget)
 
 
 _PARTS: Final = ("samples", "tokens", "calls", "seconds")

@@ -70,7 +70,7 @@ class GenerateEvent(_message.Message):
     def __init__(self, token: _Optional[_Union[TokenCommitted, _Mapping]] = ..., finished: _Optional[_Union[Finished, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ...) -> None: ...
 
 class Progress(_message.Message):
-    __slots__ = ("kind", "origin", "branch", "value", "source", "tokens", "seconds")
+    __slots__ = ("kind", "origin", "branch", "value", "source", "tokens", "seconds", "stage")
     KIND_FIELD_NUMBER: _ClassVar[int]
     ORIGIN_FIELD_NUMBER: _ClassVar[int]
     BRANCH_FIELD_NUMBER: _ClassVar[int]
@@ -78,6 +78,7 @@ class Progress(_message.Message):
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     TOKENS_FIELD_NUMBER: _ClassVar[int]
     SECONDS_FIELD_NUMBER: _ClassVar[int]
+    STAGE_FIELD_NUMBER: _ClassVar[int]
     kind: str
     origin: str
     branch: int
@@ -85,7 +86,8 @@ class Progress(_message.Message):
     source: int
     tokens: int
     seconds: float
-    def __init__(self, kind: _Optional[str] = ..., origin: _Optional[str] = ..., branch: _Optional[int] = ..., value: _Optional[float] = ..., source: _Optional[int] = ..., tokens: _Optional[int] = ..., seconds: _Optional[float] = ...) -> None: ...
+    stage: str
+    def __init__(self, kind: _Optional[str] = ..., origin: _Optional[str] = ..., branch: _Optional[int] = ..., value: _Optional[float] = ..., source: _Optional[int] = ..., tokens: _Optional[int] = ..., seconds: _Optional[float] = ..., stage: _Optional[str] = ...) -> None: ...
 
 class Alternative(_message.Message):
     __slots__ = ("token", "logprob")
