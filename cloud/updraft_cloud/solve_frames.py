@@ -5,9 +5,9 @@ from __future__ import annotations
 from updraft.engine.base import ModelInfo
 from updraft.sampling import SamplingParams
 from updraft.strategies.problem import Budget, Ended, Spent
-from updraft_cloud.frames import Cost, Failed, Report, Frozen, check_edge
+from updraft_cloud.frames import Cost, Failed, Frozen, Report, check_edge
 
-__all__ = ["Given", "Noted", "Proposed", "Solved", "SolveOrder", "SolveReply", "Written"]
+__all__ = ["Given", "Noted", "Proposed", "SolveOrder", "SolveReply", "Solved", "Written"]
 
 
 class Given(Frozen, frozen=True):
@@ -60,13 +60,18 @@ class Noted(Frozen, frozen=True):
 
 
 class Written(Frozen, frozen=True):
-    """A whole answer; `given` is the number of the edge's that it is, from 1, or 0. `reports` is one a token or none."""
+    """A whole answer.
+
+    Attributes:
+        given: number of the edge's answer that it is, from 1; 0 for none.
+        reports: one for each token, or none.
+    """
 
     tokens: list[int]
     logprob: float
     finished: bool
     given: int
-    reports: list[Report] = []
+    reports: list[Report]
 
 
 class Proposed(Frozen, frozen=True):

@@ -12,7 +12,7 @@ from typing import Self
 from updraft.config import EdgeSettings
 from updraft.engine import Engine, open_engine
 from updraft.engine.loop import EngineLoop
-from updraft.generation import GenerationEvent, GenerationRequest, TokenEvent
+from updraft.generation import Completion, GenerationEvent, GenerationRequest, ProgressEvent, TokenEvent
 from updraft.modes import ModeSettings
 from updraft.sampling import Sampled
 from updraft.tracing import Tracer, open_tracer
@@ -155,8 +155,15 @@ class Agent:
         described = describe_agent(self.settings, self._engine, self._link, self._workshop.exits)
         return described | describe_outside(self._link, self.endpoint, self.rules)
 
-    async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
-        """Token events, and what happens before them if that was asked for, then one Completion.
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[TokenEvent | Completion, None]:
+        """Token events, then one Completion. Raises as `follow` does."""
+        async with contextlib.aclosing(self.follow(request)) as events:
+            async for event in events:
+                if not isinstance(event, ProgressEvent):
+                    yield event
+
+    async def follow(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
+        """Token events, and what happens before them if the request asks for that, then one Completion.
 
         Raises:
             InvalidRequest: the request cannot be answered as it is.

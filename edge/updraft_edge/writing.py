@@ -22,7 +22,10 @@ log = logging.getLogger(__name__)
 
 
 async def write(answer: Answer, composition: Composition) -> AsyncIterator[TokenEvent | ProgressEvent]:
-    """Events of the answer, and of what happens on the way to it, until it is finished. Raises what neither a retry nor the edge alone can mend."""
+    """Events of the answer, and of what happens on the way to it, until it is finished.
+
+    Raises what neither a retry nor the edge alone can mend.
+    """
     while not answer.done():
         run = await _draft(answer, composition)
         for note in answer.take_notes():

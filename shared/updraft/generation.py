@@ -287,16 +287,17 @@ GenerationEvent = TokenEvent | ProgressEvent | Completion
 class Generator(Protocol):
     """What the HTTP server, the gRPC server and the command line need of an agent."""
 
-    def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationEvent]:
-        """Token events, then exactly one Completion. Closing the iterator early frees everything it holds.
-
-        A request that asks for progress gets its events, too, before the first token.
-        """
+    def generate(self, request: GenerationRequest) -> AsyncIterator[TokenEvent | Completion]:
+        """Token events, then exactly one Completion. Closing the iterator early frees everything it holds."""
         ...
 
 
 class AgentView(Generator, Protocol):
-    """What the servers need besides: description and readiness."""
+    """What the servers need besides: progress, description and readiness."""
+
+    def follow(self, request: GenerationRequest) -> AsyncIterator[GenerationEvent]:
+        """As `generate`, with the progress that the request asks for before the first token."""
+        ...
 
     @property
     def model(self) -> str:

@@ -256,8 +256,8 @@ class SolveSettings(BaseModel):
 
 
 class BudgetSettings(BaseModel):
-    """What an answer may cost: `share`, `cost`, `token_ms` and `window` hold the escalation policy of `span` and `route`
-    over a window, the others bound what one answer of the mode `solve` may compute."""
+    """Holds the escalation policy of `span` and `route` to a budget over a window (`share`, `cost`, `token_ms`); the others
+    bound what one answer of the mode `solve` may compute."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

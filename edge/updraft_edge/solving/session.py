@@ -182,9 +182,7 @@ class SolveSession:
         self._calls += 1
         self._drawn, self._slowed_s = 0, 0.0
         watch = self._answer.watch
-        call: Call = self._link.stub().Solve(
-            request, metadata=(*self._link.metadata(watch.name), *watch.span.headers)
-        )
+        call: Call = self._link.stub().Solve(request, metadata=(*self._link.metadata(watch.name), *watch.span.headers))
         return call
 
     async def _read(self, call: Call) -> pb.SolveEvent:

@@ -19,7 +19,11 @@ NAME = "vote"
 
 
 def voted(
-    ballot: Ballot, answers: Sequence[Sequence[Sampled]], text: Callable[[Sequence[Sampled]], str], *, alternatives: bool
+    ballot: Ballot,
+    answers: Sequence[Sequence[Sampled]],
+    text: Callable[[Sequence[Sampled]], str],
+    *,
+    alternatives: bool,
 ) -> Solution:
     """The solution of a vote among the edge's answers, whose confidence is perplexity consistency's."""
     drawn = sum(map(len, answers))

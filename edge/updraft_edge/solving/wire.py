@@ -111,7 +111,9 @@ class Solved:
     alternatives: list[Found] = field(default_factory=list)
 
 
-def solve_request(asking: Asking, plan: Plan, given: Sequence[Sequence[Sampled]], ends: frozenset[int]) -> pb.SolveRequest:
+def solve_request(
+    asking: Asking, plan: Plan, given: Sequence[Sequence[Sampled]], ends: frozenset[int]
+) -> pb.SolveRequest:
     """The request; `given` are the edge's own answers."""
     budget, strategy = plan.budget, plan.strategy
     return pb.SolveRequest(
