@@ -72,6 +72,7 @@ class Forks:
         sampling: how tokens are drawn.
         ends: token ids that end an answer, besides the model's own.
         tenant: on whose account passes are computed.
+        top_logprobs: how many alternatives are kept with each token.
     """
 
     def __init__(
@@ -82,10 +83,12 @@ class Forks:
         *,
         ends: frozenset[int] = frozenset(),
         tenant: str = "",
+        top_logprobs: int = 0,
     ) -> None:
         self.ends = loop.engine.info.end_tokens | ends
         self._shop = Shop(loop, places, tenant)
         self._sampling = sampling.with_seed()
+        self._top_logprobs = top_logprobs
         self._made = 0
         self._tasks: dict[Branch, BranchTask] = {}
 
@@ -185,7 +188,7 @@ class Forks:
     def _add(self, branch: Branch, sampling: SamplingParams) -> Branch:
         self._made += 1
         seed = seed_of(self.seed, branch.number)
-        sampler = Sampler(replace(sampling, seed=seed), branch.prompt)
+        sampler = Sampler(replace(sampling, seed=seed), branch.prompt, top_logprobs=self._top_logprobs)
         sampler.commit(branch.tokens)
         task = BranchTask(self._shop, [*branch.prompt, *branch.tokens], sampler)
         self._tasks[branch] = task

@@ -138,6 +138,7 @@ class Workspace:
             branch.ended,
             branch=branch.number,
             entropy=branch.entropy,
+            written=tuple(branch.written),
         )
 
     def ask(self, text: str) -> list[int]:
