@@ -55,7 +55,8 @@ class Sample:
         answer: its final answer; None where it cannot be parsed.
         finished: the model ended it; else it was cut.
         branch: its number; -1 for one that came with the request.
-        entropy: mean of the distributions that its tokens were drawn from, nats; None where nobody measured it.
+        entropy, energy: means of the distributions that its tokens were drawn from (`updraft.sampling.Distribution`),
+            nats; None where nobody measured them.
     """
 
     text: str
@@ -66,6 +67,7 @@ class Sample:
     origin: Origin = Origin.CLOUD
     branch: int = -1
     entropy: float | None = None
+    energy: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
