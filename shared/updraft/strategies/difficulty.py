@@ -27,7 +27,8 @@ def features_of(samples: Sequence[Sample], scores: Sequence[float | None] | None
     - surprise: less the mean log-probability of the likeliest answer's tokens, nats;
     - entropy: mean entropy of the distributions, nats; of the samples that it was measured for, else 0;
     - doubt: what a verifier's score of the best answer lacks of 1; a half where none judged;
-    - energy: mean free energy, less the log-sum-exp of the logits (E-LANG, arXiv 2203.00748); its zero is the model's own.
+    - energy: mean free energy (E-LANG, arXiv 2203.00748): less the log-sum-exp of the logits, whose zero is the model's
+      own.
     """
     votes = tally(samples, [1.0] * len(samples))
     disagreement = 1.0 - votes[0].weight if votes else 1.0
