@@ -7,7 +7,7 @@ its passes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -53,14 +53,20 @@ class Branch:
     @property
     def logprob(self) -> float:
         """Mean log-probability of its tokens, nats; 0 for none."""
-        return sum(sampled.logprob for sampled in self.written) / len(self.written) if self.written else 0.0
+        return self._mean(lambda sampled: sampled.logprob) or 0.0
 
     @property
     def entropy(self) -> float | None:
         """Mean entropy of the distributions that its tokens were drawn from, nats; None for none."""
-        if not self.written:
-            return None
-        return sum(sampled.distribution.entropy for sampled in self.written) / len(self.written)
+        return self._mean(lambda sampled: sampled.distribution.entropy)
+
+    @property
+    def energy(self) -> float | None:
+        """Their mean log-sum-exp of the logits, nats; None for none."""
+        return self._mean(lambda sampled: sampled.distribution.energy)
+
+    def _mean(self, value: Callable[[Sampled], float]) -> float | None:
+        return sum(map(value, self.written)) / len(self.written) if self.written else None
 
 
 class Forks:

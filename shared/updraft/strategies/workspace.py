@@ -138,6 +138,7 @@ class Workspace:
             branch.ended,
             branch=branch.number,
             entropy=branch.entropy,
+            energy=branch.energy,
             written=tuple(branch.written),
         )
 
