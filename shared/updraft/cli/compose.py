@@ -1,8 +1,9 @@
-"""`updraft compose check|run|search`."""
+"""`updraft compose check|run|search|fit`."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,7 @@ from updraft.cli.reporting import examples, print_json, reported, stderr
 
 if TYPE_CHECKING:
     from updraft.composition.search import Found, Trial
+    from updraft.strategies.choice import ComputeOptimal
     from updraft.strategies.problem import Outcome, Progress
     from updraft.strategies.subject import Attempt, Subject
 
@@ -23,6 +25,7 @@ __all__ = ["register"]
 FileArgument = Annotated[
     Path, typer.Argument(metavar="FILE", help="A pipeline, TOML or JSON; see docs/composition.md.")
 ]
+TasksArgument = Annotated[Path, typer.Argument(metavar="TASKS", help="JSON lines of question and answer.")]
 ModelOption = Annotated[str, typer.Option("--model", metavar="NAME|FILE", help="The model that all components ask.")]
 VerifierOption = Annotated[
     str | None, typer.Option("--verifier", metavar="SPEC", help="Who judges answers, such as 'number:42' or JSON.")
@@ -52,6 +55,13 @@ def register(app: typer.Typer) -> None:
             "updraft compose search tasks.jsonl --model lab-cloud --no-texts --price 0.02",
         ),
     )(search)
+    group.command(
+        "fit",
+        epilog=examples(
+            "updraft compose fit tasks.jsonl --out choice.json",
+            "updraft compose fit tasks.jsonl --model lab-cloud --verifier reward --price 0.05",
+        ),
+    )(fit)
     app.add_typer(group, name="compose", epilog=examples("updraft compose check pipeline.toml"))
 
 
@@ -118,7 +128,7 @@ def run(
 
 @reported
 def search(
-    tasks: Annotated[Path, typer.Argument(metavar="TASKS", help="JSON lines of question and answer.")],
+    tasks: TasksArgument,
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Where the best pipeline goes.")] = None,
     model: ModelOption = "smollm2-q4_0",
     verifier: VerifierOption = None,
@@ -167,6 +177,55 @@ def search(
         return
     typer.echo(f"# {found.best.right} of {found.best.questions} right with {found.best.tokens:.0f} tokens a question")
     typer.echo(written(found.best.pipeline), nl=False)
+
+
+@reported
+def fit(
+    tasks: TasksArgument,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Where the strategy goes, as JSON.")] = None,
+    model: ModelOption = "smollm2-q4_0",
+    verifier: VerifierOption = None,
+    pilot: Annotated[int, typer.Option(min=1, max=16, help="Answers that the difficulty is estimated from.")] = 2,
+    classes: Annotated[int, typer.Option(min=1, max=16, help="Of difficulty, at most.")] = 4,
+    price: Annotated[float, typer.Option(min=0, help="What 1000 tokens cost, in accuracy.")] = 0.02,
+    seed: SeedOption = 0,
+    temperature: TemperatureOption = 0.8,
+    max_tokens: MaxTokensOption = 256,
+    as_json: JsonOption = False,
+) -> None:
+    """Fit the strategy `auto` to a task file: which questions deserve how much, told by a pilot of a few answers.
+
+    All strategies that the model and the verifier allow are tried on all questions, so this takes a while.
+    """
+    from updraft.strategies.fit import candidates_for, fit_choice
+    from updraft.strategies.subject import read_questions
+
+    questions = read_questions(tasks)
+
+    async def work() -> ComputeOptimal:
+        with bar_of("questions", len(questions)) as (bar, task):
+            async with _subject(model, verifier, temperature, max_tokens) as subject:
+                return await fit_choice(
+                    subject,
+                    questions,
+                    candidates_for(subject),
+                    pilot=pilot,
+                    price=price,
+                    classes=classes,
+                    seed=seed,
+                    done=lambda: bar.update(task, advance=1),
+                )
+
+    strategy = asyncio.run(work())
+    data = {"name": strategy.name, **strategy.model_dump(mode="json")}
+    if out is not None:
+        out.write_text(json.dumps(data, indent=2) + "\n", "utf-8")
+    if as_json:
+        print_json(data)
+        return
+    for plan in strategy.plans:
+        what = "the pilot's answer" if plan.strategy is None else f"{plan.strategy}, {plan.samples} samples"
+        typer.echo(f"difficulty up to {plan.difficulty:.2f}: {what}")
 
 
 def _subject(

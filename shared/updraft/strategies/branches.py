@@ -7,7 +7,7 @@ its passes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -53,14 +53,20 @@ class Branch:
     @property
     def logprob(self) -> float:
         """Mean log-probability of its tokens, nats; 0 for none."""
-        return sum(sampled.logprob for sampled in self.written) / len(self.written) if self.written else 0.0
+        return self._mean(lambda sampled: sampled.logprob) or 0.0
 
     @property
     def entropy(self) -> float | None:
         """Mean entropy of the distributions that its tokens were drawn from, nats; None for none."""
-        if not self.written:
-            return None
-        return sum(sampled.distribution.entropy for sampled in self.written) / len(self.written)
+        return self._mean(lambda sampled: sampled.distribution.entropy)
+
+    @property
+    def energy(self) -> float | None:
+        """Their mean log-sum-exp of the logits, nats; None for none."""
+        return self._mean(lambda sampled: sampled.distribution.energy)
+
+    def _mean(self, value: Callable[[Sampled], float]) -> float | None:
+        return sum(map(value, self.written)) / len(self.written) if self.written else None
 
 
 class Forks:
@@ -72,6 +78,7 @@ class Forks:
         sampling: how tokens are drawn.
         ends: token ids that end an answer, besides the model's own.
         tenant: on whose account passes are computed.
+        top_logprobs: how many alternatives are kept with each token.
     """
 
     def __init__(
@@ -82,10 +89,12 @@ class Forks:
         *,
         ends: frozenset[int] = frozenset(),
         tenant: str = "",
+        top_logprobs: int = 0,
     ) -> None:
         self.ends = loop.engine.info.end_tokens | ends
         self._shop = Shop(loop, places, tenant)
         self._sampling = sampling.with_seed()
+        self._top_logprobs = top_logprobs
         self._made = 0
         self._tasks: dict[Branch, BranchTask] = {}
 
@@ -185,7 +194,7 @@ class Forks:
     def _add(self, branch: Branch, sampling: SamplingParams) -> Branch:
         self._made += 1
         seed = seed_of(self.seed, branch.number)
-        sampler = Sampler(replace(sampling, seed=seed), branch.prompt)
+        sampler = Sampler(replace(sampling, seed=seed), branch.prompt, top_logprobs=self._top_logprobs)
         sampler.commit(branch.tokens)
         task = BranchTask(self._shop, [*branch.prompt, *branch.tokens], sampler)
         self._tasks[branch] = task

@@ -15,38 +15,45 @@ from updraft.strategies.tally import tally
 
 __all__ = ["FEATURES", "Difficulty", "features_of", "fit_difficulty"]
 
-FEATURES: Final = ("disagreement", "surprise", "entropy", "doubt")
+FEATURES: Final = ("disagreement", "surprise", "entropy", "doubt", "energy")
 
 Floats = NDArray[np.float64]
 
 
 def features_of(samples: Sequence[Sample], scores: Sequence[float | None] | None = None) -> tuple[float, ...]:
-    """What pilot answers tell, each 0 where all is well; in the order of `FEATURES`.
+    """What pilot answers tell, in the order of `FEATURES`; all but the energy are 0 where all is well.
 
     - disagreement: what the leading answer lacks of the whole vote; 1 where no answer can be parsed;
     - surprise: less the mean log-probability of the likeliest answer's tokens, nats;
     - entropy: mean entropy of the distributions, nats; of the samples that it was measured for, else 0;
-    - doubt: what a verifier's score of the best answer lacks of 1; a half where none judged.
+    - doubt: what a verifier's score of the best answer lacks of 1; a half where none judged;
+    - energy: mean free energy (E-LANG, arXiv 2203.00748): less the log-sum-exp of the logits, whose zero is the model's
+      own.
     """
     votes = tally(samples, [1.0] * len(samples))
     disagreement = 1.0 - votes[0].weight if votes else 1.0
     surprise = -max((sample.logprob for sample in samples), default=-10.0)
-    measured = [sample.entropy for sample in samples if sample.entropy is not None]
-    entropy = sum(measured) / len(measured) if measured else 0.0
+    entropy = _mean([sample.entropy for sample in samples])
+    energy = -_mean([sample.energy for sample in samples])
     known = [score for score in scores or () if score is not None]
-    return disagreement, max(0.0, surprise), entropy, 1.0 - max(known) if known else 0.5
+    return disagreement, max(0.0, surprise), entropy, 1.0 - max(known) if known else 0.5, energy
+
+
+def _mean(values: Sequence[float | None]) -> float:
+    measured = [value for value in values if value is not None]
+    return sum(measured) / len(measured) if measured else 0.0
 
 
 class Difficulty(BaseModel):
     """A logistic model of the chance that a question's leading answer is wrong.
 
-    The default was not fitted: it knows no more than that all features grow with difficulty.
+    The default was not fitted: it knows no more than that all features grow with difficulty, and leaves the energy out.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     intercept: float = -3.0
-    weights: tuple[float, float, float, float] = (4.0, 2.0, 2.0, 2.0)
+    weights: tuple[float, float, float, float, float] = (4.0, 2.0, 2.0, 2.0, 0.0)
 
     def of(self, features: Sequence[float]) -> float:
         """0 (easy) to 1."""

@@ -138,6 +138,8 @@ class Workspace:
             branch.ended,
             branch=branch.number,
             entropy=branch.entropy,
+            energy=branch.energy,
+            written=tuple(branch.written),
         )
 
     def ask(self, text: str) -> list[int]:

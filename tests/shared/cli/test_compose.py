@@ -9,6 +9,7 @@ import pytest
 
 from tests.shared.cli.conftest import Updraft
 from updraft.composition import load_pipeline
+from updraft.strategies import parse_strategy
 
 PIPELINE = """
 [[component]]
@@ -60,3 +61,14 @@ def test_search_writes_what_check_reads(updraft: Updraft, tiny_model_path: Path,
     facts = json.loads(result.stdout)
     assert facts["questions"] == 2 and len(facts["trials"]) >= 2
     assert out.read_text() == facts["best"] and load_pipeline(out).component[0].kind == "generate"
+
+
+def test_fit_writes_a_strategy_that_requests_can_name(updraft: Updraft, tiny_model_path: Path, tmp_path: Path) -> None:
+    tasks, out = tmp_path / "tasks.jsonl", tmp_path / "choice.json"
+    tasks.write_text('{"question": "1+1=", "answer": "2"}\n{"question": "2+1=", "answer": "3"}\n')
+    options = ["--model", str(tiny_model_path), "--max-tokens", "3", "--classes", "2"]
+    result = updraft("compose", "fit", str(tasks), "--out", str(out), *options)
+    assert result.exit_code == 0, result.stderr
+    assert "difficulty up to 1.00: " in result.stdout
+    data = json.loads(out.read_text())
+    assert parse_strategy(data.pop("name"), data).name == "auto"
