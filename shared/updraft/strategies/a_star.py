@@ -34,9 +34,9 @@ class AStar(Stepwise):
 
     name: ClassVar[str] = "a-star"
 
-    branches: int = Field(4, ge=1, le=64)
+    branches: int = Field(default=4, ge=1, le=64)
     heuristic: Literal["remaining", "none"] = "remaining"
-    goals: int = Field(1, ge=1, le=64)
+    goals: int = Field(default=1, ge=1, le=64)
 
     async def solve(self, work: Workspace) -> Outcome:
         walk = Walk(work, self.step_tokens)

@@ -28,8 +28,8 @@ class BeamSearch(Stepwise):
 
     name: ClassVar[str] = "beam-search"
 
-    expand: int = Field(4, ge=1, le=64)
-    per_parent: int | None = Field(None, ge=1, le=64)
+    expand: int = Field(default=4, ge=1, le=64)
+    per_parent: int | None = Field(default=None, ge=1, le=64)
 
     async def solve(self, work: Workspace) -> Outcome:
         walk = Walk(work, self.step_tokens)

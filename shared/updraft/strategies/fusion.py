@@ -44,7 +44,7 @@ class Fusion(Strategy):
 
     name: ClassVar[str] = "fusion"
 
-    shortest: int = Field(32, ge=1, le=4096)
+    shortest: int = Field(default=32, ge=1, le=4096)
 
     async def solve(self, work: Workspace) -> Outcome:
         samples = [*work.problem.given, *await _sampled(work)]

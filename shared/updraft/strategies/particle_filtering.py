@@ -27,9 +27,9 @@ class ParticleFiltering(Stepwise):
 
     name: ClassVar[str] = "particle-filtering"
 
-    temperature: float = Field(1.0, gt=0, le=100)
-    start_temperature: float | None = Field(None, gt=0, le=100)
-    anneal_steps: int = Field(8, ge=1, le=1000)
+    temperature: float = Field(default=1.0, gt=0, le=100)
+    start_temperature: float | None = Field(default=None, gt=0, le=100)
+    anneal_steps: int = Field(default=8, ge=1, le=1000)
     resampling: Literal["systematic", "multinomial"] = "systematic"
 
     async def solve(self, work: Workspace) -> Outcome:

@@ -27,7 +27,7 @@ class ParticleGibbs(ParticleFiltering):
 
     name: ClassVar[str] = "particle-gibbs"
 
-    iterations: int = Field(2, ge=1, le=64)
+    iterations: int = Field(default=2, ge=1, le=64)
 
     async def solve(self, work: Workspace) -> Outcome:
         walk = Walk(work, self.step_tokens)

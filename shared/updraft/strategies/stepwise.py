@@ -38,7 +38,7 @@ class Stepwise(Strategy):
     needs_verifier: ClassVar[bool] = True
     needs_steps: ClassVar[bool] = True
 
-    step_tokens: int = Field(256, ge=1, le=4096)
+    step_tokens: int = Field(default=256, ge=1, le=4096)
     choose: Choice = "vote"
 
 
