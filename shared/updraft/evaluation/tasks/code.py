@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from updraft.errors import InvalidRequest
 from updraft.evaluation.data import read_lines, unique
-from updraft.evaluation.sandbox import run_program
+from updraft.sandbox import run_program
 from updraft.evaluation.subject import Ask, Subject
 from updraft.evaluation.tasks.base import Item, Outcome, TaskOptions, mean_measures, written_outcome
 
