@@ -93,10 +93,13 @@ class Verdict:
     reason: str = ""
 
 
-async def run_program(program: str, limits: Limits | None = None, *, unconfined: bool = False) -> Verdict:
-    """Run a Python program to its end; it passed if it ended with status 0.
+async def run_program(
+    program: str, limits: Limits | None = None, *, success: int = 0, unconfined: bool = False
+) -> Verdict:
+    """Run a Python program to its end.
 
     Args:
+        success: the status that it ends with if it passed.
         unconfined: run it with limits alone where the system cannot confine it.
 
     Raises:
@@ -106,14 +109,14 @@ async def run_program(program: str, limits: Limits | None = None, *, unconfined:
     if why and not unconfined:
         raise ConfigError(
             f"This system lets nobody take the network and the files away from a program ({why}), so it is not run.",
-            remedy="Allow user namespaces, or run Updraft in a container and allow unconfined code there.",
+            remedy="Allow user namespaces, or run Updraft in a container and allow it there with --unconfined-code.",
         )
     with tempfile.TemporaryDirectory(prefix="updraft-code-", ignore_cleanup_errors=True) as folder:
         path = Path(folder) / "program.py"
         path.write_text(program, encoding="utf-8", errors="replace")
         command = (sys.executable, "-I", "-B", str(path))
         ended = await _launch(command, Path(folder), limits or Limits(), confined=not why, quiet=True)
-    if ended.status == 0:
+    if ended.status == success:
         return Verdict("passed")
     if ended.status == -signal.SIGXCPU or ended.stopped in ("time", "cpu"):
         return Verdict("timeout", _STOPPED[ended.stopped or "cpu"])

@@ -10,9 +10,9 @@ from typing import Any, Final
 
 from updraft.errors import InvalidRequest
 from updraft.evaluation.data import read_lines, unique
-from updraft.sandbox import run_program
 from updraft.evaluation.subject import Ask, Subject
 from updraft.evaluation.tasks.base import Item, Outcome, TaskOptions, mean_measures, written_outcome
+from updraft.sandbox import run_program
 
 __all__ = ["CodeTask", "Exercise", "completed", "read_exercises"]
 
