@@ -26,6 +26,7 @@ from updraft.cli import (
     tokens,
     trace,
     train,
+    verify,
 )
 from updraft.cli.reporting import DEBUG_VARIABLE, examples
 
@@ -45,6 +46,7 @@ VERBS = (
     train,
     calibrate,
     evaluate,
+    verify,
     experts,
     doctor,
     bench,

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from updraft.errors import ConfigError, GoalUnreachable, InvalidRequest
 from updraft.evaluation.conformal import binomial_tail
 from updraft.evaluation.data import read_lines
+from updraft.profiles import profiles_folder
 from updraft.verifiers.base import Claim
 from updraft.verifiers.settings import OpenVerifier, Resources
 
@@ -29,6 +30,7 @@ __all__ = [
     "clopper_pearson",
     "find_rates",
     "measure_rates",
+    "rates_folder",
     "read_labelled",
     "save_rates",
 ]
@@ -135,6 +137,11 @@ async def measure_rates(
     )
 
 
+def rates_folder() -> Path:
+    """Where measured rates are kept unless told otherwise: beside calibrated profiles."""
+    return profiles_folder().with_name("verifiers")
+
+
 def save_rates(folder: Path, rates: Rates) -> Path:
     """Keep rates where `find_rates` finds them. Raises ConfigError: the file cannot be written."""
     path = _path(folder, rates.kind, rates.identity)
@@ -200,7 +207,7 @@ def _threshold(wrong: Floats, scores: Floats, wanted: float) -> float:
     if best is None:
         needed = int(np.ceil(np.log(1 - LEVEL) / np.log1p(-wanted))) if 0 < wanted < 1 else 0
         raise GoalUnreachable(
-            f"No threshold has a false-positive rate of at most {wanted:g} for sure on these {len(wrong)} wrong answers.",
+            f"On these {len(wrong)} wrong answers no threshold is sure to let at most {wanted:g} of such pass.",
             remedy=f"Give more of them (at least {needed}, if none of them scores highest), or want a larger rate.",
         )
     return float(best)
