@@ -107,7 +107,7 @@ class OffloadedExperts:
                 self._book.expect(self._waiting.tokens())
                 self._changed.notify_all()
 
-    def begin(self, tokens: Tensor) -> None:
+    def begin(self, tokens: Tensor, first: int = 0) -> None:
         self.end()  # of a pass that nobody ended
         with self._changed:
             if self._closed:
@@ -115,7 +115,7 @@ class OffloadedExperts:
             self._open = True
             self._failures.clear()
             own = tokens.detach().cpu().numpy()
-            self._book.begin(own)
+            self._book.begin(own, first)
             self._waiting.begin(own)
             if len(self._waiting):
                 self._book.expect(self._waiting.tokens())

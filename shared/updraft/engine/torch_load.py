@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from updraft.engine.experts import MoeShape
 from updraft.engine.torch_arithmetic import Arithmetic, gated
-from updraft.engine.torch_model import Attention, Decoder, FeedForward, Layer, Linear, Router, SparseFeedForward
+from updraft.engine.torch_model import Attention, Decoder, Exit, FeedForward, Layer, Linear, Router, SparseFeedForward
 from updraft.engine.torch_quantised import GROUP, ExpertBits, packed_bytes, quantise, restore
 from updraft.engine.torch_rotary import rotation_table
 from updraft.errors import BadModelFile, ConfigError
@@ -50,8 +51,20 @@ class Tensors:
         return Linear(weight, torch.cat(biases) if biases else None)
 
 
-def load_decoder(tensors: Tensors, arithmetic: Arithmetic, context: int) -> Decoder:
+def load_decoder(
+    tensors: Tensors,
+    arithmetic: Arithmetic,
+    context: int,
+    *,
+    layers: int | None = None,
+    exits: Sequence[Exit] = (),
+    kept: Iterable[int] = (),
+) -> Decoder:
     """Everything but the routed experts, with rotary positions for `context` tokens.
+
+    Args:
+        layers: how many of them from the bottom; all when left out.
+        exits, kept: as of the decoder.
 
     Raises BadModelFile: a router's weights are not finite.
     """
@@ -62,10 +75,12 @@ def load_decoder(tensors: Tensors, arithmetic: Arithmetic, context: int) -> Deco
         config,
         arithmetic,
         embedding,
-        tuple(_layer(tensors, layer) for layer in range(config.layers)),
+        tuple(_layer(tensors, layer) for layer in range(config.layers if layers is None else layers)),
         tensors["model.norm.weight"],
         embedding if config.tied else tensors["lm_head.weight"],
         rotation,
+        tuple(exits),
+        frozenset(kept),
     )
 
 

@@ -36,7 +36,7 @@ class FetchingExperts:
     def expect(self, tokens: Sequence[int]) -> None:
         self.calls.append(("expect", list(tokens)))
 
-    def begin(self, tokens: Any) -> None:
+    def begin(self, tokens: Any, first: int = 0) -> None:
         assert tokens.dtype == torch.int64
         self.calls.append(("begin", tokens.tolist()))
 
@@ -153,10 +153,10 @@ def test_a_failure_in_a_later_part_takes_the_earlier_ones_back(tmp_path: Path) -
     runs = [Run(engine.open(), 0, TOKENS[:8]), Run(engine.open(), 0, TOKENS[:8])]
     begin, begun = made[0].begin, []
 
-    def failing(tokens: Any) -> None:
+    def failing(tokens: Any, first: int) -> None:
         begun.append(tokens)
         made[0].fail_at = 0 if len(begun) == 2 else None
-        begin(tokens)
+        begin(tokens, first)
 
     made[0].begin = failing  # type: ignore[method-assign]
     with pytest.raises(EngineFailure):
