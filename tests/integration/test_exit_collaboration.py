@@ -1,4 +1,4 @@
-"""Mode `exit` on ONNX Runtime: an edge with the lower stages, a cloud with all of them, hidden states between."""
+"""Mode `exit`: an edge with the lower stages, a cloud with all of them, hidden states between."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.fakes.hf_model import write_hf_model
 from tests.fakes.staged_model import write_exit, write_staged_model
 from tests.fakes.tiers import complete, running_agent, running_cloud
 from updraft.config.admission import AdmissionSettings
@@ -23,14 +24,13 @@ from updraft.sampling import SamplingParams
 from updraft_cloud.engine.host import LocalHost
 from updraft_edge.agent import Agent
 
-pytest.importorskip("onnx")
-pytest.importorskip("onnxruntime")
-
 PROMPTS = ["Explain in two sentences why the sky is blue.", "List three uses of a paper clip."]
 
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
     folder = tmp_path_factory.mktemp("staged") / "tiny"
     write_staged_model(folder, exits=(1, 3), layers=4, precision="int4")
     return folder
@@ -95,6 +95,28 @@ async def sometimes_confident(agent: Agent) -> None:
 async def test_a_tiny_model_in_two_tiers_is_one_function(tiny: Path, carry: Carry, split: int) -> None:
     async with tiers(tiny, carry, split) as agent:
         await never_confident(agent, 4, (1, 3)[split])
+        await sometimes_confident(agent)
+
+
+@pytest.mark.parametrize("carry", CARRIES)
+@pytest.mark.parametrize("split", [0, 2])
+async def test_a_folder_that_torch_computes_in_two_tiers_is_one_function(
+    tmp_path: Path, carry: Carry, split: int
+) -> None:
+    """The edge has exits after one and three layers and none of the layers above; the cloud needs no exits."""
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("safetensors")
+    torch.set_num_threads(1)
+    folder = write_hf_model(tmp_path / "model", "llama", num_hidden_layers=4, noise=0.1)
+    weights = read_weights(folder)
+    rungs = [write_exit(tmp_path / f"exit{layer}.safetensors", weights, layer) for layer in (1, 3)]
+    options: dict[str, Any] = {"context": 256, "sequences": 2, "threads": 1, "split": split, "carry": carry}
+    small, large = open_engine(folder, rungs=rungs, last_stage=2, **options), open_engine(folder, **options)
+    async with (
+        running_cloud(large, kv=KvSettings(share=False)) as cloud,
+        running_agent(small, cloud.address) as agent,
+    ):
+        await never_confident(agent, 4, split + 1)
         await sometimes_confident(agent)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import fields, is_dataclass
 from functools import cached_property
 
 import torch
@@ -17,7 +18,7 @@ from updraft.errors import BadModelFile, ConfigError
 from updraft.models.hf import HfFolder, MoeConfig
 from updraft.models.hf.shapes import expert_names, layer_prefix
 
-__all__ = ["FolderExperts", "Tensors", "load_decoder"]
+__all__ = ["FolderExperts", "Tensors", "decoder_bytes", "load_decoder"]
 
 KINDS = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 _SCALE = ".scale"
@@ -82,6 +83,21 @@ def load_decoder(
         tuple(exits),
         frozenset(kept),
     )
+
+
+def decoder_bytes(decoder: Decoder) -> int:
+    """Bytes of all its weights, each counted once."""
+    found: dict[int, Tensor] = {}
+    parts: list[object] = [decoder.embedding, decoder.trunk, decoder.exits, decoder.norm, decoder.output]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, Tensor):
+            found[id(part)] = part
+        elif isinstance(part, tuple):
+            parts.extend(part)
+        elif is_dataclass(part):
+            parts.extend(getattr(part, each.name) for each in fields(part))
+    return sum(tensor.nbytes for tensor in found.values())
 
 
 def _layer(tensors: Tensors, layer: int) -> Layer:

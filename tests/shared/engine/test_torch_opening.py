@@ -56,7 +56,7 @@ def test_options_of_other_backends_are_refused(folder: Path, tiny_model_path: Pa
         open_engine(tiny_model_path, split=1, carry="int8", **SIZES)
     with pytest.raises(ConfigError, match="dtype is set, but tiny.gguf is not computed by torch"):
         open_engine(tiny_model_path, dtype="float32", **SIZES)
-    with pytest.raises(BadModelFile, match="is a file"):
+    with pytest.raises(BadModelFile, match=r"tiny.gguf is a file, and torch computes Hugging Face folders"):
         open_engine(tiny_model_path, backend="torch", **SIZES)
 
 
