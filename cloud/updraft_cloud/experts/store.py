@@ -95,7 +95,7 @@ class OffloadedExperts:
         self._book = Residency(shape, slots, policy(shape, slots))
         self._tensors = _room(sample, slots, source.device)
         self._host = HostWeights(source, pinned_bytes)
-        self._book.statistics.most_bytes = sum(map(weight_bytes, self._tensors))
+        self._book.statistics.most_bytes = self.device_bytes
         self._changed = threading.Condition()
         self._flight: Copy | None = None
         self._waiting = WaitingTokens()
@@ -112,6 +112,11 @@ class OffloadedExperts:
     @property
     def slots(self) -> int:
         return self._book.slots
+
+    @property
+    def device_bytes(self) -> int:
+        """What the experts on the device take now."""
+        return sum(map(weight_bytes, self._tensors))
 
     def expect(self, tokens: Sequence[int]) -> None:
         if len(tokens):
@@ -191,7 +196,7 @@ class OffloadedExperts:
         """
         with self._changed:
             self._book.check_integrity([] if self._flight is None else [self._flight])
-            held = sum(map(weight_bytes, self._tensors))
+            held = self.device_bytes
             if held > self._budget or held > self.statistics.most_bytes:
                 raise EngineFailure(f"experts take {held} bytes of a budget of {self._budget}")
             for key in range(self._shape.layers * self._shape.experts) if deep and not self._closed else ():
