@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from updraft.engine.saved_state import pack_state, unpack_state
 from updraft.engine.staged_checks import RunLimits, checked_run
 from updraft.engine.torch_cache import SequenceCache
 from updraft.engine.torch_open import TorchModel, TorchOptions, open_model
-from updraft.engine.torch_pass import TorchRun, commit, compute
+from updraft.engine.torch_pass import TorchRun, commit, compute, float_rows, outputs_of
 from updraft.engine.torch_quantised import ExpertBits
 from updraft.errors import EngineFailure, InvalidRequest, Overloaded, PromptTooLong, UpdraftError
 from updraft.exits.carry import Carry
@@ -166,7 +167,7 @@ class TorchEngine:
             )
         if not 0 <= start <= stop <= computed:
             raise InvalidRequest(f"states {start} to {stop} after stage {stage}; {computed} have been computed")
-        return _rows(states[start:stop])
+        return float_rows(states[start:stop])
 
     def expect(self, tokens: Sequence[int]) -> None:
         """These token ids wait for one of the next passes; whoever holds the experts may fetch some ahead."""
@@ -187,8 +188,8 @@ class TorchEngine:
         checked = [self._check(run) for run in runs]
         if len({run.sequence for run in runs}) != len(runs):
             raise InvalidRequest("a pass takes at most one run of a sequence")
-        features = self._features(checked)
-        outputs = _outputs(model, runs, features)
+        with _engine_failures():
+            outputs = outputs_of(model, runs, self._features(checked))
         commit(model.decoder, checked)
         return outputs
 
@@ -239,9 +240,10 @@ class TorchEngine:
             for start in range(0, len(tokens), self.max_run):
                 part = tokens[start : start + self.max_run]
                 run = self._check(Run(sequence, start, part, rows=len(part)))
-                (features,) = self._features([run])
+                with _engine_failures():
+                    (features,) = self._features([run])
                 commit(self._loaded().decoder, [run])
-                total += _rows(features).sum(axis=0, dtype=np.float64)
+                total += float_rows(features).sum(axis=0, dtype=np.float64)
         finally:
             self.close(sequence)
         unit: NDArray[np.float32] = (total / max(float(np.linalg.norm(total)), 1e-30)).astype(np.float32)
@@ -272,12 +274,7 @@ class TorchEngine:
         return checked
 
     def _features(self, runs: Sequence[TorchRun]) -> list[Tensor]:
-        try:
-            return compute(self._loaded(), runs, self._capacity, self.expect)
-        except UpdraftError:
-            raise
-        except Exception as error:  # torch raises RuntimeError for all that can go wrong in it
-            raise EngineFailure(f"torch failed, and the pass was rolled back: {error}") from error
+        return compute(self._loaded(), runs, self._capacity, self.expect)
 
     def _check_stage(self, stage: int) -> None:
         if not 0 <= stage < len(self._stages):
@@ -295,20 +292,12 @@ class TorchEngine:
         return self._model
 
 
-@torch.inference_mode()
-def _outputs(model: TorchModel, runs: Sequence[Run], features: Sequence[Tensor]) -> list[Output]:
-    """The rows that were asked for; the output matrix is read once for all of them."""
-    wanted = any(len(own) for own in features)
-    rows = torch.cat(list(features)) if wanted else None
-    logits = _rows(model.decoder.logits(rows)) if rows is not None else np.empty((0, model.info.vocabulary), np.float32)
-    outputs, end = [], 0
-    for run, own in zip(runs, features, strict=True):
-        place = slice(end, end := end + len(own))
-        outputs.append(Output(logits[place], _rows(own) if run.hidden else None))
-    return outputs
-
-
-def _rows(values: Tensor) -> FloatRows:
-    rows: FloatRows = values.float().cpu().numpy()
-    rows.flags.writeable = False
-    return rows
+@contextlib.contextmanager
+def _engine_failures() -> Iterator[None]:
+    """What goes wrong in torch, which raises RuntimeError for all that can, is one of our errors."""
+    try:
+        yield
+    except UpdraftError:
+        raise
+    except Exception as error:
+        raise EngineFailure(f"torch failed, and the pass was rolled back: {error}") from error

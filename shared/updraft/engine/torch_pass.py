@@ -11,14 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from updraft.engine.base import FloatRows
+from updraft.engine.base import FloatRows, Output, Run
 from updraft.engine.llama_batch import grouped
 from updraft.engine.staged_checks import CheckedRun
 from updraft.engine.torch_cache import SequenceCache
 from updraft.engine.torch_model import Decoder, Span
 from updraft.engine.torch_open import TorchModel
 
-__all__ = ["TorchRun", "commit", "compute"]
+__all__ = ["TorchRun", "commit", "compute", "float_rows", "outputs_of"]
 
 TorchRun = CheckedRun[SequenceCache]
 
@@ -88,6 +88,28 @@ def commit(decoder: Decoder, runs: Sequence[TorchRun]) -> None:
         if run.rows:
             done[decoder.result(run.depth)] = run.stop
         run.sequence.commit(run.entry, done)
+
+
+@torch.inference_mode()
+def outputs_of(model: TorchModel, runs: Sequence[Run], features: Sequence[Tensor]) -> list[Output]:
+    """The rows that were asked for; the output matrix is read once for all of them."""
+    wanted = any(len(own) for own in features)
+    rows = torch.cat(list(features)) if wanted else None
+    logits = (
+        float_rows(model.decoder.logits(rows)) if rows is not None else np.empty((0, model.info.vocabulary), np.float32)
+    )
+    outputs, end = [], 0
+    for run, own in zip(runs, features, strict=True):
+        place = slice(end, end := end + len(own))
+        outputs.append(Output(logits[place], float_rows(own) if run.hidden else None))
+    return outputs
+
+
+def float_rows(values: Tensor) -> FloatRows:
+    """In host memory, and read-only."""
+    rows: FloatRows = values.float().cpu().numpy()
+    rows.flags.writeable = False
+    return rows
 
 
 def _segments(number: int, run: TorchRun, decoder: Decoder, capacity: int) -> Iterator[_Segment]:

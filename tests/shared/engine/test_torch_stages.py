@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.fakes.hf_model import write_hf_model
@@ -282,23 +283,24 @@ def test_exits_that_do_not_fit_are_refused(folder: Path, rungs: list[Path], tmp_
         TorchEngine(folder, rungs=[bottom], **SIZES)
 
 
-@pytest.mark.parametrize("layer", [0, 1, 3, 5])
+@pytest.mark.parametrize("layer", [0, 1, 3, 5, None])
 def test_a_failed_pass_changes_nothing(
-    engine: TorchEngine, reference: FloatRows, monkeypatch: pytest.MonkeyPatch, layer: int
+    engine: TorchEngine, reference: FloatRows, monkeypatch: pytest.MonkeyPatch, layer: int | None
 ) -> None:
-    """Also where it fails in a layer of the catch-up, or in the exit's block (5)."""
+    """Also where it fails in a layer of the catch-up, in the exit's block (5), or in the output matrix (None)."""
     sequence = _filled(engine, 10, depth=0)
     decoder = engine._loaded().decoder
     whole = type(decoder)._attended
 
-    def failing(self: Any, number: int, *rest: Any) -> Any:
-        if number == layer:
+    def failing(self: Any, number: Any, *rest: Any) -> Any:
+        if layer is None or number == layer:
             raise RuntimeError("told to fail")
         return whole(self, number, *rest)
 
     run = Run(sequence, 10, TOKENS[10:13], rows=3, depth=1 if layer == 5 else None)
     with monkeypatch.context() as patch:
-        patch.setattr(type(decoder), "_attended", failing)
+        name = "logits" if layer is None else "_attended"
+        patch.setattr(type(decoder), name, lambda self, *rest: failing(self, *rest))
         with pytest.raises(EngineFailure, match="told to fail"):
             engine.forward([run])
     assert [engine.computed(sequence, stage) for stage in range(4)] == [10, 0, 0, 0]
@@ -340,4 +342,4 @@ def machine(
 
 
 def test_any_interleaving_gives_the_bits_of_plain_decoding(machine: type[Interleavings]) -> None:
-    run_state_machine_as_test(machine, settings=SETTINGS)
+    run_state_machine_as_test(machine, settings=settings(SETTINGS, max_examples=15))
