@@ -13,6 +13,7 @@ import pytest
 from tests.fakes.hf_model import write_hf_model
 from tests.fakes.staged_model import write_exit, write_staged_model
 from tests.fakes.tiers import complete, running_agent, running_cloud
+from updraft.config import CloudSettings, EdgeSettings, StagedSettings
 from updraft.config.admission import AdmissionSettings
 from updraft.config.kv import KvSettings
 from updraft.engine import open_engine
@@ -21,7 +22,7 @@ from updraft.generation import ChatMessage, GenerationRequest
 from updraft.models.weights import read_weights
 from updraft.modes import Origin, parse_settings
 from updraft.sampling import SamplingParams
-from updraft_cloud.engine.host import LocalHost
+from updraft_cloud.engine.host import LocalHost, load_engine
 from updraft_edge.agent import Agent
 
 PROMPTS = ["Explain in two sentences why the sky is blue.", "List three uses of a paper clip."]
@@ -98,22 +99,24 @@ async def test_a_tiny_model_in_two_tiers_is_one_function(tiny: Path, carry: Carr
         await sometimes_confident(agent)
 
 
-@pytest.mark.parametrize("carry", CARRIES)
-@pytest.mark.parametrize("split", [0, 2])
+@pytest.mark.parametrize(("split", "carry"), [(0, "float32"), (0, "int8"), (2, "float16")])
 async def test_a_folder_that_torch_computes_in_two_tiers_is_one_function(
-    tmp_path: Path, carry: Carry, split: int
+    tmp_path: Path, split: int, carry: Carry
 ) -> None:
-    """The edge has exits after one and three layers and none of the layers above; the cloud needs no exits."""
+    """Opened by settings. The edge has exits after one and three layers and none of those above; the cloud no exits."""
     torch = pytest.importorskip("torch")
     pytest.importorskip("safetensors")
     torch.set_num_threads(1)
     folder = write_hf_model(tmp_path / "model", "llama", num_hidden_layers=4, noise=0.1)
     weights = read_weights(folder)
-    rungs = [write_exit(tmp_path / f"exit{layer}.safetensors", weights, layer) for layer in (1, 3)]
-    options: dict[str, Any] = {"context": 256, "sequences": 2, "threads": 1, "split": split, "carry": carry}
-    small, large = open_engine(folder, rungs=rungs, last_stage=2, **options), open_engine(folder, **options)
+    exits = ",".join(str(write_exit(tmp_path / f"exit{n}.safetensors", weights, n)) for n in (1, 3))
+    shared: dict[str, Any] = {"model": str(folder), "context": 256, "sequences": 2, "threads": 1}
+    own = {"split": split, "carry": carry}
+    edge = EdgeSettings(**shared, staged=StagedSettings(**own, rungs=exits, last_stage=2))  # type: ignore[arg-type]
+    cloud_engine = load_engine(CloudSettings(**shared, staged=StagedSettings(**own)))  # type: ignore[arg-type]
+    small = open_engine(edge.model, **edge.engine_options())
     async with (
-        running_cloud(large, kv=KvSettings(share=False)) as cloud,
+        running_cloud(cloud_engine, kv=KvSettings(share=False)) as cloud,
         running_agent(small, cloud.address) as agent,
     ):
         await never_confident(agent, 4, split + 1)
