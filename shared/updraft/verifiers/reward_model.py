@@ -45,10 +45,10 @@ class RewardFormat(BaseModel):
     judges: Literal["steps", "answers"] = "steps"
     good: str | int = "+"
     bad: str | int = "-"
-    question: str | None = Field(None, max_length=10_000)
-    step: str = Field("\n\n", min_length=1, max_length=100)
-    mark: str = Field("\n\n", max_length=1000)
-    joint: str = Field("", max_length=1000)
+    question: str | None = Field(default=None, max_length=10_000)
+    step: str = Field(default="\n\n", min_length=1, max_length=100)
+    mark: str = Field(default="\n\n", max_length=1000)
+    joint: str = Field(default="", max_length=1000)
 
 
 class RewardSource(RewardFormat):
@@ -63,8 +63,8 @@ class RewardSource(RewardFormat):
 
     model: str
     head: bool = False
-    context: int = Field(2048, ge=16)
-    sequences: int = Field(8, ge=1)
+    context: int = Field(default=2048, ge=16)
+    sequences: int = Field(default=8, ge=1)
     options: dict[str, Any] = Field(default_factory=dict)
 
     def format(self) -> RewardFormat:
