@@ -132,7 +132,7 @@ class SolveSession:
         plan = plan.within(samples=cloud.max_samples, tokens=cloud.max_solve_tokens, room=self._guard.room())
         self.given = [answer for answer in self.given if self._may_leave(answer)]
         request = solve_request(self._asking, plan, self.given, self._answer.ends)
-        self._guard.texts([request.verifier_json])
+        self._guard.texts([request.strategy_json, request.verifier_json])
         return request
 
     def _unknown(self, cloud: pb.DescribeResponse) -> UpdraftError:
