@@ -108,7 +108,7 @@ async def test_a_seed_makes_the_answer_and_all_that_led_to_it() -> None:
 async def test_without_edge_samples_the_cloud_writes_what_its_strategy_finds() -> None:
     async with running_cloud(HashEngine()) as cloud, running_agent(edge_engine(), cloud.address) as agent:
         for settings in (CLOUD_ONLY, {"effort": "none", "mode": "solve"}):
-            events, completion = await complete(agent, ask(settings, logprobs=True, top_logprobs=2))
+            events, _ = await complete(agent, ask(settings, logprobs=True, top_logprobs=2))
             assert {event.origin for event in events} == {Origin.CLOUD}
             assert all(len(event.top) == 2 and math.isfinite(event.energy) for event in events)
         one = ask({"effort": "none", "mode": "solve"})
