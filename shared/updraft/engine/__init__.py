@@ -23,7 +23,10 @@ __all__ = [
 
 BACKENDS = ("llama", "onnx", "torch")
 # Options that one backend alone has.
-_OWN = {"onnx": {"split", "carry", "last_stage"}, "torch": {"device", "dtype", "expert_bits", "exact", "experts"}}
+_OWN = {
+    "onnx": {"split", "carry", "last_stage"},
+    "torch": {"device", "dtype", "expert_bits", "exact", "experts", "head"},
+}
 _MODELS = {
     "onnx": ("a staged model", "name a folder that `updraft models export` made"),
     "torch": ("computed by torch", "name a Hugging Face folder"),

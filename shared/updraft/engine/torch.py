@@ -44,6 +44,8 @@ class TorchEngine:
         exact: a position's bits do not depend on the other runs of a pass; on the CPU unless told otherwise. Cannot be
             had on a GPU.
         experts: who holds the routed experts; `ResidentExperts` when left out.
+        head: the folder is a model with a score head: rows hold the scores of its labels, at least two, in place of
+            logits of tokens.
 
     Raises:
         ModelError, ConfigError, MissingExtra, EngineFailure.
@@ -64,11 +66,12 @@ class TorchEngine:
         expert_bits: ExpertBits | None = None,
         exact: bool | None = None,
         experts: MakeExperts | None = None,
+        head: bool = False,
     ) -> None:
         self._model: TorchModel | None = None
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         shared = ContextOptions(context, sequences, cores if threads is None else threads, batch_tokens, gpu_layers)
-        model = open_model(Path(folder), shared, TorchOptions(device, dtype, expert_bits, exact), name, experts)
+        model = open_model(Path(folder), shared, TorchOptions(device, dtype, expert_bits, exact, head), name, experts)
         self._info, self._tokenizer = model.info, model.tokenizer
         self._context, self._capacity = context, batch_tokens
         self._max_run = min(_MAX_RUN, batch_tokens, context)

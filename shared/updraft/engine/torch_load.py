@@ -58,15 +58,32 @@ def load_decoder(tensors: Tensors, arithmetic: Arithmetic, context: int) -> Deco
     config = tensors.folder.config
     embedding = tensors["model.embed_tokens.weight"]
     rotation = rotation_table(config.rope, config.head_size, context, tensors.dtype).to(tensors.device)
+    output, bias = _output(tensors, embedding)
     return Decoder(
         config,
         arithmetic,
         embedding,
         tuple(_layer(tensors, layer) for layer in range(config.layers)),
         tensors["model.norm.weight"],
-        embedding if config.tied else tensors["lm_head.weight"],
+        output,
         rotation,
+        bias,
     )
+
+
+def _output(tensors: Tensors, embedding: Tensor) -> tuple[Tensor, Tensor | None]:
+    if tensors.folder.head:
+        return _head(tensors)
+    return embedding if tensors.folder.config.tied else tensors["lm_head.weight"], None
+
+
+def _head(tensors: Tensors) -> tuple[Tensor, Tensor | None]:
+    """The score head. A lone label is the second of two, the first of which always scores 0: softmax is its sigmoid."""
+    weight, bias = tensors["score.weight"], tensors.optional("score.bias")
+    if len(weight) == 1:
+        weight = torch.cat([torch.zeros_like(weight), weight])
+        bias = None if bias is None else torch.cat([torch.zeros_like(bias), bias])
+    return weight, bias
 
 
 def _layer(tensors: Tensors, layer: int) -> Layer:

@@ -130,7 +130,7 @@ class Decoder:
     Attributes:
         embedding: shape (vocabulary, width).
         norm: shape (width,).
-        output: shape (vocabulary, width).
+        output: shape (vocabulary, width), or (labels, width) of a model that scores.
         rotation: cosines and sines, shape (2, context, head_size).
     """
 
@@ -141,6 +141,7 @@ class Decoder:
     norm: Tensor
     output: Tensor
     rotation: Tensor
+    output_bias: Tensor | None = None
 
     @property
     def sparse(self) -> list[SparseFeedForward]:
@@ -171,7 +172,7 @@ class Decoder:
     def logits(self, states: Tensor) -> Tensor:
         """Scores of all tokens, float32, shape (rows, vocabulary)."""
         arithmetic = self.arithmetic
-        return arithmetic.linear(arithmetic.pad(states), self.output)[: len(states)].float()
+        return arithmetic.linear(arithmetic.pad(states), self.output, self.output_bias)[: len(states)].float()
 
     def _attended(self, number: int, x: Tensor, rotation: Tensor, spans: Sequence[Span]) -> Tensor:
         config, attention = self.config, self.layers[number].attention

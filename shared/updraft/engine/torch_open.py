@@ -36,6 +36,7 @@ class TorchOptions:
     dtype: str | None
     expert_bits: ExpertBits | None
     exact: bool | None
+    head: bool = False
 
     def checked_device(self) -> torch.device:
         """Raises ConfigError: no such device here, or one that cannot do what is asked."""
@@ -91,7 +92,7 @@ def open_model(
         MissingExtra: the tokenizer's library is not installed.
         EngineFailure: it does not fit into memory.
     """
-    folder = open_folder(path)
+    folder = open_folder(path, head=options.head)
     config, info = folder.config, hf_info(folder)
     _check(shared, options, config)
     device, dtype = options.checked_device(), options.checked_dtype(folder.kind)

@@ -60,6 +60,8 @@ class Sample:
         answer: its final answer; None where it cannot be parsed.
         finished: the model ended it; else it was cut.
         branch: its number; -1 for one that came with the request.
+        entropy, energy: means of the distributions that its tokens were drawn from (`updraft.sampling.Distribution`),
+            nats; None where nobody measured them.
         written: the tokens as they were drawn, where it was written here.
     """
 
@@ -70,6 +72,8 @@ class Sample:
     finished: bool = True
     origin: Origin = Origin.CLOUD
     branch: int = -1
+    entropy: float | None = None
+    energy: float | None = None
     written: tuple[Sampled, ...] = field(default=(), repr=False, compare=False)
 
 

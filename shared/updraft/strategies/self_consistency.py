@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from updraft.strategies.base import Strategy
-from updraft.strategies.problem import Outcome
-from updraft.strategies.tally import conclude, tally
+from updraft.strategies.voting import Vote, Voting
 from updraft.strategies.workspace import Workspace
 
 __all__ = ["SelfConsistency"]
 
 
-class SelfConsistency(Strategy):
-    """The majority among the budget's samples; answers that came with the request vote too."""
+class SelfConsistency(Voting):
+    """The majority among the budget's samples; answers that came with the request vote too.
+
+    With `confidence` it is adaptive consistency (Aggarwal et al., arXiv 2305.11860).
+    """
 
     name: ClassVar[str] = "self-consistency"
 
-    async def solve(self, work: Workspace) -> Outcome:
-        samples = [*work.problem.given, *await work.sample(work.budget.samples)]
-        return conclude(work, samples, tally(samples, [1.0] * len(samples)))
+    def open_vote(self, work: Workspace) -> Vote:
+        return Vote(work)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from typing import Final
 
+from updraft.routing.votes import count
 from updraft.strategies.problem import Alternative, Outcome, Sample
 from updraft.strategies.workspace import Workspace
 
-__all__ = ["conclude", "tally"]
+__all__ = ["best_first", "conclude", "tally"]
+
+_NOTHING: Final = Sample("", (), 0.0, None, finished=False)
 
 
 def tally(
@@ -19,18 +24,23 @@ def tally(
         weights: one for each sample, 0 or more.
         scores: what a verifier gave each.
     """
-    groups: dict[str, list[int]] = {}
-    for index, sample in enumerate(samples):
-        if sample.answer is not None:
-            groups.setdefault(sample.answer, []).append(index)
-    total = sum(weights[index] for group in groups.values() for index in group)
+    options = count([sample.answer for sample in samples], weights)
+    total = math.fsum(option.weight for option in options)
     given = scores or [None] * len(samples)
     found = []
-    for group in groups.values():
-        best = max(group, key=lambda index: (given[index] or 0.0, weights[index], -index))
-        weight = sum(weights[index] for index in group) / total if total > 0 else 0.0
-        found.append(Alternative(samples[best], weight, len(group), given[best]))
-    return sorted(found, key=lambda alternative: -alternative.weight)
+    for option in options:
+        best = max(option.members, key=lambda index: (given[index] or 0.0, weights[index], -index))
+        weight = option.weight / total if total > 0 else 0.0
+        found.append(Alternative(samples[best], weight, len(option.members), given[best]))
+    return found
+
+
+def best_first(alternatives: Sequence[Alternative]) -> list[Alternative]:
+    """The alternative with the highest score before the others, which keep their order."""
+    if not alternatives:
+        return []
+    best = max(alternatives, key=lambda alternative: -1.0 if alternative.score is None else alternative.score)
+    return [best, *(alternative for alternative in alternatives if alternative is not best)]
 
 
 def conclude(
@@ -38,14 +48,20 @@ def conclude(
     samples: Sequence[Sample],
     alternatives: Sequence[Alternative],
     *,
-    confidence: Callable[[Alternative], float] = lambda best: best.weight,
+    confidence: Callable[[Alternative], float] | None = None,
     verified: bool | None = None,
 ) -> Outcome:
-    """The outcome for the first alternative; for the first sample, without confidence, where no answer can be read."""
+    """The outcome for the first alternative; where no answer can be read, for the first sample, without confidence; for
+    an empty one where the budget did not reach for a sample.
+
+    Args:
+        confidence: in an alternative; its weight when left out, but of a vote of one: that tells nothing, and the
+            probability of its tokens (geometric mean) stands for it.
+    """
     best = alternatives[0] if alternatives else None
     return Outcome(
-        best.sample if best else samples[0],
-        confidence(best) if best else 0.0,
+        best.sample if best else next(iter(samples), _NOTHING),
+        (confidence or _share)(best) if best else 0.0,
         verified,
         tuple(alternatives),
         sum(sample.answer is None for sample in samples),
@@ -53,3 +69,8 @@ def conclude(
         work.bill(),
         tuple(work.complaints),
     )
+
+
+def _share(best: Alternative) -> float:
+    alone = best.samples == 1 and best.weight == 1.0
+    return math.exp(min(0.0, best.sample.logprob)) if alone else best.weight

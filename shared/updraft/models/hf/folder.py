@@ -29,11 +29,13 @@ class HfFolder:
 
     Attributes:
         places: of the tensors, by name.
+        head: it scores texts: there is `score.weight`, shape (labels, width), in place of an output matrix.
     """
 
     path: Path
     config: HfConfig
     places: dict[str, TensorPlace]
+    head: bool = False
 
     @property
     def files(self) -> list[Path]:
@@ -83,8 +85,11 @@ class HfFolder:
         return digest.hexdigest()
 
 
-def open_folder(path: Path) -> HfFolder:
+def open_folder(path: Path, *, head: bool = False) -> HfFolder:
     """Read a folder's configuration and the headers of its safetensors files; reads no tensors yet.
+
+    Args:
+        head: it must be a model with a score head, `ForTokenClassification` or `ForSequenceClassification`.
 
     Raises:
         ModelNotFound: no configuration, or no safetensors files.
@@ -96,7 +101,7 @@ def open_folder(path: Path) -> HfFolder:
             f"{path.name} is a file, and torch computes Hugging Face folders.",
             remedy="Name a folder with config.json and .safetensors files, or leave the engine out for a GGUF.",
         )
-    config = read_config(path)
+    config = read_config(path, head=head)
     places: dict[str, TensorPlace] = {}
     for file in _files(path):
         for place in read_header(file):
@@ -106,9 +111,9 @@ def open_folder(path: Path) -> HfFolder:
                 )
             places[place.name] = place
     _check_index(path, places)
-    if reason := fault(config, {name: place.shape for name, place in places.items()}):
+    if reason := fault(config, {name: place.shape for name, place in places.items()}, head=head):
         raise BadModelFile(f"{path} {reason}", remedy=_REMEDY)
-    return HfFolder(path, config, places)
+    return HfFolder(path, config, places, head)
 
 
 def _files(path: Path) -> list[Path]:
