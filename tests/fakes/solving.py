@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 from updraft.strategies import Outcome, Strategy, Workspace
 from updraft.strategies.tally import conclude, tally
 from updraft.v1 import collaboration_pb2 as pb
-from updraft.verifiers import Claim, Judgement
+from updraft.verifiers import Claim, Judgement, Resources, VerifierSettings
+from updraft.verifiers.settings import Scorer
 
 __all__ = ["JudgedSamples", "LetterVerifier", "solve_request"]
 
@@ -52,18 +53,17 @@ class JudgedSamples(Strategy):
         return conclude(work, samples, found, verified=any(passed) if passed else None)
 
 
-class LetterVerifier:
+class LetterVerifier(VerifierSettings):
     """Passes answers with a letter; `fails` makes it crash."""
 
-    name = "letter"
-    judges_steps = False
-    false_positive_rate = None
+    kind: ClassVar[str] = "letter"
+    letter: str
+    fails: bool = False
 
-    def __init__(self, letter: str, *, fails: bool = False) -> None:
-        self._letter = letter
-        self._fails = fails
+    def scorer(self, resources: Resources) -> Scorer:
+        async def score(claims: Sequence[Claim]) -> list[Judgement]:
+            if self.fails:
+                raise RuntimeError("told to fail")
+            return [Judgement(float(self.letter in claim.text)) for claim in claims]
 
-    async def judge(self, claims: Sequence[Claim]) -> list[Judgement]:
-        if self._fails:
-            raise RuntimeError("told to fail")
-        return [Judgement(float(self._letter in claim.text), self._letter in claim.text) for claim in claims]
+        return score

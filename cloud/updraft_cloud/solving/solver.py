@@ -24,7 +24,7 @@ from updraft_cloud.frames import Failed
 from updraft_cloud.messages import Solve
 from updraft_cloud.sessions.scoring import report_of
 from updraft_cloud.solve_frames import Given, Noted, Proposed, Solved, SolveOrder, SolveReply, Written
-from updraft_cloud.solving.verifiers import Resources, make_verifier
+from updraft_cloud.solving.verifiers import close_resources, make_verifier, open_resources
 
 __all__ = ["Solver"]
 
@@ -39,6 +39,8 @@ class Solver:
     Args:
         places: lends sequences, in the engine loop's thread.
         emit: takes answers by number, in the engine loop's thread.
+
+    Raises what loading the reward model of the settings raises.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Solver:
         self._places = places
         self._settings = settings
         self._emit = emit
+        self._resources = open_resources(settings)
         self._works: dict[int, asyncio.Task[None]] = {}
         self._events: asyncio.AbstractEventLoop | None = None  # until it is started
 
@@ -77,6 +80,7 @@ class Solver:
         """Give up all orders and end the thread; the engine's loop must still run. Safe to call twice."""
         events, self._events = self._events, None
         if events is None:
+            close_resources(self._resources)
             return
         ending: Future[None] = asyncio.run_coroutine_threadsafe(self._end(), events)
         try:
@@ -86,6 +90,7 @@ class Solver:
         events.call_soon_threadsafe(events.stop)
         self._thread.join()
         events.close()
+        close_resources(self._resources)
 
     def _post(self, command: Callable[[], None]) -> None:
         if self._events is not None:
@@ -129,11 +134,13 @@ class Solver:
             tenant=message.tenant,
             top_logprobs=order.top_logprobs,
         )
-        resources = Resources(forks, self._settings)
-        verifier = make_verifier(_object(order.verifier), resources) if order.verifier else None
+        verifier = None
+        if order.verifier:
+            verifier = make_verifier(_object(order.verifier), self._resources, self._settings, forks)
         problem = _problem(order, self._loop.engine)
         note = partial(self._note, message.session)
-        outcome = await solve(problem, strategy, order.budget, forks, verifier=verifier, note=note)
+        code = self._settings.execute_code
+        outcome = await solve(problem, strategy, order.budget, forks, verifier=verifier, note=note, runs_code=code)
         if not outcome.sample.tokens:
             raise LateReply("The budget was used up before an answer was begun.", remedy="Allow more.")
         return _answer(order, outcome)

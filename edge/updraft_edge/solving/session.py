@@ -124,10 +124,10 @@ class SolveSession:
         plan = self._plan
         if plan.strategy.name not in cloud.strategies:
             raise self._unknown(cloud)
-        if plan.verifier is not None and plan.verifier["name"] not in cloud.verifiers:
+        if plan.verifier is not None and plan.verifier["kind"] not in cloud.verifiers:
             known = ", ".join(cloud.verifiers) or "none"
             raise UnknownName(
-                f"The cloud has no verifier {plan.verifier['name']!r}; it has: {known}.", param="updraft.verifier"
+                f"The cloud has no verifier {plan.verifier['kind']!r}; it has: {known}.", param="updraft.verifier"
             )
         plan = plan.within(samples=cloud.max_samples, tokens=cloud.max_solve_tokens, room=self._guard.room())
         self.given = [answer for answer in self.given if self._may_leave(answer)]
