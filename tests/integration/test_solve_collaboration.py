@@ -21,11 +21,12 @@ from updraft_cloud.engine.process_host import ProcessHost
 from updraft_cloud.server import CloudServer
 
 
-def ask(**extra: Any) -> GenerationRequest:
+def ask(ends: frozenset[int] = frozenset(), **extra: Any) -> GenerationRequest:
+    """`ends` are made likely: models of random weights hardly ever end an answer."""
     chosen = {"effort": "low", "solve": {"edge_samples": 2, "threshold": 1.0}, "budget": {"samples": 6}, **extra}
     return GenerationRequest(
         messages=[ChatMessage("user", "What is 17 and 4?")],
-        sampling=SamplingParams(temperature=1.0, seed=11),
+        sampling=SamplingParams(temperature=1.0, seed=11, logit_bias=dict.fromkeys(ends, 6.0)),
         max_tokens=60,
         settings=parse_settings(chosen),
         alternatives=True,
@@ -67,7 +68,7 @@ async def test_verifiers_judge_in_the_clouds_process(tiny_pair: tuple[Path, Path
         CloudServer(settings(tiny_pair[1], context=512, sequences=4, batch_tokens=512)) as cloud,
         running_agent(edge, cloud.address, context=512, link={"reply_timeout_s": 120}) as agent,
     ):
-        _, completion = await complete(agent, ask(strategy="best-of-n", verifier=verifier))
+        _, completion = await complete(agent, ask(edge.info.end_tokens, strategy="best-of-n", verifier=verifier))
         solution = completion.solution
         assert solution is not None and solution.strategy == "best-of-n" and not completion.degraded
         assert solution.compute.verifier_calls > 0 and not solution.complaints
