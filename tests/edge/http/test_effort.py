@@ -48,6 +48,15 @@ async def test_two_efforts_that_differ_are_refused() -> None:
     assert response.status_code == 400 and response.json()["error"]["param"] == "reasoning_effort"
 
 
+@pytest.mark.parametrize("key", [{"effort": "huge"}, {"strategy": "guess"}, {"effort": "low", "verifier": "guess"}])
+async def test_names_that_nobody_knows_are_refused(key: dict[str, str]) -> None:
+    agent = FakeAgent()
+    response = await post(agent, CHAT, chat_body(updraft=key))
+    error = response.json()["error"]
+    assert (response.status_code, error["code"], agent.requests) == (404, "unknown_name", [])
+    assert error["param"] == f"updraft.{[*key][-1]}"
+
+
 async def test_progress_comes_in_chunks_that_add_no_text() -> None:
     agent = FakeAgent(progress=PROGRESS, solution=SOLUTION)
     body = chat_body(stream=True, updraft={"effort": "high", "progress": True, "alternatives": True})

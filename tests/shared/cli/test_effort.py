@@ -81,7 +81,6 @@ def test_the_line_counts_what_happened() -> None:
 
 
 def test_settings_of_no_flags_are_none() -> None:
-    nothing = effort_settings(effort=None, strategy=None, verifier=None, budget_samples=None, budget_tokens=None)
-    assert nothing == {}
+    assert effort_settings(None, None, None, None, None) == {}
     with pytest.raises(InvalidRequest, match="--strategy"):
-        effort_settings(effort=None, strategy="{x", verifier=None, budget_samples=None, budget_tokens=None)
+        effort_settings(None, "{x", None, None, None)
