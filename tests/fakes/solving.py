@@ -31,7 +31,7 @@ def solve_request(**changes: Any) -> pb.SolveRequest:
         if isinstance(value, pb.SolveBudget):
             request.budget.CopyFrom(value)
         elif isinstance(value, list):
-            request.ClearField(name)  # type: ignore[arg-type]
+            request.ClearField(name)
             getattr(request, name).extend(value)
         else:
             setattr(request, name, value)

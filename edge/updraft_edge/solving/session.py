@@ -12,7 +12,7 @@ import grpc.aio
 
 from updraft.engine.base import Tokenizer
 from updraft.errors import CloudUnavailable, LateReply, ProtocolViolation, UnknownName, UpdraftError, Withheld
-from updraft.generation import Compute, OtherAnswer, ProgressEvent, Solution
+from updraft.generation import Compute, FinishReason, OtherAnswer, ProgressEvent, Solution
 from updraft.modes import Origin
 from updraft.sampling import Sampled
 from updraft.strategies.effort import Plan
@@ -246,7 +246,7 @@ class SolveSession:
         )
         drawn = solved.whole.drawn
         self._guard.knows(len(self._answer.log) + len(drawn))
-        finish: wire.FinishReason = "stop" if solved.whole.finished else "length"
+        finish: FinishReason = "stop" if solved.whole.finished else "length"
         return wire.Span(drawn, True, finish, pb.Spent(), solved.whole.origin)
 
     def _other(self, found: Found) -> OtherAnswer:

@@ -87,7 +87,7 @@ def reward_source(text: str) -> RewardSource:
             return RewardSource.model_validate_json(text)
         if text.endswith(".json"):
             return RewardSource.model_validate_json(Path(text).read_bytes())
-        return RewardSource(model=text)
+        return RewardSource.model_validate({"model": text})
     except OSError as error:
         raise ConfigError(f"{text} cannot be read: {error.strerror}.", remedy="Correct the path.") from error
     except ValidationError as error:
