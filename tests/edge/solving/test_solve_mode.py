@@ -24,6 +24,7 @@ from updraft.sampling import SamplingParams
 from updraft.strategies import STRATEGIES
 from updraft.v1 import collaboration_pb2 as pb
 from updraft.verifiers import VERIFIERS
+from updraft_cloud.server import CloudServer
 from updraft_edge.agent import Agent
 
 ALWAYS = {"effort": "low", "solve": {"threshold": 1.0}}
@@ -282,6 +283,30 @@ async def test_a_secret_stays_on_the_device_and_the_edge_votes(monkeypatch: pyte
         assert hidden.withheld == "emails" and hidden.statistics.bytes_up == 0
 
 
+async def test_an_edge_answer_with_a_secret_votes_only_here() -> None:
+    asked: list[pb.SolveRequest] = []
+    rules, small = RulesSettings(keep_local=(), patterns=("[A-Z]",)), byte_engine(noise=0.8)
+    async with running_cloud(byte_engine()) as cloud, running_agent(small, cloud.address, rules=rules) as agent:
+        kept_as(asked, cloud)
+        for seed in range(8):
+            request = ask(ALWAYS, sampling=SamplingParams(temperature=1.0, seed=seed), max_tokens=12)
+            await complete(agent, request)
+    texts = [bytes(token for token in sample.tokens if token < 256) for one in asked for sample in one.given]
+    assert texts and not any(letter in text for text in texts for letter in b"ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+    assert len(texts) < 8 * 3
+
+
+def kept_as(asked: list[pb.SolveRequest], cloud: CloudServer) -> None:
+    """Keep what the cloud is asked."""
+    serve = cloud.service._solves.serve
+
+    async def seen(request: pb.SolveRequest, *args: Any, **more: Any) -> None:
+        asked.append(request)
+        await serve(request, *args, **more)
+
+    cloud.service._solves.serve = seen  # type: ignore[method-assign]
+
+
 async def test_money_bounds_what_the_cloud_draws(tmp_path: Path) -> None:
     prices, limits = PriceSettings(cloud_output=1e6), LimitSettings(money=20, state=tmp_path / "spent")  # one a token
     async with running_cloud(HashEngine()) as cloud:
@@ -297,13 +322,7 @@ async def test_a_chats_last_words_are_the_question() -> None:
     asked: list[pb.SolveRequest] = []
     async with running_cloud(HashEngine(context=2048)) as cloud:
         async with running_agent(edge_engine(context=2048), cloud.address) as agent:
-            serve = cloud.service._solves.serve
-
-            async def seen(request: pb.SolveRequest, *args: Any, **more: Any) -> None:
-                asked.append(request)
-                await serve(request, *args, **more)
-
-            cloud.service._solves.serve = seen  # type: ignore[method-assign]
+            kept_as(asked, cloud)
             chat = [ChatMessage("user", "one"), ChatMessage("assistant", "two"), ChatMessage("user", "three")]
             await complete(agent, ask(CLOUD_ONLY, None, messages=chat))  # type: ignore[arg-type]
             await complete(agent, ask(CLOUD_ONLY))
