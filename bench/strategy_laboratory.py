@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from updraft.laboratory.task import Split, parse_answer, problems, prompt
-from updraft.verifiers.reward import open_reward
 
 from updraft.engine import open_engine
 from updraft.sampling import SamplingParams
 from updraft.strategies.subject import Question, Subject
 from updraft.verifiers import Verifier
+from updraft.verifiers.reward import open_reward
 
 from .strategy_pool import Pool, draw_pool
 

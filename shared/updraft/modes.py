@@ -6,7 +6,7 @@ import json
 from enum import StrEnum
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from updraft.errors import InvalidRequest, UnknownName
 from updraft.mode_settings import (
@@ -88,7 +88,9 @@ class ModeSettings(BaseModel):
         "effort says when left out. Without a mode it chooses that mode.",
     )
     verifier: str | dict[str, Any] | None = Field(
-        default=None, description="Who judges answers in the mode `solve`: its name, or an object with `name` and more."
+        default=None,
+        description="Who judges answers in the mode `solve`: its name, or an object with `kind` and the verifier's "
+        "settings.",
     )
     solve: SolveSettings = Field(default=SolveSettings(), description="The edge's part in the mode `solve`.")
     profile: str | None = Field(
@@ -120,9 +122,10 @@ class ModeSettings(BaseModel):
 
     @field_validator("strategy", "verifier")
     @classmethod
-    def _named(cls, value: str | dict[str, Any] | None) -> str | dict[str, Any] | None:
-        if isinstance(value, dict) and not isinstance(value.get("name"), str):
-            raise ValueError("an object must have a name")
+    def _named(cls, value: str | dict[str, Any] | None, field: ValidationInfo) -> str | dict[str, Any] | None:
+        key = "name" if field.field_name == "strategy" else "kind"
+        if isinstance(value, dict) and not isinstance(value.get(key), str):
+            raise ValueError(f"an object must have a {key}")
         if value is not None and len(json.dumps(value, default=repr)) > MAX_SPEC_BYTES:
             raise ValueError(f"it has more than {MAX_SPEC_BYTES} bytes")
         return value

@@ -140,7 +140,7 @@ def solve_request(
 
 
 def _json(value: dict[str, Any]) -> str:
-    return json.dumps(value, separators=(",", ":"), allow_nan=False) if value else ""
+    return json.dumps(value, separators=(",", ":"), allow_nan=False, ensure_ascii=False) if value else ""
 
 
 def _given(answer: Sequence[Sampled], ends: frozenset[int]) -> pb.GivenSample:

@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from updraft.cli.extras import needs_extra
-from updraft.errors import ConfigError, InvalidRequest
+from updraft.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from updraft.verifiers import Resources
     from updraft.verifiers.base import Asked
-    from updraft.verifiers.reward_model import RewardSource
 
 __all__ = [
     "ContextOption",
@@ -103,30 +102,11 @@ def resources_of(
             loop.start()
             reader = Forks(loop, EnginePlaces(loop.engine), SamplingParams(seed=0))
         if reward is not None:
-            from updraft.verifiers.reward_model import open_reward
+            from updraft.verifiers.reward_model import open_reward, reward_source
 
-            rewards["reward"] = opened = open_reward(_reward_source(reward))
+            rewards["reward"] = opened = open_reward(reward_source(reward))
             stack.callback(opened.close)
         yield Resources(reader, rewards, _commands(programs or []), execute_code, unconfined_code, records)
-
-
-def _reward_source(text: str) -> RewardSource:
-    from pydantic import ValidationError
-
-    from updraft.verifiers.reward_model import RewardSource
-
-    try:
-        if text.lstrip().startswith("{"):
-            return RewardSource.model_validate(_json(text, "--reward"))
-        if text.endswith(".json"):
-            return RewardSource.model_validate_json(Path(text).read_bytes())
-        return RewardSource(model=text)
-    except OSError as error:
-        raise ConfigError(f"{text} cannot be read: {error.strerror}.", remedy="Correct the path.") from error
-    except ValidationError as error:
-        first = error.errors(include_input=False)[0]
-        where = ".".join(["reward", *map(str, first["loc"])])
-        raise InvalidRequest(f"{where}: {first['msg']}.", param=where) from error
 
 
 def _commands(programs: list[str]) -> dict[str, Any]:

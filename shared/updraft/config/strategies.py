@@ -27,8 +27,19 @@ class StrategySettings(Settings):
         default=600.0, description="Longest work on one answer, seconds; it then stops with what it has."
     )
     verifiers: tuple[str, ...] | None = Field(
-        default=None, description="Names of the verifiers that may be asked for; all that run no code when left out."
+        default=None,
+        description="Names of the verifiers that may be asked for; all that have what they need otherwise.",
     )
-    reward_model: Path | None = Field(
-        default=None, description="Reward model, a GGUF file or a Hugging Face folder, that verifiers may ask."
+    reward_model: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=4096,
+        description="Reward model that verifiers may ask: a known model, a GGUF file, a Hugging Face folder, or a JSON "
+        "file that says how it is asked, as for `updraft verify --reward`.",
+    )
+    execute_code: bool = Field(
+        default=False, description="Programs in answers may be run, confined in a sandbox: for tests that judge them."
+    )
+    records: Path | None = Field(
+        default=None, description="Folder with measured error rates of verifiers, as `updraft verify measure` writes."
     )

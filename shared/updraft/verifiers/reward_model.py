@@ -9,21 +9,22 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from updraft.engine import Engine, open_engine
 from updraft.engine.loop import EngineLoop
-from updraft.errors import ConfigError
+from updraft.errors import ConfigError, InvalidRequest
 from updraft.sampling import SamplingParams
 from updraft.strategies.branches import Forks, Work
 from updraft.strategies.places import EnginePlaces
 from updraft.strategies.prompts import ask
 from updraft.verifiers.base import Claim, Judgement
 
-__all__ = ["RewardFormat", "RewardModel", "RewardSource", "open_reward"]
+__all__ = ["RewardFormat", "RewardModel", "RewardSource", "open_reward", "reward_source"]
 
 _REMEMBERED: Final = 8192  # scores of prefixes
 
@@ -72,6 +73,27 @@ class RewardSource(RewardFormat):
         if self.head and not self.model_fields_set & {"good", "bad"}:
             fields |= {"good": 1, "bad": 0}
         return RewardFormat(**fields)
+
+
+def reward_source(text: str) -> RewardSource:
+    """A reward model as an operator names it: a model, a JSON file that says how it is asked, or that JSON itself.
+
+    Raises:
+        ConfigError: the file cannot be read.
+        InvalidRequest: the JSON is none, or a value in it is wrong.
+    """
+    try:
+        if text.lstrip().startswith("{"):
+            return RewardSource.model_validate_json(text)
+        if text.endswith(".json"):
+            return RewardSource.model_validate_json(Path(text).read_bytes())
+        return RewardSource.model_validate({"model": text})
+    except OSError as error:
+        raise ConfigError(f"{text} cannot be read: {error.strerror}.", remedy="Correct the path.") from error
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]
+        where = ".".join(["reward", *map(str, first["loc"])])
+        raise InvalidRequest(f"{where}: {first['msg']}.", param=where) from error
 
 
 def open_reward(source: RewardSource) -> RewardModel:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from updraft.verifiers.rates import Rates
     from updraft.verifiers.reward_model import RewardModel
 
-__all__ = ["HALF", "Command", "OpenVerifier", "Resources", "VerifierSettings"]
+__all__ = ["HALF", "Command", "OpenVerifier", "Resources", "Scorer", "VerifierSettings"]
 
 HALF: Final = 0.5
 
