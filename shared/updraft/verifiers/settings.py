@@ -144,13 +144,14 @@ class OpenVerifier:
 
     async def judge(self, claims: Sequence[Claim]) -> Sequence[Judgement]:
         """Scores of the claims that can be judged; the others are judgements without one, with a reason."""
-        ready = [claim for claim in claims if claim.finished or self.judges_steps]
+        able = [claim.finished or self.judges_steps for claim in claims]
+        ready = [claim for claim, whole in zip(claims, able, strict=True) if whole]
         judged = list(await self._scorer(ready)) if ready else []
         if len(judged) != len(ready):
             raise ValueError(f"{len(judged)} judgements for {len(ready)} answers")
         rest = iter(judged)
         early = Judgement(None, reason="the answer is not whole yet")
-        return [self._decided(next(rest)) if claim in ready else early for claim in claims]
+        return [self._decided(next(rest)) if whole else early for whole in able]
 
     def _decided(self, judgement: Judgement) -> Judgement:
         score = judgement.score

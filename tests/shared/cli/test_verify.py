@@ -92,7 +92,7 @@ def test_models_are_asked(updraft: Updraft, tmp_path: Path) -> None:
     [
         (["--verifier", "self"], "--model"),
         (["--verifier", "reward"], "--reward"),
-        (["--verifier", "no-such"], "regex, number, json-schema"),
+        (["--verifier", "no-such"], "number, regex, json-schema"),
         (["--verifier", "{"], "not JSON"),
         (["--verifier", "reward", "--reward", '{"good": "+"}'], "reward.model"),
         (["--verifier", "reward", "--reward", "/no/such.json"], "cannot be read"),

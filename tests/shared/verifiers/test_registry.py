@@ -11,8 +11,8 @@ from updraft.errors import ConfigError, InvalidRequest, UnknownName
 from updraft.verifiers import VERIFIERS, Claim, Judgement, Resources, open_verifier, parse_verifier
 
 SPECS: list[dict[str, Any]] = [
-    {"kind": "regex", "pattern": "^4"},
     {"kind": "number", "value": 4, "tolerance": 0.5},
+    {"kind": "regex", "pattern": "^4"},
     {"kind": "json-schema", "schema": {"type": "object"}},
     {"kind": "unit-tests", "tests": "assert f(1) == 2"},
     {"kind": "self"},
