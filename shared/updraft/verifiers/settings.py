@@ -69,6 +69,7 @@ class VerifierSettings(BaseModel, ABC):
     Attributes:
         kind: its name in requests and tables.
         exact: what it says is a fact of the answer, 0 or 1, and no estimate.
+        of_question: settings that each question has of its own; rates may be measured over many of them.
         threshold: the score from which an answer passes; as measured, or a half, when left out.
     """
 
@@ -76,6 +77,7 @@ class VerifierSettings(BaseModel, ABC):
 
     kind: ClassVar[str]
     exact: ClassVar[bool] = False
+    of_question: ClassVar[frozenset[str]] = frozenset()
 
     threshold: float | None = Field(None, ge=0, le=1)
 
@@ -95,9 +97,14 @@ class VerifierSettings(BaseModel, ABC):
         """These settings, as `parse_verifier` reads them."""
         return {"kind": self.kind, **self.model_dump(mode="json", by_alias=True, exclude_defaults=True)}
 
-    def identity(self, resources: Resources) -> str:
-        """A digest of all that decides about scores: measured rates belong to it."""
-        spec = {name: value for name, value in self.spec().items() if name != "threshold"}
+    def identity(self, resources: Resources, *, general: bool = False) -> str:
+        """A digest of all that decides about scores: measured rates belong to it.
+
+        Args:
+            general: of the verifier with whatever settings questions have.
+        """
+        left_out = {"threshold", *(self.of_question if general else ())}
+        spec = {name: value for name, value in self.spec().items() if name not in left_out}
         text = json.dumps([spec, self.model(resources)], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -110,7 +117,11 @@ class VerifierSettings(BaseModel, ABC):
         from updraft.verifiers.rates import find_rates
 
         scorer = self.scorer(resources)
-        rates = find_rates(resources.records, self.kind, self.identity(resources)) if resources.records else None
+        rates = None
+        if resources.records is not None:
+            for general in (False, True):
+                identity = self.identity(resources, general=general)
+                rates = rates or find_rates(resources.records, self.kind, identity)
         return OpenVerifier(self, scorer, rates, judges_steps=self.judges_steps(resources))
 
 
