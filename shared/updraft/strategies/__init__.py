@@ -1,5 +1,7 @@
 """Inference-time compute: strategies that sample, search and vote over branches of one prompt."""
 
+from __future__ import annotations
+
 from updraft.strategies.base import Strategy
 from updraft.strategies.branches import Branch, Forks
 from updraft.strategies.places import EnginePlaces, Places
