@@ -85,11 +85,14 @@ class Rates(BaseModel):
         return self.passed_right / self.right if self.right else None
 
     def ceiling(self, p: float) -> float | None:
-        """The most that resampling until one passes can reach where a sample is right with probability `p`."""
+        """The most that resampling until one passes can reach where a sample is right with probability `p`.
+
+        None where that cannot be told: nothing passes, or right or wrong answers were not there.
+        """
         if self.false_positive_rate is None or self.true_positive_rate is None:
             return None
         good, bad = self.true_positive_rate * p, self.false_positive_rate * (1 - p)
-        return good / (good + bad) if good + bad > 0 else p
+        return good / (good + bad) if good + bad > 0 else None
 
 
 def read_labelled(path: Path) -> list[Labelled]:

@@ -46,6 +46,7 @@ async def test_counts_at_the_threshold_and_the_area() -> None:
     assert rates.area == pytest.approx(14 / 15)
     assert rates.ceiling(0.5) == pytest.approx(0.5 / 0.7)
     assert (await measured([0.5, 0.5], [0.5])).area == 0.5
+    assert (await measured([0.1], [0.1])).ceiling(0.5) is None  # nothing passes
     assert (await measured([0.5], [])).false_positive_rate is None
 
 
