@@ -31,7 +31,6 @@ class Regex(VerifierSettings):
     """
 
     kind: ClassVar[str] = "regex"
-    exact: ClassVar[bool] = True
     of_question: ClassVar[frozenset[str]] = frozenset({"pattern"})
 
     pattern: str = Field(min_length=1, max_length=1000)
@@ -84,7 +83,6 @@ class Number(VerifierSettings):
     """
 
     kind: ClassVar[str] = "number"
-    exact: ClassVar[bool] = True
     of_question: ClassVar[frozenset[str]] = frozenset({"value"})
 
     value: float = Field(allow_inf_nan=False)

@@ -68,7 +68,6 @@ class VerifierSettings(BaseModel, ABC):
 
     Attributes:
         kind: its name in requests and tables.
-        exact: what it says is a fact of the answer, 0 or 1, and no estimate.
         of_question: settings that each question has of its own; rates may be measured over many of them.
         threshold: the score from which an answer passes; as measured, or a half, when left out.
     """
@@ -76,7 +75,6 @@ class VerifierSettings(BaseModel, ABC):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: ClassVar[str]
-    exact: ClassVar[bool] = False
     of_question: ClassVar[frozenset[str]] = frozenset()
 
     threshold: float | None = Field(None, ge=0, le=1)
@@ -165,7 +163,8 @@ class OpenVerifier:
         return [self._decided(next(rest)) if whole else early for whole in able]
 
     def _decided(self, judgement: Judgement) -> Judgement:
-        score = judgement.score
-        if score is None or not score >= self.threshold:
-            return replace(judgement, passed=False, reason=judgement.reason or f"the score is below {self.threshold:g}")
-        return replace(judgement, passed=True, reason="")
+        if judgement.score is None:
+            return judgement
+        if judgement.score >= self.threshold:
+            return replace(judgement, passed=True, reason="")
+        return replace(judgement, passed=False, reason=judgement.reason or f"the score is below {self.threshold:g}")

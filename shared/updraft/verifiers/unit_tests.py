@@ -33,7 +33,6 @@ class UnitTests(VerifierSettings):
     """
 
     kind: ClassVar[str] = "unit-tests"
-    exact: ClassVar[bool] = True
     of_question: ClassVar[frozenset[str]] = frozenset({"tests"})
 
     tests: str = Field(min_length=1, max_length=1 << 16)
