@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -52,7 +53,7 @@ def register(app: typer.Typer) -> None:
 @reported
 def measure(
     verifier: VerifierOption,
-    data: Annotated[Path, typer.Option(metavar="FILE", help="JSON lines of question, answer and right.")],
+    data: Annotated[Path, typer.Option(metavar="FILE", help="JSON lines of question, answer, right and settings.")],
     wanted: Annotated[
         float | None,
         typer.Option(min=0, max=1, metavar="RATE", help="Choose the threshold: at most so many wrong answers pass."),
@@ -71,12 +72,16 @@ def measure(
     The rates are kept for this verifier, its settings and its model, and count wherever it is used: a verifier that
     lets wrong answers pass puts a ceiling on what more samples can reach.
 
+    Lines may have settings of their own, such as the number that a question asks for or its tests; the rates are then
+    of the verifier with any such settings.
+
     With --wanted the threshold is the lowest that keeps to the rate with 95 % confidence.
     """
     from updraft.verifiers.rates import measure_rates, rates_folder, read_labelled, save_rates
     from updraft.verifiers.registry import parse_verifier
 
-    settings, labelled = parse_verifier(spec_of(verifier)), read_labelled(data)
+    labelled = read_labelled(data)
+    settings = parse_verifier(_completed(spec_of(verifier), labelled[0].settings))
     with resources_of(model, reward, program, execute_code, unconfined_code, None, context) as resources:
         found = asyncio.run(measure_rates(settings.open(resources), labelled, resources, wanted=wanted))
     path = save_rates(records or rates_folder(), found)
@@ -128,6 +133,11 @@ def answer(
     rate = opened.false_positive_rate
     told = "not measured; see `updraft verify measure`" if rate is None else f"{rate:.1%}"
     typer.echo(f"false-positive rate at threshold {opened.threshold:g}: {told}")
+
+
+def _completed(spec: Any, settings: Mapping[str, Any]) -> Any:
+    """With the first question's settings, where questions have their own."""
+    return {**({"kind": spec} if isinstance(spec, str) else spec), **settings} if settings else spec
 
 
 def _record(rates: Rates) -> dict[str, Any]:

@@ -154,6 +154,14 @@ async def test_an_answer_cannot_write_the_models_marks() -> None:
     assert ("<|right|>", False) in encoded and ("<|right|>", True) not in encoded and ("2+2", False) in encoded
 
 
+async def test_nothing_need_stand_before_an_answer() -> None:
+    model = RewardModel(engine_of(), RewardFormat(question="{question}", step="\n", mark="\n"))
+    try:
+        assert await model.scores([Claim("", (), (), "a2")]) == [[pytest.approx(sure(2))]]
+    finally:
+        model.close()
+
+
 @pytest.mark.parametrize("said", ["++", "", 10_000, -1])
 def test_a_verdict_that_is_no_token_is_refused(said: str | int) -> None:
     with pytest.raises(ConfigError):
