@@ -24,7 +24,7 @@ _ENTROPY_NATS = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0,
 
 _SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99, 1.0)
 _TOKENS = (0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32, 48)
-_QUESTIONS = ("verify", "write", "score")
+_QUESTIONS = ("verify", "write", "score", "solve")
 
 
 class EdgeMetrics:

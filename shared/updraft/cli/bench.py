@@ -71,6 +71,7 @@ def register(app: typer.Typer) -> None:
         bench_exit,
         bench_experts,
         bench_faults,
+        bench_forks,
         bench_fuzz,
         bench_harness,
         bench_lookup,
@@ -88,6 +89,7 @@ def register(app: typer.Typer) -> None:
     bench_exit.register(group)
     bench_experts.register(group)
     bench_faults.register(group)
+    bench_forks.register(group)
     bench_fuzz.register(group)
     bench_harness.register(group)
     bench_lookup.register(group)

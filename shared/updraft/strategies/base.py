@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
+from updraft.errors import ConfigError
 from updraft.strategies.problem import Outcome
 from updraft.strategies.workspace import Workspace
 
@@ -30,6 +31,23 @@ class Strategy(BaseModel, ABC):
     name: ClassVar[str]
     needs_verifier: ClassVar[bool] = False
     needs_steps: ClassVar[bool] = False
+
+    def check(self, work: Workspace) -> None:
+        """See that what the strategy needs is there, before anything is spent.
+
+        Raises:
+            ConfigError: it needs a verifier, or one that judges steps, and there is none.
+        """
+        verifier = work.verifier
+        if self.needs_verifier and verifier is None:
+            raise ConfigError(
+                f"The strategy {self.name} needs a verifier.", remedy="Name one, or choose another strategy."
+            )
+        if self.needs_steps and not (verifier and verifier.judges_steps):
+            raise ConfigError(
+                f"The strategy {self.name} needs a verifier that judges steps.",
+                remedy="Name a process reward model, or choose another strategy.",
+            )
 
     @abstractmethod
     async def solve(self, work: Workspace) -> Outcome:

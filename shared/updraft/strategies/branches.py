@@ -7,7 +7,7 @@ its passes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -53,7 +53,20 @@ class Branch:
     @property
     def logprob(self) -> float:
         """Mean log-probability of its tokens, nats; 0 for none."""
-        return sum(sampled.logprob for sampled in self.written) / len(self.written) if self.written else 0.0
+        return self._mean(lambda sampled: sampled.logprob) or 0.0
+
+    @property
+    def entropy(self) -> float | None:
+        """Mean entropy of the distributions that its tokens were drawn from, nats; None for none."""
+        return self._mean(lambda sampled: sampled.distribution.entropy)
+
+    @property
+    def energy(self) -> float | None:
+        """Their mean log-sum-exp of the logits, nats; None for none."""
+        return self._mean(lambda sampled: sampled.distribution.energy)
+
+    def _mean(self, value: Callable[[Sampled], float]) -> float | None:
+        return sum(map(value, self.written)) / len(self.written) if self.written else None
 
 
 class Forks:
@@ -65,6 +78,7 @@ class Forks:
         sampling: how tokens are drawn.
         ends: token ids that end an answer, besides the model's own.
         tenant: on whose account passes are computed.
+        top_logprobs: how many alternatives are kept with each token.
     """
 
     def __init__(
@@ -75,16 +89,23 @@ class Forks:
         *,
         ends: frozenset[int] = frozenset(),
         tenant: str = "",
+        top_logprobs: int = 0,
     ) -> None:
         self.ends = loop.engine.info.end_tokens | ends
         self._shop = Shop(loop, places, tenant)
         self._sampling = sampling.with_seed()
+        self._top_logprobs = top_logprobs
         self._made = 0
         self._tasks: dict[Branch, BranchTask] = {}
 
     @property
     def engine(self) -> Engine:
         return self._shop.engine
+
+    @property
+    def seed(self) -> int:
+        """The request's seed, also where one had to be drawn for it."""
+        return self._sampling.seed or 0
 
     @property
     def work(self) -> Work:
@@ -100,10 +121,17 @@ class Forks:
         self._check(prompt, self.engine.context - 1)
         return self._add(Branch(self._made, tuple(prompt)), sampling or self._sampling)
 
-    def fork(self, branch: Branch) -> Branch:
-        """A branch that has the same beginning and goes its own way from here on."""
-        copy = Branch(self._made, branch.prompt, branch.number, list(branch.written), branch.ended)
-        return self._add(copy, self._tasks[branch].sampler.params)
+    def fork(self, branch: Branch, sampling: SamplingParams | None = None, *, keep: int | None = None) -> Branch:
+        """A branch that has the same beginning and goes its own way from here on.
+
+        Args:
+            sampling: as for `start`; the branch's own when left out.
+            keep: tokens of the branch that the copy begins with; all when left out.
+        """
+        written = branch.written[:keep]
+        ended = branch.ended and len(written) == len(branch.written)
+        copy = Branch(self._made, branch.prompt, branch.number, written, ended)
+        return self._add(copy, sampling or self._tasks[branch].sampler.params)
 
     def drop(self, branch: Branch) -> None:
         """Free what a branch holds; it is written no more. Safe to call twice."""
@@ -165,8 +193,8 @@ class Forks:
 
     def _add(self, branch: Branch, sampling: SamplingParams) -> Branch:
         self._made += 1
-        seed = seed_of(self._sampling.seed or 0, branch.number)
-        sampler = Sampler(replace(sampling, seed=seed), branch.prompt)
+        seed = seed_of(self.seed, branch.number)
+        sampler = Sampler(replace(sampling, seed=seed), branch.prompt, top_logprobs=self._top_logprobs)
         sampler.commit(branch.tokens)
         task = BranchTask(self._shop, [*branch.prompt, *branch.tokens], sampler)
         self._tasks[branch] = task

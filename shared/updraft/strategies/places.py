@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import takewhile
+from collections.abc import Sequence
 from typing import Final, Protocol
 
 from updraft.engine.base import Engine
@@ -11,6 +11,7 @@ from updraft.errors import Overloaded
 __all__ = ["NONE", "EnginePlaces", "Holder", "Places"]
 
 NONE: Final = -1
+_WORTH: Final = 16  # positions that are worth waiting for while another computes them
 
 
 class Holder(Protocol):
@@ -65,12 +66,17 @@ class _Kept:
 class EnginePlaces:
     """Sequences of an engine without a context manager: the edge's, a bench's.
 
-    Who enters gets a copy of the longest beginning that any sequence holds; where none is free, it takes the idle
-    sequence that was used longest ago. Tasks that open sequences of their own may use the engine beside it.
+    Who enters gets a copy of the longest beginning that any sequence holds, also where it has to wait for another that
+    is computing it. Where no sequence is free, it takes the idle one that was used longest ago. Tasks that open
+    sequences of their own may use the engine beside it.
+
+    Args:
+        share: False computes everything anew for each holder, as if it were a request of its own.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, share: bool = True) -> None:
         self._engine = engine
+        self._share = share
         self._holders: dict[Holder, None] = {}  # who has a sequence; the one used longest ago first
 
     def join(self, holder: Holder, tenant: str = "") -> None:
@@ -87,7 +93,7 @@ class EnginePlaces:
         if holder not in self._holders:
             return
         del self._holders[holder]
-        if keep:
+        if keep and self._share:
             kept = _Kept(holder.sequence, holder.tokens[: self._engine.length(holder.sequence)])
             self._holders[kept] = None
         else:
@@ -102,8 +108,11 @@ class EnginePlaces:
         self._holders.clear()
 
     def _provide(self, holder: Holder) -> bool:
-        origin = max(self._holders, key=lambda other: self._shared(other, holder), default=None)
+        others = self._holders if self._share else ()
+        origin = max(others, key=lambda other: self._shared(other, holder), default=None)
         shared = self._shared(origin, holder) if origin is not None else 0
+        if self._share and self._coming(holder) >= shared + _WORTH:
+            return False
         while (sequence := self._copy(origin if shared else None)) == NONE:
             if not self._evict(spared=origin):
                 if origin is None or not origin.idle:
@@ -123,9 +132,13 @@ class EnginePlaces:
 
     def _shared(self, origin: Holder, holder: Holder) -> int:
         """Positions of a holder's log, without its last token, that another's cache has."""
-        most = min(self._engine.length(origin.sequence), len(origin.tokens), len(holder.tokens) - 1)
-        pairs = zip(origin.tokens[:most], holder.tokens, strict=False)
-        return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        return _common(origin.tokens, holder.tokens, min(self._engine.length(origin.sequence), len(holder.tokens) - 1))
+
+    def _coming(self, holder: Holder) -> int:
+        """Positions of a holder's log that a cache will have soon. Whoever has a sequence and a job computes in this
+        turn, and waits for nobody."""
+        busy = (other for other in self._holders if not other.idle)
+        return max((_common(other.tokens, holder.tokens, len(holder.tokens) - 1) for other in busy), default=0)
 
     def _evict(self, *, spared: Holder | None) -> bool:
         victim = next((other for other in self._holders if other.idle and other is not spared), None)
@@ -141,3 +154,15 @@ class EnginePlaces:
         del self._holders[origin]
         sequence, origin.sequence = origin.sequence, NONE
         return sequence
+
+
+def _common(one: Sequence[int], other: Sequence[int], most: int) -> int:
+    """Tokens that two logs begin with alike, at most so many."""
+    low, high = 0, min(most, len(one), len(other))
+    while low < high:  # slices are compared at once, tokens one by one
+        middle = (low + high + 1) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low

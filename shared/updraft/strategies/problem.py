@@ -9,7 +9,7 @@ from typing import Literal
 from updraft.errors import InvalidRequest
 from updraft.modes import Origin
 from updraft.routing.votes import final_answer
-from updraft.sampling import SamplingParams
+from updraft.sampling import Sampled, SamplingParams
 
 __all__ = ["Alternative", "Budget", "Ended", "Outcome", "Problem", "Progress", "Sample", "Spent"]
 
@@ -55,6 +55,9 @@ class Sample:
         answer: its final answer; None where it cannot be parsed.
         finished: the model ended it; else it was cut.
         branch: its number; -1 for one that came with the request.
+        entropy, energy: means of the distributions that its tokens were drawn from (`updraft.sampling.Distribution`),
+            nats; None where nobody measured them.
+        written: the tokens as they were drawn, where it was written here.
     """
 
     text: str
@@ -64,6 +67,9 @@ class Sample:
     finished: bool = True
     origin: Origin = Origin.CLOUD
     branch: int = -1
+    entropy: float | None = None
+    energy: float | None = None
+    written: tuple[Sampled, ...] = field(default=(), repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

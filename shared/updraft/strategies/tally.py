@@ -48,15 +48,20 @@ def conclude(
     samples: Sequence[Sample],
     alternatives: Sequence[Alternative],
     *,
-    confidence: Callable[[Alternative], float] = lambda best: best.weight,
+    confidence: Callable[[Alternative], float] | None = None,
     verified: bool | None = None,
 ) -> Outcome:
     """The outcome for the first alternative; where no answer can be read, for the first sample, without confidence; for
-    an empty one where the budget did not reach for a sample."""
+    an empty one where the budget did not reach for a sample.
+
+    Args:
+        confidence: in an alternative; its weight when left out, but of a vote of one: that tells nothing, and the
+            probability of its tokens (geometric mean) stands for it.
+    """
     best = alternatives[0] if alternatives else None
     return Outcome(
         best.sample if best else next(iter(samples), _NOTHING),
-        confidence(best) if best else 0.0,
+        (confidence or _share)(best) if best else 0.0,
         verified,
         tuple(alternatives),
         sum(sample.answer is None for sample in samples),
@@ -64,3 +69,8 @@ def conclude(
         work.bill(),
         tuple(work.complaints),
     )
+
+
+def _share(best: Alternative) -> float:
+    alone = best.samples == 1 and best.weight == 1.0
+    return math.exp(min(0.0, best.sample.logprob)) if alone else best.weight

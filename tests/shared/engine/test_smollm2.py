@@ -15,10 +15,11 @@ from updraft.engine.llama import LlamaEngine
 pytestmark = pytest.mark.smollm2
 
 
+# Kernels of the weights are as many as there are types of them, and far positions and threads are the same for all.
 @pytest.mark.slow
-@pytest.mark.parametrize("which", ["smollm2_path", "smollm2_q4_0_path"])
-def test_bit_exact(which: str, request: pytest.FixtureRequest) -> None:
-    engine = LlamaEngine(request.getfixturevalue(which), context=512, sequences=3)
+@pytest.mark.parametrize(("which", "context", "threads"), [("smollm2_path", 512, 1), ("smollm2_q4_0_path", 128, 2)])
+def test_bit_exact(which: str, context: int, threads: int, request: pytest.FixtureRequest) -> None:
+    engine = LlamaEngine(request.getfixturevalue(which), context=context, sequences=3, threads=threads)
     report = check_exactness(engine)
     engine.shutdown()
     assert report.exact, report

@@ -83,6 +83,44 @@ async def test_the_prompt_is_computed_once_for_samples_that_come_one_after_anoth
     assert forks.work.positions == len(PROMPT) - 1 + 4 * 2
 
 
+async def test_the_prompt_is_computed_once_for_samples_that_come_together(loop: EngineLoop) -> None:
+    forks = forks_on(loop)
+    prompt = list(range(1, 60)) * 4
+    branches = [forks.start(prompt) for _ in range(4)]
+    await forks.extend(dict.fromkeys(branches, 3))
+    assert forks.work.positions == len(prompt) - 1 + sum(len(branch.written) for branch in branches)
+
+
+async def test_nobody_waits_for_a_beginning_that_is_computed_no_more(loop: EngineLoop) -> None:
+    forks = forks_on(loop)
+    prompt = list(range(1, 60))
+    first = forks.start(prompt)
+    writing = asyncio.create_task(forks.extend({first: 3}))
+    await asyncio.sleep(0)
+    second = forks.start(prompt)
+    writing.cancel()
+    forks.drop(first)
+    await asyncio.wait_for(forks.extend({second: 3}), 5)
+    assert second.tokens == written_alone(prompt, seed_of(5, 1), 3)
+
+
+async def test_without_sharing_every_branch_is_a_request_of_its_own(loop: EngineLoop, engine: HashEngine) -> None:
+    written = []
+    for share in (True, False):
+        places = EnginePlaces(engine, share=share)
+        forks = Forks(loop, places, WARM)
+        branches = [forks.start(PROMPT) for _ in range(4)]
+        await forks.extend(dict.fromkeys(branches, 3))
+        branches.append(forks.fork(branches[0]))
+        await forks.extend(dict.fromkeys(branches, 3))
+        written.append([branch.tokens for branch in branches])
+        anew = len(PROMPT) - 1  # the fork has 3 tokens more that are computed anew
+        assert forks.work.positions - forks.work.tokens == (anew if share else 5 * anew + 3)
+        await forks.close()
+        await asyncio.wrap_future(loop.call(places.close))
+    assert written[0] == written[1] and engine.open_sequences == 0
+
+
 async def test_a_step_ends_with_its_text(loop: EngineLoop, engine: HashEngine) -> None:
     forks = forks_on(loop)
     branch = forks.start(PROMPT)

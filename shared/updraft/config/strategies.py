@@ -1,0 +1,34 @@
+"""Settings of what one Solve may cost the cloud."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from updraft.config.base import Seconds, Settings
+
+__all__ = ["StrategySettings"]
+
+
+class StrategySettings(Settings):
+    """What one answer of the mode `solve` may take of the cloud, and who may judge it."""
+
+    max_samples: int = Field(
+        default=64, ge=1, le=1024, description="Most samples, particles or expansions of one answer."
+    )
+    max_tokens: int = Field(
+        default=65_536, ge=1, le=1 << 20, description="Most tokens drawn for one answer, of all its branches together."
+    )
+    max_calls: int = Field(
+        default=4096, ge=1, le=1 << 16, description="Most answers or steps that a verifier judges for one answer."
+    )
+    max_s: Seconds = Field(
+        default=600.0, description="Longest work on one answer, seconds; it then stops with what it has."
+    )
+    verifiers: tuple[str, ...] | None = Field(
+        default=None, description="Names of the verifiers that may be asked for; all that run no code when left out."
+    )
+    reward_model: Path | None = Field(
+        default=None, description="Reward model, a GGUF file or a Hugging Face folder, that verifiers may ask."
+    )
