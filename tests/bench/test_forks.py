@@ -58,7 +58,7 @@ async def test_the_bench_compares_both_ways(tiny_model_path: Path, tmp_path: Pat
     results = await bench.measure(steps.append)
     assert len(steps) == bench.steps == 4 and results["passed"]
     for row in results["rows"]:
-        assert row["forks_prefilled"] * 2 < row["separate_prefilled"]
+        assert row["forks_prefilled"] * 2 <= row["separate_prefilled"]
         assert 0 < row["shared_mib"] < row["separate_mib"]
     assert len(bench.tables(results)) == 1 and not bench.plot(results, tmp_path / "forks.png")
 

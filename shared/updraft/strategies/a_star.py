@@ -27,7 +27,7 @@ class AStar(Stepwise):
     end.
 
     Attributes:
-        branches: ways to go on from one path, at most the budget's samples.
+        branches: ways to go on from one path; at most half of the budget's samples, so that some steps are left.
         heuristic: remaining takes the mean length of whole answers so far, 0 before there are any; none makes h 0.
         goals: whole answers that must come to the top of the queue before the search ends.
     """
@@ -69,8 +69,9 @@ class AStar(Stepwise):
         if not walk.open([path]):
             return 1
         samples = walk.work.budget.samples
+        most = min(samples, max(2, samples // 2))
         left = samples * max(frontier.deepest, len(path.steps) + 1) - walk.drawn
-        return max(0, min(self.branches, samples, left))
+        return max(0, min(self.branches, most, left))
 
 
 class Frontier:

@@ -35,17 +35,17 @@ async def test_with_a_perfect_heuristic_the_best_path_is_found(order: list[int],
         written = "".join(steps_of(claim.text))
         return max(value for leaf, value in values.items() if leaf.startswith(written))
 
-    strategy = AStar.model_validate({"heuristic": heuristic, "branches": 16, "choose": "best"})
+    strategy = AStar.model_validate({"heuristic": heuristic, "branches": 32, "choose": "best"})
     question = f"q{seed}>"
     outcome = await work_on(
         ScriptedEngine(tree(FAN, DEPTH)),
         strategy,
         RuleVerifier(best_below),
-        budget=Budget(samples=16),
+        budget=Budget(samples=64),
         question=question,
     )
     assert "".join(steps_of(outcome.sample.text)) == max(values, key=values.__getitem__)
-    assert outcome.spent.tokens <= DEPTH * 16 * 2 + 16  # it went down without a way back
+    assert outcome.spent.tokens < 64 * 7  # as many whole answers
 
 
 async def test_it_comes_back_from_a_way_that_turns_out_bad() -> None:
