@@ -46,7 +46,7 @@ class PlacedExperts:
     def expect(self, tokens: Sequence[int]) -> None:
         return None
 
-    def begin(self, tokens: Tensor) -> None:
+    def begin(self, tokens: Tensor, first: int = 0) -> None:
         return None
 
     def compute(self, layer: int, hidden: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ from updraft.cli import (
     tokens,
     trace,
     train,
+    verify,
 )
 from updraft.cli.reporting import DEBUG_VARIABLE, examples
 
@@ -47,6 +48,7 @@ VERBS = (
     train,
     calibrate,
     evaluate,
+    verify,
     experts,
     doctor,
     bench,

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from updraft.evaluation.sandbox import Limits, run_program
+from updraft.sandbox import Limits, run_program
 
 __all__ = ["asserts_of", "program_of", "run_tests"]
 

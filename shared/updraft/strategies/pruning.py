@@ -118,17 +118,16 @@ def _fit_one(logs: Floats, weights: Floats, shape: float) -> Weibull:
     The shape k is the root of sum(w x^k ln x) / sum(w x^k) - 1/k - mean(ln x), which rises in k: Newton's method within
     a bracket, from the last `shape`. The scale follows as (sum(w x^k) / sum(w))^(1/k).
     """
-    top = float(logs.max())
-    lower = logs - top  # x <= 1: powers cannot overflow
     total = float(weights.sum())
     if total < 1e-12:
-        return Weibull(shape, math.exp(top))
-    middle = float(weights @ lower) / total
+        return Weibull(shape, math.exp(float(logs.max())))
+    middle = float(weights @ logs) / total
+    shares = np.log(np.maximum(weights, 1e-300))
     low, high = _SHAPE
     for _ in range(60):
-        powers = weights * np.exp(shape * lower)
-        mean = float(powers @ lower) / float(powers.sum())
-        spread = float(powers @ (lower - mean) ** 2) / float(powers.sum())
+        powers = np.exp(shares + shape * logs - np.logaddexp.reduce(shares + shape * logs))
+        mean = float(powers @ logs)
+        spread = float(powers @ (logs - mean) ** 2)
         slope = mean - 1.0 / shape - middle
         low, high = (shape, high) if slope < 0.0 else (low, shape)
         step = shape - slope / (spread + 1.0 / shape**2)
@@ -136,5 +135,5 @@ def _fit_one(logs: Floats, weights: Floats, shape: float) -> Weibull:
         if abs(step - shape) < 1e-10 * shape:
             break
         shape = step
-    size = float(weights @ np.exp(shape * lower)) / total
-    return Weibull(shape, math.exp(top + math.log(size) / shape))
+    size = float(np.logaddexp.reduce(shares + shape * logs)) - math.log(total)
+    return Weibull(shape, math.exp(size / shape))

@@ -88,7 +88,7 @@ class Resampling:
 
     def trust(self, tries: int) -> float:
         """The probability that an answer is right that passed as the `tries`-th, after the others were refused."""
-        waited = self.shares * self._refused ** (tries - 1)
+        waited = self.shares * self._waiting(np.array([tries]))[0]
         right = float(waited @ (self.true_positive * self.rates))
         passed = right + float(waited @ (self.false_positive * (1.0 - self.rates)))
         return right / passed if passed > 0.0 else 0.0
@@ -118,10 +118,17 @@ class Resampling:
 
     def _gains(self, tries: NDArray[np.int64]) -> Floats:
         refused = self._refused
-        waited = refused ** (tries[:, None] - 1)
+        waited = self._waiting(tries)
         added = waited * self.rates * (refused - 1.0 + self.true_positive) @ self.shares
         got_there = waited * refused @ self.shares
         return np.divide(added, got_there, out=np.zeros_like(added), where=got_there > 0.0)
+
+    def _waiting(self, tries: NDArray[np.int64]) -> Floats:
+        """How probably each problem gets to a try, in parts of the one that does most probably: no power underflows
+        there. Shape (tries, problems)."""
+        refused = self._refused
+        parts: Floats = (refused / max(float(refused.max()), 1e-300)) ** (tries[:, None] - 1)
+        return parts
 
     @property
     def _refused(self) -> Floats:

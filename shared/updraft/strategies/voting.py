@@ -64,8 +64,9 @@ class Vote:
 
     @property
     def sureness(self) -> float:
-        """How probable it is that the leader would lead among all that the model could ever say."""
-        return majority_probability(*sorted([*self._counts, 0.0, 0.0], reverse=True)[:2]) if self._counts else 0.0
+        """How probable it is that the leader would lead among all that the model could ever say; below 1."""
+        first, second, *_ = [*sorted(self._counts, reverse=True), 0.0, 0.0]
+        return min(majority_probability(first, second), math.nextafter(1.0, 0.0)) if first > 0.0 else 0.0
 
     def gain(self, left: int) -> float:
         """Accuracy that the next of `left` samples is expected to add."""

@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, SupportsFloat
 
 from updraft.errors import UpdraftError
 from updraft.sampling import SamplingParams
@@ -22,7 +22,6 @@ __all__ = ["WARM", "Workspace"]
 log = logging.getLogger(__name__)
 
 WARM: Final = 0.8  # temperature of samples where the request is greedy: copies of one answer would tell nothing
-_VERIFIER_S: Final = 120.0  # how long one call of a verifier may take
 
 
 @dataclass
@@ -30,6 +29,7 @@ class Workspace:
     """One request being worked on. Whoever makes it closes its `forks`.
 
     Attributes:
+        verifier_timeout_s: how long one call of the verifier may take; it must not block the event loop.
         ended: which part of the budget stopped the strategy, once one has.
         complaints: what went wrong with the verifier.
         runs_code: programs that the model writes may be run here, in a sandbox.
@@ -40,6 +40,7 @@ class Workspace:
     forks: Forks
     verifier: Verifier | None = None
     note: Callable[[Progress], None] = lambda progress: None
+    verifier_timeout_s: float = 120.0
     spent: Spent = field(default_factory=Spent)
     ended: Ended | None = None
     complaints: list[str] = field(default_factory=list)
@@ -219,21 +220,27 @@ class Workspace:
     async def _judged(self, claims: Sequence[Claim]) -> list[Judgement]:
         verifier = self.verifier
         assert verifier is not None  # noqa: S101  # `judge` comes first
-        patience = min(_VERIFIER_S, self.seconds_left)
+        patience = min(self.verifier_timeout_s, self.seconds_left)
+        asked = asyncio.ensure_future(verifier.judge(claims))
         try:
-            judgements = list(await asyncio.wait_for(verifier.judge(claims), patience))
-            if len(judgements) != len(claims):
-                raise ValueError(f"{len(judgements)} judgements for {len(claims)} answers")
-        except TimeoutError:
-            return self._complain(f"{verifier.name} took more than {patience:.3g} s", len(claims))
+            done, _ = await asyncio.wait({asked}, timeout=patience)
+            if not done:
+                return self._complain(f"{verifier.name} took more than {patience:.3g} s", len(claims))
+            judgements = list(asked.result())
         except UpdraftError as error:
             return self._complain(f"{verifier.name}: {error}", len(claims))
-        except Exception as error:
-            log.exception("the verifier %s failed", verifier.name)
+        except (Exception, asyncio.CancelledError) as error:
+            if not asked.done():  # this request itself was cancelled
+                raise
+            log.error("the verifier %s failed", verifier.name, exc_info=error)
             return self._complain(f"{verifier.name} failed: {type(error).__name__}", len(claims))
+        finally:
+            asked.cancel()  # without waiting: who hangs may also not listen to this
+        if len(judgements) != len(claims):
+            return self._complain(f"{verifier.name} gave {len(judgements)} judgements for {len(claims)}", len(claims))
         for index, judgement in enumerate(judgements):
-            if judgement.score is not None and not (math.isfinite(judgement.score) and 0 <= judgement.score <= 1):
-                judgements[index] = self._complain(f"{verifier.name} gave a score of {judgement.score}", 1)[0]
+            if fault := _fault(judgement):
+                judgements[index] = self._complain(f"{verifier.name} gave {fault}", 1)[0]
             elif judgement.failed:
                 self._complain(f"{verifier.name}: {judgement.reason}", 1)
         return judgements
@@ -242,3 +249,15 @@ class Workspace:
         if reason not in self.complaints:
             self.complaints.append(reason)
         return [Judgement(None, reason=reason, failed=True)] * count
+
+
+def _fault(judgement: object) -> str:
+    """What is wrong with a judgement, if anything. Verifiers may be anybody's, so types are not relied on."""
+    if not isinstance(judgement, Judgement):
+        return f"a {type(judgement).__name__} in place of a judgement"
+    score: object = judgement.score
+    if score is None:
+        return "a pass without a score" if judgement.passed else ""
+    if not isinstance(score, SupportsFloat):
+        return f"a {type(score).__name__} in place of a score"
+    return "" if 0 <= float(score) <= 1 else f"a score of {float(score):g}"

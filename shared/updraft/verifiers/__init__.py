@@ -1,5 +1,20 @@
 """Verifiers: who judges whether an answer, or a step of it, is right."""
 
-from updraft.verifiers.base import Claim, Judgement, Reader, Verifier
+from updraft.verifiers.base import Asked, Claim, Judgement, Reader, Verifier
+from updraft.verifiers.registry import VERIFIERS, open_verifier, parse_verifier
+from updraft.verifiers.settings import Command, OpenVerifier, Resources, VerifierSettings
 
-__all__ = ["Claim", "Judgement", "Reader", "Verifier"]
+__all__ = [
+    "VERIFIERS",
+    "Asked",
+    "Claim",
+    "Command",
+    "Judgement",
+    "OpenVerifier",
+    "Reader",
+    "Resources",
+    "Verifier",
+    "VerifierSettings",
+    "open_verifier",
+    "parse_verifier",
+]

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from updraft.engine.base import FloatRows
+from updraft.engine.base import Engine, FloatRows
 
-__all__ = ["Claim", "Judgement", "Reader", "Verifier"]
+__all__ = ["Asked", "Claim", "Judgement", "Reader", "Verifier"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,13 @@ class Reader(Protocol):
     async def choices(self, texts: Sequence[Sequence[int]], choices: Sequence[int]) -> FloatRows:
         """Log-probabilities of tokens as the next one after each text, shape (texts, choices), nats."""
         ...
+
+
+class Asked(Reader, Protocol):
+    """A `Reader` whose tokenizer and chat template are known; `Forks` is one."""
+
+    @property
+    def engine(self) -> Engine: ...
 
 
 class Verifier(Protocol):

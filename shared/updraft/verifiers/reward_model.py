@@ -1,0 +1,201 @@
+"""Reward models: an engine whose next-token probabilities, or whose score head, say how good a step is.
+
+Math-Shepherd (arXiv 2312.08935) and RLHFlow's models answer "+" or "-" after a step; models of Hugging Face's classes
+`ForSequenceClassification` and `ForTokenClassification` have labels in place of a vocabulary. Both are read alike.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any, Final, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from updraft.engine import Engine, open_engine
+from updraft.engine.loop import EngineLoop
+from updraft.errors import ConfigError
+from updraft.sampling import SamplingParams
+from updraft.strategies.branches import Forks, Work
+from updraft.strategies.places import EnginePlaces
+from updraft.strategies.prompts import ask
+from updraft.verifiers.base import Claim, Judgement
+
+__all__ = ["RewardFormat", "RewardModel", "RewardSource", "open_reward"]
+
+_REMEMBERED: Final = 8192  # scores of prefixes
+
+
+class RewardFormat(BaseModel):
+    """How a model is shown an answer, and what it says.
+
+    Attributes:
+        judges: each step of an answer, or whole answers.
+        good, bad: what it says next where a step is right and where it is wrong: a text that is one token, or an id.
+        question: what stands before the answer, with `{question}` in it; the model's chat template when left out.
+        step: the text that ends a step of an answer.
+        mark: what is shown in its place, after each step; the score is read after it.
+        joint: what follows the mark before the next step.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    judges: Literal["steps", "answers"] = "steps"
+    good: str | int = "+"
+    bad: str | int = "-"
+    question: str | None = Field(None, max_length=10_000)
+    step: str = Field("\n\n", min_length=1, max_length=100)
+    mark: str = Field("\n\n", max_length=1000)
+    joint: str = Field("", max_length=1000)
+
+
+class RewardSource(RewardFormat):
+    """A reward model in the operator's configuration.
+
+    Attributes:
+        model: a name of the catalogue, a GGUF file, or a Hugging Face folder.
+        head: the folder has a score head (`score.weight`); its label 1 is `good` unless told otherwise.
+        context, sequences: of its engine.
+        options: of its engine, such as device or threads.
+    """
+
+    model: str
+    head: bool = False
+    context: int = Field(2048, ge=16)
+    sequences: int = Field(8, ge=1)
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    def format(self) -> RewardFormat:
+        fields = {name: getattr(self, name) for name in RewardFormat.model_fields}
+        if self.head and not self.model_fields_set & {"good", "bad"}:
+            fields |= {"good": 1, "bad": 0}
+        return RewardFormat(**fields)
+
+
+def open_reward(source: RewardSource) -> RewardModel:
+    """Load a reward model. Raises what `open_engine` raises, and ConfigError: `good` or `bad` is not one token."""
+    own: dict[str, Any] = {"head": True} if source.head else {}
+    engine = open_engine(source.model, context=source.context, sequences=source.sequences, **own, **source.options)
+    try:
+        return RewardModel(engine, source.format())
+    except BaseException:
+        engine.shutdown()
+        raise
+
+
+class RewardModel:
+    """Owns an engine and the loop that runs it. Used from one event loop; `close` frees all of it.
+
+    What was computed of an answer's beginning stays in the engine's caches, and scores of prefixes are remembered: a
+    step more costs what the step is long.
+    """
+
+    def __init__(self, engine: Engine, form: RewardFormat) -> None:
+        self.format = form
+        self._choices = [_token(engine, form.good), _token(engine, form.bad)]
+        self._loop = EngineLoop(engine)
+        self._forks = Forks(self._loop, EnginePlaces(engine), SamplingParams(seed=0))
+        self._known: OrderedDict[tuple[int, ...], float] = OrderedDict()
+        self._loop.start()
+
+    @property
+    def engine(self) -> Engine:
+        return self._loop.engine
+
+    @property
+    def identity(self) -> str:
+        """A digest of the model and of how it is asked."""
+        text = self.engine.info.fingerprint + self.format.model_dump_json()
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def work(self) -> Work:
+        """What was computed so far."""
+        return self._forks.work
+
+    def close(self) -> None:
+        """Free the engine. Safe to call twice."""
+        self._loop.stop()
+
+    async def scores(self, claims: Sequence[Claim]) -> list[list[float] | Judgement]:
+        """For each claim the probability of `good` against `bad` after each step, or why there is none."""
+        texts = [self._texts(claim) for claim in claims]
+        readable = [each for each in texts if not isinstance(each, Judgement)]
+        await self._read(readable)
+        return [each if isinstance(each, Judgement) else [self._recall(text) for text in each[1:]] for each in texts]
+
+    async def _read(self, texts: Sequence[Sequence[tuple[int, ...]]]) -> None:
+        """Read what is not known yet, beginnings first: whatever is alike is computed once."""
+        for depth in range(max(map(len, texts), default=0)):
+            wave = list(dict.fromkeys(each[depth] for each in texts if depth < len(each)))
+            if depth == 0:  # the questions alone
+                wave = [
+                    start for start in wave if any(each[0] == start and each[1] not in self._known for each in texts)
+                ]
+            wanted = [text for text in wave if text not in self._known]
+            rows = await self._forks.choices(wanted, self._choices)
+            for text, (good, bad) in zip(wanted, rows.astype(np.float64), strict=True):
+                self._known[text] = float(0.5 * (1.0 + np.tanh((good - bad) / 2.0)))
+        if texts:
+            self._recall_all(texts)
+
+    def _recall(self, text: tuple[int, ...]) -> float:
+        self._known.move_to_end(text)
+        return self._known[text]
+
+    def _recall_all(self, texts: Sequence[Sequence[tuple[int, ...]]]) -> None:
+        """Forget the scores that were asked for longest ago, but none of these."""
+        for each in texts:
+            for text in each:
+                if text in self._known:
+                    self._known.move_to_end(text)
+        while len(self._known) > max(_REMEMBERED, sum(map(len, texts))):
+            self._known.popitem(last=False)
+
+    def _texts(self, claim: Claim) -> list[tuple[int, ...]] | Judgement:
+        """The question's tokens, then with each step more of the answer; the score is read after each."""
+        form, encode = self.format, self.engine.tokenizer.encode
+        steps = self._steps(claim)
+        if not steps:
+            return Judgement(None, reason="no step of the answer is whole yet")
+        mark, joint = encode(form.mark, special=True), encode(form.joint, special=True)
+        text = self._start(claim.question)
+        texts = [tuple(text)]
+        for number, step in enumerate(steps):
+            text += [*(joint if number else ()), *encode(step), *mark]
+            texts.append(tuple(text))
+        if not text or len(text) > self.engine.context:
+            return Judgement(None, reason="the answer is too long for the reward model")
+        return texts
+
+    def _steps(self, claim: Claim) -> list[str]:
+        if self.format.judges == "answers":
+            return [claim.text]
+        parts = claim.text.split(self.format.step)
+        if not claim.finished:
+            parts.pop()  # a step that is still being written
+        return [part for part in parts if part.strip()]
+
+    def _start(self, question: str) -> list[int]:
+        if self.format.question is None:
+            return ask(self.engine, question)
+        before, _, after = self.format.question.partition("{question}")
+        encode = self.engine.tokenizer.encode
+        return [*encode(before, special=True, start=True), *encode(question), *encode(after, special=True)]
+
+
+def _token(engine: Engine, said: str | int) -> int:
+    """The id of what a model says. Nothing in it is of a request."""
+    if isinstance(said, int):
+        if 0 <= said < engine.info.vocabulary:
+            return said
+        raise ConfigError(f"The reward model's token {said} is outside of its {engine.info.vocabulary} tokens.")
+    tokens = engine.tokenizer.encode(said, special=True)
+    if len(tokens) != 1:
+        raise ConfigError(
+            f"The reward model's verdict {said!r} is {len(tokens)} tokens of its tokenizer; it must be one.",
+            remedy="Name what the model says after a step as good and bad, by a text that is one token or by its id.",
+        )
+    return tokens[0]
