@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,7 +43,7 @@ def slots_for(shape: MoeShape, budget: int, expert_bytes: int) -> int:
     return min(budget // expert_bytes, shape.layers * shape.experts)
 
 
-def _room(sample: Mapping[str, Tensor], slots: int, device: torch.device) -> list[dict[str, Tensor]]:
+def _room(sample: dict[str, Tensor], slots: int, device: torch.device) -> list[dict[str, Tensor]]:
     """Tensors like an expert's for so many of them; all or none. Raises EngineFailure."""
     import torch
 
