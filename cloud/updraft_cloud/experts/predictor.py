@@ -87,11 +87,15 @@ class PredictorForecast:
     def __init__(self, predictor: Predictor, shape: MoeShape) -> None:
         self._predictor, self._experts = predictor, shape.experts
 
+    def chances(self, tokens: Ints) -> Floats:
+        """See `Predictor.__call__`."""
+        return self._predictor(tokens)
+
     def expect(self, tokens: Ints) -> Forecast | None:
         return self.begin(tokens) if len(tokens) else None
 
     def begin(self, tokens: Ints) -> Forecast | None:
-        return forecast_of(any_of(self._predictor(tokens)), 0, self._experts)
+        return forecast_of(any_of(self.chances(tokens)), 0, self._experts)
 
     def routed(self, layer: int, chosen: Ints, look: Look) -> Forecast | None:
         return None
