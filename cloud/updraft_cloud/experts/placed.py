@@ -105,7 +105,7 @@ def _checked(names: Sequence[str], count: int) -> list[torch.device]:
     if len(names) != count:
         raise ConfigError(
             f"the placement is for {count} devices, and {len(names)} are named: {', '.join(names)}",
-            remedy="Name as many in cloud.experts.devices, or place for as many with `updraft experts place --devices`.",
+            remedy="Name as many in cloud.experts.devices, or place for these with `updraft experts place --devices`.",
         )
     there = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
     missing = [name for name in dict.fromkeys(names) if name not in there]

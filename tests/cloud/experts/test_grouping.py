@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+
 from tests.fakes.routing import Routing, make_trace
 from updraft_cloud.experts.costs import Costs
 from updraft_cloud.experts.grouping import (

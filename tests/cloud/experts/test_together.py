@@ -96,7 +96,7 @@ class Reader:
 
 
 def computed(folder: Path, experts: ExpertSettings, texts: list[list[int]]) -> tuple[list[Any], int]:
-    """Logits of every text, computed by an engine's loop in passes that do not hold all runs; and how often it asked."""
+    """Logits of every text, computed in passes that do not hold all runs, and how often the loop asked who to group."""
     pytest.importorskip("torch")
     options: dict[str, Any] = {"context": 64, "sequences": len(texts), "batch_tokens": 64, "pass_tokens": 64}
     engine = load_engine(CloudSettings(model=str(folder), experts=experts, threads=1, **options))
