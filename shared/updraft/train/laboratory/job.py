@@ -1,0 +1,163 @@
+"""A whole run: the family from nothing, measured as it is exported. An interrupted run is taken up again."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from updraft.errors import ModelNotFound
+from updraft.laboratory.task import Problem, Split, parse_problem, problems
+from updraft.models.llama_shape import LlamaShape
+from updraft.train.disk import disk_errors
+from updraft.train.laboratory.batches import Example, worked_examples
+from updraft.train.laboratory.card import write_lab_card
+from updraft.train.laboratory.export import write_gguf
+from updraft.train.laboratory.loop import LabPoint, LabRecipe, train_lab
+from updraft.train.laboratory.measure import accuracy, judgement
+from updraft.train.laboratory.model import LabModel, lab_shape, read_lab_model
+from updraft.train.laboratory.reward import Rollout, judged_example
+from updraft.train.laboratory.rollouts import ROWS, answers
+
+__all__ = ["PARTS", "LabJob", "Part", "train_laboratory"]
+
+Part = Literal["edge", "cloud", "reward"]
+Progress = Callable[[str, int, int, LabPoint | None], None]  # stage, seconds done, in all, a new point of the curve
+
+PARTS: Final[tuple[Part, ...]] = ("edge", "cloud", "reward")
+
+_SHAPES: Final = {"edge": lab_shape(4, 96, 256), "cloud": lab_shape(7, 192, 512)}
+_SHARES: Final = {"edge": 0.25, "cloud": 0.55, "reward": 0.2}  # of the minutes
+_RATES: Final = {"edge": 4e-3, "cloud": 2e-3, "reward": 5e-4}
+_HELD_OUT: Final = 1000  # answers that the reward model is measured on, half of them the edge's
+_TEMPERATURES: Final = (0.8, 1.0)
+
+
+def _quiet(stage: str, done: int, total: int, point: LabPoint | None) -> None:
+    """Says nothing."""
+
+
+@dataclass(frozen=True)
+class LabJob:
+    """What to train.
+
+    Attributes:
+        out: folder of the run; everything that an interrupted run needs to go on is in it.
+        parts: the reward model needs the two others, from this run or an earlier one in `out`.
+        minutes: of one core, for all three parts together; answers and measurements come on top.
+        rollouts: answers that the reward model learns from, half of them the edge's.
+        measured: test problems, which each model answers `samples` times at each temperature.
+        shapes: sizes of the edge and the cloud model; the reward model is as large as the cloud's.
+    """
+
+    out: Path
+    parts: Sequence[Part] = PARTS
+    minutes: float = 45.0
+    seed: int = 0
+    rollouts: int = 20_000
+    measured: int = 200
+    samples: int = 64
+    shapes: dict[str, LlamaShape] = field(default_factory=lambda: dict(_SHAPES))
+    progress: Progress = _quiet
+
+    def recipe(self, part: Part) -> LabRecipe:
+        return LabRecipe(self.minutes * _SHARES[part], learning_rate=_RATES[part], seed=self.seed)
+
+    def model(self, part: Part) -> Path:
+        """Where a part's GGUF is, or will be."""
+        return self.out / f"{part}.gguf"
+
+
+def train_laboratory(job: LabJob) -> list[Path]:
+    """Train the parts of a job, export and measure them.
+
+    Returns:
+        The GGUF files made or found; each has a card beside it.
+
+    Raises:
+        ModelNotFound: the reward model is asked for before the other two are trained.
+        ConfigError: the folder holds another run or cannot be written, or the disk is full.
+    """
+    with disk_errors(job.out):
+        job.out.mkdir(parents=True, exist_ok=True)
+        for part in job.parts:
+            if not job.model(part).exists():
+                _train(job, part)
+        return [job.model(part) for part in job.parts]
+
+
+def _train(job: LabJob, part: Part) -> None:
+    if part == "reward":
+        model, examples = _reward_start(job)
+    else:
+        model, examples = LabModel(job.shapes[part], job.seed), worked_examples(job.seed)
+    recipe = job.recipe(part)
+    total = round(60 * recipe.minutes)
+
+    def progress(point: LabPoint) -> None:
+        job.progress(f"training {part}", min(total, round(point.seconds)), total, point)
+
+    curve = train_lab(model, examples, recipe, job.out / part, progress)
+    made = job.out / part / "model.gguf"
+    write_gguf(model, f"lab-{part}", made)
+    facts = _measured(job, part, read_lab_model(made))  # measured is what was exported
+    facts |= {"recipe": asdict(recipe), "curve": [asdict(point) for point in curve]}
+    write_lab_card(job.out / f"{part}.md", part, model, facts)
+    made.replace(job.model(part))
+
+
+def _reward_start(job: LabJob) -> tuple[LabModel, Callable[[int, int], list[Example]]]:
+    """The cloud's weights, and what to teach them."""
+    for part in ("edge", "cloud"):
+        if not job.model(part).exists():
+            raise ModelNotFound(
+                f"the reward model learns from the answers of both models, and {job.model(part)} is not there",
+                remedy=f"Train the {part} model first, or all parts at once.",
+            )
+    rollouts = _rollouts(job, "train", job.rollouts)
+    return read_lab_model(job.model("cloud")), partial(_some_judged, rollouts, job.seed)
+
+
+def _some_judged(rollouts: Sequence[Rollout], seed: int, number: int, count: int) -> list[Example]:
+    return [judged_example(one) for one in random.Random(f"{seed}/{number}").choices(rollouts, k=count)]
+
+
+def _rollouts(job: LabJob, split: Split, count: int) -> list[Rollout]:
+    """Answers of both models to different problems at temperature 1; kept in a file of the run's folder."""
+    path = job.out / f"rollouts-{split}.jsonl"
+    if not path.exists():
+        asked = problems(split, count, seed=job.seed)
+        halves = {"edge": asked[::2], "cloud": asked[1::2]}
+        written = [
+            Rollout(problem, text)
+            for part, half in halves.items()
+            for problem, text in zip(half, _answers(job, part, half), strict=True)
+        ]
+        new = path.with_suffix(".new")
+        new.write_text("".join(json.dumps([one.problem.text, one.text]) + "\n" for one in written), encoding="utf-8")
+        new.replace(path)
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [Rollout(parse_problem(problem), text) for problem, text in map(json.loads, lines)]
+
+
+def _answers(job: LabJob, part: str, asked: Sequence[Problem]) -> list[str]:
+    model, texts = read_lab_model(job.out / f"{part}.gguf"), list[str]()
+    for start in range(0, len(asked), ROWS):
+        texts += answers(model, asked[start : start + ROWS], 1.0, seed=job.seed + start)
+        job.progress(f"answers of the {part} model", len(texts), len(asked), None)
+    return texts
+
+
+def _measured(job: LabJob, part: Part, model: LabModel) -> dict[str, Any]:
+    """The figures of a card."""
+    if part == "reward":
+        steps, whole = judgement(model, _rollouts(job, "validation", _HELD_OUT))
+        return {"steps": asdict(steps), "answers": asdict(whole)}
+    asked = problems("test", job.measured, seed=job.seed)
+    greedy = accuracy(model, asked, 0.0)
+    sampled = [accuracy(model, asked, temperature, job.samples, job.seed) for temperature in _TEMPERATURES]
+    return {"problems": len(asked), "accuracy": [asdict(one) for one in (greedy, *sampled)]}
