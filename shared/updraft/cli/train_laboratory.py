@@ -49,7 +49,7 @@ def laboratory(
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of everything that is drawn.")] = 0,
     threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of torch.")] = 1,
 ) -> None:
-    """Train the laboratory's models from nothing: an edge and a cloud model for arithmetic in steps, and a reward model."""
+    """Train the laboratory's models from nothing: edge and cloud for arithmetic in steps, and a reward model."""
     try:
         import torch
 

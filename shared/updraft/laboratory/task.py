@@ -1,9 +1,9 @@
 """Arithmetic modulo 100 in steps: problems of graded difficulty whose every step can be checked exactly.
 
-A problem is a number and what is to be done to it, each operation under a letter. A step is a line: the number so far, and
-the operation that comes next. The last line is the last number, after a `#`. Operations are done from the left, but
-`+` and `-` next to each other may change places, and so may `*` next to each other: there are mostly several ways
-through a problem, and all end at the same answer. ::
+A problem is a number and what is to be done to it, each operation under a letter. A step is a line: the number so far,
+and the operation that comes next. The last line is the last number, after a `#`. Operations are done from the left,
+but `+` and `-` next to each other may change places, and so may `*` next to each other: there are mostly several
+ways through a problem, and all end at the same answer. ::
 
     37a+85b-15c*3
     37b-15
@@ -141,7 +141,7 @@ def problems(
         seed: of all that is drawn; the first problems of a longer list are those of a shorter one.
         steps: numbers of steps, each from 1 to `MOST_STEPS`.
 
-    Raises InvalidRequest: a number of steps out of range, or more problems than there are (of one step some 20,000 in all).
+    Raises InvalidRequest: a number of steps out of range, or more problems than there are (some 20,000 of one step).
     """
     if not steps or not all(1 <= some <= MOST_STEPS for some in steps):
         raise InvalidRequest(f"problems of {list(steps)} steps; they have 1 to {MOST_STEPS}", param="steps")
@@ -189,8 +189,8 @@ def parse_answer(text: str) -> int | None:
 def steps_of(problem: Problem, text: str) -> list[Step]:
     """The lines of an answer, whole or not yet, each with whether it is right.
 
-    A line is wrong that is no step, has the wrong number, or an operation that may not be done there; what follows a `#` is
-    wrong, too. After a wrong line the next is judged by what the wrong one says, as far as that can be read.
+    A line is wrong that is no step, has the wrong number, or an operation that may not be done there. After a wrong
+    line the next is judged by what the wrong one says, as far as that can be read; what follows a `#` is wrong, too.
     """
     state, prefix_right, steps = _State(problem), True, []
     for line in text.removesuffix("\n").split("\n") if text else ():
@@ -224,7 +224,7 @@ class _State:
 
 
 def _drawn(draw: random.Random, steps: int) -> Problem:
-    """Numbers from 1 to 99, factors from 2 to 9."""
+    """A number from 1 to 99, addends from 1 to 30, factors from 2 to 9."""
     signs = draw.choices(_SIGNS, _SHARES, k=steps)
-    operations = [Operation(sign, draw.randint(2, 9) if sign == "*" else draw.randint(1, 99)) for sign in signs]
+    operations = [Operation(sign, draw.randint(2, 9) if sign == "*" else draw.randint(1, 30)) for sign in signs]
     return Problem(draw.randint(1, 99), tuple(operations))

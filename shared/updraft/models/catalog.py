@@ -1,4 +1,4 @@
-"""Models by name: SmolLM2 from its package, what is made of it on first use, the laboratory's, and any path to a model."""
+"""Models by name: SmolLM2, what is made of it on first use, the laboratory's, and any path to a model."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def write_lab_card(path: Path, part: str, model: LabModel, facts: Mapping[str, A
     """Write a card in Markdown."""
     shape = model.shape
     parameters = sum(values.numel() for values in model.parameters())
-    recipe = facts["recipe"]
+    recipe, last = facts["recipe"], facts["curve"][-1]
     lines = [
         f"# lab-{part}",
         "",
@@ -33,8 +33,8 @@ def write_lab_card(path: Path, part: str, model: LabModel, facts: Mapping[str, A
         "",
         "## Training",
         "",
-        f"- {recipe['minutes']:.1f} minutes of one core, {facts['curve'][-1]['step']:,} steps of {recipe['rows']} rows, "
-        f"{facts['curve'][-1]['tokens'] / 1e6:.1f} million tokens, padding included; seed {recipe['seed']}.",
+        f"- {recipe['minutes']:.1f} minutes of one core, {last['step']:,} steps of {recipe['rows']} rows, "
+        f"{last['tokens'] / 1e6:.1f} million tokens, padding included; seed {recipe['seed']}.",
         f"- {_SOURCES[part]} AdamW; learning rate {recipe['learning_rate']:g}, falling with a cosine.",
         "",
         "| step | million tokens | minutes | loss |",
@@ -58,8 +58,8 @@ def _accuracy(facts: Mapping[str, Any]) -> list[str]:
     return [
         "## Accuracy",
         "",
-        f"On {facts['problems']} problems of the test split, as many of each number of operations, from the file as it is, "
-        "computed in torch. Share of right answers in per cent.",
+        f"On {facts['problems']} problems of the test split, as many of each number of operations, from the file as it "
+        "is, computed in torch. Share of right answers in per cent.",
         "",
         f"| temperature | answers a problem | all | {' | '.join(f'{n} op.' for n in steps)} | without a number |",
         f"|---|---|---|{'---|' * len(steps)}---|",
@@ -91,11 +91,11 @@ def _judgement(facts: Mapping[str, Any]) -> list[str]:
     return [
         "## What it can tell",
         "",
-        "After the end of a line the probability of `<|right|>` against `<|wrong|>` as the next token is the probability "
-        "that this line and all before it are right. Measured on answers of both models, half each, to problems of the "
-        "validation split at temperature 1. A whole answer has the score of its last line, and counts as right if its number "
-        "is. A false positive is something wrong that is scored 0.5 or more, a false negative something right that is "
-        "scored less.",
+        "After the end of a line the probability of `<|right|>` against `<|wrong|>` as the next token is the "
+        "probability that this line and all before it are right. Measured on answers of both models, half each, to "
+        "problems of the validation split at temperature 1. A whole answer has the score of its last line, and counts "
+        "as right if its number is. A false positive is something wrong that is scored 0.5 or more, a false negative "
+        "something right that is scored less.",
         "",
         "| | right | wrong | AUC | false positives | false negatives |",
         "|---|---|---|---|---|---|",

@@ -93,7 +93,7 @@ def _arrays(model: LabModel) -> dict[str, FloatArray]:
 def write_score_folder(reward: Path, folder: Path) -> None:
     """The reward model as Hugging Face's `LlamaForTokenClassification` would read it: a score a token, one label.
 
-    The score after a step is the logit of its being right: the difference of the two verdicts' rows of the output matrix.
+    The score after a step is the logit of its being right: its weights are the difference of the verdicts' output rows.
     The tokenizer is the GGUF's; it is not written.
 
     Args:

@@ -33,11 +33,11 @@ class LabRecipe:
     """
 
     minutes: float
-    rows: int = 64  # a step
+    rows: int = 32  # a step
     learning_rate: float = 2e-3
     warmup: int = 100  # steps
     weight_decay: float = 0.05
-    every: int = 100  # steps between points of the curve, each with a checkpoint
+    every: int = 50  # steps between points of the curve, each with a checkpoint
     seed: int = 0
 
     def rate(self, step: int, seconds: float) -> float:
@@ -110,8 +110,9 @@ class _Run:
     def train_step(self, tokens: torch.Tensor, targets: torch.Tensor) -> None:
         for group in self._optimizer.param_groups:
             group["lr"] = self._recipe.rate(self.step, self.seconds)
-        logits = self.model(tokens)
-        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = self.model(tokens)
+        loss = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
         value = loss.item()
         if not math.isfinite(value):
             raise ConfigError(

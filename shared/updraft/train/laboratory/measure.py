@@ -36,8 +36,14 @@ class Accuracy:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """How well scores from 0 to 1 tell right from wrong: `false_positives` is the share of wrong ones scored 0.5 or more,
-    `false_negatives` that of right ones scored less."""
+    """How well scores from 0 to 1 tell right from wrong.
+
+    Attributes:
+        right: how many there were.
+        auc: the area under the receiver's curve.
+        false_positives: share of wrong ones that were scored 0.5 or more.
+        false_negatives: share of right ones that were scored less.
+    """
 
     right: int
     wrong: int
@@ -69,8 +75,10 @@ def accuracy(
 
 
 def pass_at(k: int, samples: int, right: int) -> float:
-    """The probability that k of `samples` answers, drawn without replacement, hold one of the `right` ones (Chen et al.,
-    arXiv 2107.03374)."""
+    """The probability that k of `samples` answers, drawn without replacement, hold one of the `right` ones.
+
+    Chen et al., arXiv 2107.03374.
+    """
     wrong = samples - right
     return 1.0 - float(np.prod([(wrong - i) / (samples - i) for i in range(k)]))
 

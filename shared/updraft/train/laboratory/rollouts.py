@@ -10,7 +10,6 @@ from torch import Tensor
 
 from updraft.laboratory.task import Problem, prompt
 from updraft.laboratory.vocabulary import END, RIGHT, WRONG, decode, encode
-from updraft.models.llama_shape import LlamaShape
 from updraft.train.laboratory.model import LabModel
 from updraft.train.llama import Attention, rotary_angles
 
