@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from updraft.laboratory.vocabulary import CHAT_TEMPLATE, END, MERGES, RIGHT, TOKENS, WRONG
 from updraft.models.llama_shape import LlamaShape, gguf_name, permute_heads
+from updraft.models.staged.tokenizer_file import GGUF_TOKENIZER, JSON_TOKENIZER, write_gguf_tokenizer
+from updraft.models.tokenizer_json import tokenizer_json
 from updraft.models.weights import read_weights
 from updraft.train.laboratory.model import LabModel
 from updraft.train.llama import block_arrays
@@ -65,7 +67,7 @@ def _describe(writer: GGUFWriter, shape: LlamaShape, name: str) -> None:
     writer.add_layer_norm_rms_eps(shape.norm_epsilon)
     writer.add_file_type(_FTYPE)
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("default")
+    writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(list(TOKENS))
     writer.add_token_types([TokenType.CONTROL if n in _CONTROLS else TokenType.NORMAL for n in range(len(TOKENS))])
     writer.add_token_merges(list(MERGES))
@@ -94,11 +96,11 @@ def write_score_folder(reward: Path, folder: Path) -> None:
     """The reward model as Hugging Face's `LlamaForTokenClassification` would read it: a score a token, one label.
 
     The score after a step is the logit of its being right: its weights are the difference of the verdicts' output rows.
-    The tokenizer is the GGUF's; it is not written.
+    The tokenizer is there in both forms, `tokenizer.json` and Updraft's own.
 
     Args:
         reward: the reward model's GGUF.
-        folder: is made if it is not there; `config.json` and `model.safetensors` in it are replaced.
+        folder: is made if it is not there; its files are replaced.
 
     Raises ModelNotFound or BadModelFile: `reward` is not there, or not a model of the plain llama architecture.
     """
@@ -108,9 +110,12 @@ def write_score_folder(reward: Path, folder: Path) -> None:
     tensors = {name: weights[name] for name in weights}
     table = tensors["model.embed_tokens.weight"]
     tensors["score.weight"] = (table[RIGHT] - table[WRONG])[None]
+    tensors["score.bias"] = np.zeros(1, np.float32)
     folder.mkdir(parents=True, exist_ok=True)
     save_file({name: np.ascontiguousarray(values) for name, values in tensors.items()}, folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps(_config(weights.shape), indent=2) + "\n", encoding="utf-8")
+    (folder / JSON_TOKENIZER).write_text(json.dumps(tokenizer_json(reward), ensure_ascii=False), encoding="utf-8")
+    write_gguf_tokenizer(reward, folder / GGUF_TOKENIZER)
 
 
 def _config(shape: LlamaShape) -> Mapping[str, object]:

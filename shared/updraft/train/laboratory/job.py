@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from updraft.errors import ModelNotFound
-from updraft.laboratory.task import Problem, Split, parse_problem, problems
+from updraft.laboratory.task import Split, parse_problem, problems
 from updraft.models.llama_shape import LlamaShape
 from updraft.train.disk import disk_errors
 from updraft.train.laboratory.batches import Example, worked_examples
@@ -30,8 +30,9 @@ Progress = Callable[[str, int, int, LabPoint | None], None]  # stage, seconds do
 
 PARTS: Final[tuple[Part, ...]] = ("edge", "cloud", "reward")
 
-_SHAPES: Final = {"edge": lab_shape(4, 96, 256), "cloud": lab_shape(7, 192, 512)}
+_SHAPES: Final = {"edge": lab_shape(4, 96, 256), "cloud": lab_shape(4, 256, 704)}
 _SHARES: Final = {"edge": 0.25, "cloud": 0.55, "reward": 0.2}  # of the minutes
+_ROWS: Final = {"edge": 32, "cloud": 16, "reward": 32}
 _RATES: Final = {"edge": 4e-3, "cloud": 2e-3, "reward": 5e-4}
 _HELD_OUT: Final = 1000  # answers that the reward model is measured on, half of them the edge's
 _TEMPERATURES: Final = (0.8, 1.0)
@@ -65,7 +66,7 @@ class LabJob:
     progress: Progress = _quiet
 
     def recipe(self, part: Part) -> LabRecipe:
-        return LabRecipe(self.minutes * _SHARES[part], learning_rate=_RATES[part], seed=self.seed)
+        return LabRecipe(self.minutes * _SHARES[part], _ROWS[part], _RATES[part], seed=self.seed)
 
     def model(self, part: Part) -> Path:
         """Where a part's GGUF is, or will be."""
@@ -127,16 +128,10 @@ def _some_judged(rollouts: Sequence[Rollout], seed: int, number: int, count: int
 
 
 def _rollouts(job: LabJob, split: Split, count: int) -> list[Rollout]:
-    """Answers of both models to different problems at temperature 1; kept in a file of the run's folder."""
+    """Answers of both models to problems of a split at temperature 1; kept in a file of the run's folder."""
     path = job.out / f"rollouts-{split}.jsonl"
     if not path.exists():
-        asked = problems(split, count, seed=job.seed)
-        halves = {"edge": asked[::2], "cloud": asked[1::2]}
-        written = [
-            Rollout(problem, text)
-            for part, half in halves.items()
-            for problem, text in zip(half, _answers(job, part, half), strict=True)
-        ]
+        written = [one for part in ("edge", "cloud") for one in _answered(job, part, split, count // 2)]
         new = path.with_suffix(".new")
         new.write_text("".join(json.dumps([one.problem.text, one.text]) + "\n" for one in written), encoding="utf-8")
         new.replace(path)
@@ -144,12 +139,15 @@ def _rollouts(job: LabJob, split: Split, count: int) -> list[Rollout]:
     return [Rollout(parse_problem(problem), text) for problem, text in map(json.loads, lines)]
 
 
-def _answers(job: LabJob, part: str, asked: Sequence[Problem]) -> list[str]:
-    model, texts = read_lab_model(job.out / f"{part}.gguf"), list[str]()
-    for start in range(0, len(asked), ROWS):
-        texts += answers(model, asked[start : start + ROWS], 1.0, seed=job.seed + start)
-        job.progress(f"answers of the {part} model", len(texts), len(asked), None)
-    return texts
+def _answered(job: LabJob, part: Part, split: Split, count: int) -> list[Rollout]:
+    model, written = read_lab_model(job.model(part)), list[Rollout]()
+    draw = random.Random(f"{job.seed}/{part}/{split}")
+    while len(written) < count:
+        seed = draw.getrandbits(62)
+        asked = problems(split, min(ROWS, count - len(written)), seed=seed)
+        written += map(Rollout, asked, answers(model, asked, 1.0, seed=seed))
+        job.progress(f"answers of the {part} model", len(written), count, None)
+    return written
 
 
 def _measured(job: LabJob, part: Part, model: LabModel) -> dict[str, Any]:
