@@ -1,15 +1,15 @@
-"""Arithmetic modulo 16 in steps: problems of graded difficulty whose every step can be checked exactly.
+"""Arithmetic modulo 10 in steps: problems of graded difficulty whose every step can be checked exactly.
 
-A problem is a number and what is to be done to it, each operation under a letter; all numbers are digits from 0 to f. A
-step is a line: the number so far, and the operation that comes next. The last line is the last number, after a `#`.
-Operations are done from the left, but `+` and `-` next to each other may change places, and so may `*` next to each
-other: there are mostly several ways through a problem, and all end at the same answer. ::
+A problem is a digit and what is to be done to it, each operation under a letter; of every number only the last digit
+counts. A step is a line: the digit so far, and the operation that comes next. The last line is the last digit, after
+a `#`. Operations are done from the left, but `+` and `-` next to each other may change places, and so may `*` next to
+each other: there are mostly several ways through a problem, and all end at the same answer. ::
 
-    7A+bB-4C*3
-    7B-4
-    3A+b
-    eC*3
-    #a
+    7a+5b-4c*3
+    7b-4
+    3a+5
+    8c*3
+    #4
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import Final, Literal
 from updraft.errors import InvalidRequest
 
 __all__ = [
+    "GRADES",
     "MODULUS",
     "MOST_STEPS",
     "Operation",
@@ -39,17 +40,19 @@ __all__ = [
     "worked",
 ]
 
-MODULUS: Final = 16
+MODULUS: Final = 10
 MOST_STEPS: Final = 8
 """Operations of a problem."""
+GRADES: Final = range(2, MOST_STEPS + 1)
+"""Operations of the problems that are drawn unless others are asked for."""
 
 Split = Literal["train", "validation", "test"]
 
-_LETTERS: Final = "ABCDEFGH"
-_OPERATION: Final = r"[-+*][0-9a-f]"
-_PROBLEM: Final = re.compile(rf"([0-9a-f])((?:[A-H]{_OPERATION}){{1,{MOST_STEPS}}})")
-_LINE: Final = re.compile(rf"([0-9a-f])([A-H])({_OPERATION})")
-_ANSWER: Final = re.compile(r"#([0-9a-f])")
+_LETTERS: Final = "abcdefgh"
+_OPERATION: Final = r"[-+*][0-9]"
+_PROBLEM: Final = re.compile(rf"([0-9])((?:[a-h]{_OPERATION}){{1,{MOST_STEPS}}})")
+_LINE: Final = re.compile(rf"([0-9])([a-h])({_OPERATION})")
+_ANSWER: Final = re.compile(r"#([0-9])")
 _SIGNS: Final = "+-*"
 _SHARES: Final = (0.4, 0.35, 0.25)
 _MOST_MISSES: Final = 2000  # in a row: what is left is not worth drawing for
@@ -62,10 +65,10 @@ class Operation:
     operand: int
 
     def __str__(self) -> str:
-        return f"{self.sign}{self.operand:x}"
+        return f"{self.sign}{self.operand}"
 
     def __call__(self, number: int) -> int:
-        """The number after it, from 0 to 15."""
+        """The number after it, from 0 to 9."""
         if self.sign == "*":
             return number * self.operand % MODULUS
         return (number + (self.operand if self.sign == "+" else -self.operand)) % MODULUS
@@ -73,7 +76,7 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A number from 0 to 15 and the operations on it; the first one's letter is `A`."""
+    """A digit and the operations on it; the first one's letter is `a`."""
 
     start: int
     operations: tuple[Operation, ...]
@@ -81,7 +84,7 @@ class Problem:
     @property
     def text(self) -> str:
         named = zip(_LETTERS, self.operations, strict=False)
-        return f"{self.start:x}" + "".join(f"{letter}{some}" for letter, some in named)
+        return f"{self.start}" + "".join(f"{letter}{some}" for letter, some in named)
 
     @property
     def steps(self) -> int:
@@ -121,19 +124,17 @@ class Step:
 def parse_problem(text: str) -> Problem:
     """Read a problem. Raises InvalidRequest for anything else."""
     found = _PROBLEM.fullmatch(text.strip())
-    operations = re.findall(r"([A-H])(.)(.)", found[2]) if found else []
+    operations = re.findall(r"([a-h])(.)(.)", found[2]) if found else []
     if found is None or "".join(letter for letter, _, _ in operations) != _LETTERS[: len(operations)]:
         raise InvalidRequest(
             f"{text[:80]!r} is not a problem of the laboratory",
-            remedy=f"Write a digit from 0 to f and 1 to {MOST_STEPS} operations on it under the letters from A, "
-            "each + - or * and a digit, such as 7A+bB-4C*3.",
+            remedy=f"Write a digit and 1 to {MOST_STEPS} operations on it under the letters from a, each + - or * "
+            "and a digit, such as 7a+5b-4c*3.",
         )
-    return Problem(int(found[1], 16), tuple(Operation(sign, int(operand, 16)) for _, sign, operand in operations))
+    return Problem(int(found[1]), tuple(Operation(sign, int(operand)) for _, sign, operand in operations))
 
 
-def problems(
-    split: Split, count: int, *, seed: int = 0, steps: Sequence[int] = range(1, MOST_STEPS + 1)
-) -> list[Problem]:
+def problems(split: Split, count: int, *, seed: int = 0, steps: Sequence[int] = GRADES) -> list[Problem]:
     """Different problems of a split, the numbers of steps in turn.
 
     Args:
@@ -141,7 +142,7 @@ def problems(
         seed: of all that is drawn; the first problems of a longer list are those of a shorter one.
         steps: numbers of steps, each from 1 to `MOST_STEPS`.
 
-    Raises InvalidRequest: a number of steps out of range, or more problems than there are (some 700 of one step).
+    Raises InvalidRequest: a number of steps out of range, or more problems than there are (of one step 260 in all).
     """
     if not steps or not all(1 <= some <= MOST_STEPS for some in steps):
         raise InvalidRequest(f"problems of {list(steps)} steps; they have 1 to {MOST_STEPS}", param="steps")
@@ -175,15 +176,15 @@ def worked(problem: Problem, draw: random.Random) -> str:
         while len(ways) > 1 and draw.random() > _FIRST:
             ways.pop(0)
         operation = problem.operations[ways[0]]
-        lines.append(f"{number:x}{_LETTERS[ways[0]]}{operation}\n")
+        lines.append(f"{number}{_LETTERS[ways[0]]}{operation}\n")
         number, done = operation(number), done | {ways[0]}
-    return "".join(lines) + f"#{number:x}\n"
+    return "".join(lines) + f"#{number}\n"
 
 
 def parse_answer(text: str) -> int | None:
     """The number of the last line; None unless that is `#` and a digit."""
     found = _ANSWER.fullmatch(text.rstrip("\n").rpartition("\n")[2])
-    return int(found[1], 16) if found else None
+    return int(found[1]) if found else None
 
 
 def steps_of(problem: Problem, text: str) -> list[Step]:
@@ -212,12 +213,12 @@ class _State:
         ways = self._problem.ways(self._done)
         if found := _ANSWER.fullmatch(line):
             ended, self._ended = self._ended, True
-            return not ended and not ways and int(found[1], 16) == self._number
+            return not ended and not ways and int(found[1]) == self._number
         step = _LINE.fullmatch(line)
         if step is None or self._ended:
             return False
-        number, place = int(step[1], 16), _LETTERS.index(step[2])
-        operation = Operation(step[3][0], int(step[3][1], 16))
+        number, place = int(step[1]), _LETTERS.index(step[2])
+        operation = Operation(step[3][0], int(step[3][1]))
         right = number == self._number and place in ways and operation == self._problem.operations[place]
         self._number, self._done = operation(number), self._done | {place}
         return right
@@ -226,5 +227,5 @@ class _State:
 def _drawn(draw: random.Random, steps: int) -> Problem:
     """Addends are not 0, and factors neither 0 nor 1."""
     signs = draw.choices(_SIGNS, _SHARES, k=steps)
-    operations = [Operation(sign, draw.randint(2 if sign == "*" else 1, 15)) for sign in signs]
-    return Problem(draw.randint(0, 15), tuple(operations))
+    operations = [Operation(sign, draw.randint(2 if sign == "*" else 1, 9)) for sign in signs]
+    return Problem(draw.randint(0, 9), tuple(operations))
