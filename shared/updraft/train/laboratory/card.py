@@ -104,8 +104,11 @@ def _judgement(facts: Mapping[str, Any]) -> list[str]:
 
 
 def _judgement_row(label: str, row: Mapping[str, Any]) -> str:
-    shares = f"{_percent(row['false_positives'])} % | {_percent(row['false_negatives'])} %"
-    return f"| {label} | {row['right']:,} | {row['wrong']:,} | {row['auc']:.3f} | {shares} |"
+    shares = [
+        f"{_percent(row[key])} %" if row[key] is not None else "" for key in ("false_positives", "false_negatives")
+    ]
+    area = f"{row['auc']:.3f}" if row["auc"] is not None else ""
+    return f"| {label} | {row['right']:,} | {row['wrong']:,} | {area} | {' | '.join(shares)} |"
 
 
 def _some(curve: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:

@@ -36,7 +36,7 @@ class Accuracy:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """How well scores from 0 to 1 tell right from wrong.
+    """How well scores from 0 to 1 tell right from wrong; None where there is nothing to tell.
 
     Attributes:
         right: how many there were.
@@ -47,9 +47,9 @@ class Judgement:
 
     right: int
     wrong: int
-    auc: float
-    false_positives: float
-    false_negatives: float
+    auc: float | None
+    false_positives: float | None
+    false_negatives: float | None
 
 
 def accuracy(
@@ -86,17 +86,19 @@ def pass_at(k: int, samples: int, right: int) -> float:
 def judgement(model: LabModel, rollouts: Sequence[Rollout]) -> tuple[Judgement, Judgement]:
     """Of single steps (their prefix is right), and of whole answers by the last step's score (the answer is right)."""
     scores = step_scores(model, rollouts)
-    labels = np.array([label for rollout in rollouts for label in rollout.labels])
+    labels = np.array([label for rollout in rollouts for label in rollout.labels], bool)
     ended = [(score[-1], rollout.right) for score, rollout in zip(scores, rollouts, strict=True) if len(score)]
     return (
         _judged(np.concatenate(scores), labels),
-        _judged(np.array([score for score, _ in ended]), np.array([right for _, right in ended])),
+        _judged(np.array([score for score, _ in ended]), np.array([right for _, right in ended], bool)),
     )
 
 
-def auc(scores: NDArray[np.float64], labels: NDArray[np.bool_]) -> float:
+def auc(scores: NDArray[np.float64], labels: NDArray[np.bool_]) -> float | None:
     """The probability that something right has a higher score than something wrong, ties counted half."""
     right, wrong = np.sort(scores[labels]), scores[~labels]
+    if not len(right) or not len(wrong):
+        return None
     below = np.searchsorted(right, wrong, side="left"), np.searchsorted(right, wrong, side="right")
     return 1.0 - float(np.mean(below)) / len(right)
 
@@ -107,9 +109,13 @@ def _judged(scores: NDArray[np.float64], labels: NDArray[np.bool_]) -> Judgement
         right=int(labels.sum()),
         wrong=int((~labels).sum()),
         auc=auc(scores, labels),
-        false_positives=float(accepted[~labels].mean()),
-        false_negatives=float(1 - accepted[labels].mean()),
+        false_positives=_share(accepted[~labels]),
+        false_negatives=_share(~accepted[labels]),
     )
+
+
+def _share(found: NDArray[np.bool_]) -> float | None:
+    return float(found.mean()) if len(found) else None
 
 
 def _budgets(samples: int) -> list[int]:

@@ -33,18 +33,19 @@ def answers(model: LabModel, problems: Sequence[Problem], temperature: float, se
     decoder = _Decoder(model, len(prompts), max(map(len, prompts)) + LONGEST_ANSWER)
     rows = torch.tensor([some[0] for some in prompts])
     written: list[list[int]] = [[] for _ in prompts]
-    done = torch.zeros(len(prompts), dtype=torch.bool)
+    open_rows = set(range(len(prompts)))
     for position in range(1, decoder.length):
-        drawn = _drawn(decoder.step(rows), temperature, generator)
+        drawn = _drawn(decoder.step(rows), temperature, generator).tolist()
         for row, some in enumerate(prompts):
             if position < len(some):
                 drawn[row] = some[position]
-            elif not done[row]:
-                written[row].append(int(drawn[row]))
-                done[row] = bool(drawn[row] == END) or len(written[row]) == LONGEST_ANSWER
-        if done.all():
+            elif row in open_rows:
+                written[row].append(drawn[row])
+                if drawn[row] == END or len(written[row]) == LONGEST_ANSWER:
+                    open_rows.remove(row)
+        if not open_rows:
             break
-        rows = drawn
+        rows = torch.tensor(drawn)
     return [decode(tokens) for tokens in written]
 
 

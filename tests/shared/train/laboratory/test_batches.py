@@ -13,13 +13,12 @@ LINE_END = 13  # "\n", after three control tokens
 
 def test_examples_are_problems_with_right_answers_as_targets() -> None:
     for tokens, targets in worked_examples(3)(7, 40):
-        text, answer, _ = decode(tokens).partition("\n")
-        problem = parse_problem(text)
+        text, _, answer = decode(tokens).partition("\n")
         assert split_of(text) == "train"
         counted = [target for target in targets if target != IGNORED]
-        assert counted[-1] == END and decode(counted[:-1]) == answer or decode(tokens).endswith(decode(counted[:-1]))
-        assert list(targets[:-1][-len(counted) + 1 :]) == list(tokens[-len(counted) + 1 :])
-        assert all(step.prefix_right for step in steps_of(problem, decode(counted[:-1])))
+        assert counted[-1] == END and decode(counted[:-1]) == answer
+        assert list(targets[len(text) : -1]) == list(tokens[len(text) + 1 :])  # what comes next
+        assert all(step.prefix_right for step in steps_of(parse_problem(text), answer))
 
 
 def test_the_draw_follows_from_its_number() -> None:

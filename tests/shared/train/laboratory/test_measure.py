@@ -27,11 +27,10 @@ def test_pass_at_k_counts_subsets(samples: int, data: st.DataObject) -> None:
 def test_auc_counts_pairs(pairs: list[tuple[int, bool]]) -> None:
     right = [score for score, label in pairs if label]
     wrong = [score for score, label in pairs if not label]
-    if not right or not wrong:
-        return
-    expected = np.mean([(a > b) + (a == b) / 2 for a in right for b in wrong])
+    expected = [(a > b) + (a == b) / 2 for a in right for b in wrong]
     scores, labels = zip(*pairs, strict=True)
-    assert auc(np.array(scores, np.float64), np.array(labels)) == pytest.approx(expected)
+    found = auc(np.array(scores, np.float64), np.array(labels))
+    assert found == (pytest.approx(np.mean(expected)) if expected else None)
 
 
 def test_accuracy_by_difficulty(model: LabModel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,10 +53,10 @@ def test_accuracy_by_difficulty(model: LabModel, monkeypatch: pytest.MonkeyPatch
 def test_a_judge_is_judged(model: LabModel, monkeypatch: pytest.MonkeyPatch) -> None:
     problem = problems("test", 1, steps=[1])[0]
     good = worked(problem, random.Random(0))
-    bad = good.replace("#", "#1", 1) if problem.answer < 10 else good.replace("#", "#0\n#", 1)
-    rollouts = [Rollout(problem, good), Rollout(problem, bad), Rollout(problem, "no line")]
-    scores = [[0.9, 0.4], [0.8, 0.6, 0.1][: bad.count("\n")], []]
+    rollouts = [Rollout(problem, good), Rollout(problem, good.replace("#", "#1")), Rollout(problem, "no line")]
+    scores = [[0.9, 0.4], [0.8, 0.6], []]
     monkeypatch.setattr(measure, "step_scores", lambda model, some: [np.array(score) for score in scores])
     steps, whole = judgement(model, rollouts)
-    assert (steps.right, steps.wrong) == (3, bad.count("\n") - 1)
-    assert steps.false_negatives == pytest.approx(1 / 3) and whole.right + whole.wrong == 2
+    assert (steps.right, steps.wrong, steps.false_positives) == (3, 1, 1.0)
+    assert steps.auc == pytest.approx(2 / 3) and (whole.right, whole.wrong, whole.auc) == (1, 1, 0.0)
+    assert steps.false_negatives == pytest.approx(1 / 3)
