@@ -31,7 +31,7 @@ Progress = Callable[[str, int, int, LabPoint | None], None]  # stage, seconds do
 PARTS: Final[tuple[Part, ...]] = ("edge", "cloud", "reward")
 
 _SHAPES: Final = {"edge": lab_shape(4, 96, 256), "cloud": lab_shape(4, 256, 704)}
-_SHARES: Final = {"edge": 0.15, "cloud": 0.6, "reward": 0.25}  # of the minutes
+_SHARES: Final = {"edge": 0.15, "cloud": 0.55, "reward": 0.3}  # of the minutes
 _ROWS: Final = {"edge": 32, "cloud": 16, "reward": 32}
 _RATES: Final = {"edge": 4e-3, "cloud": 2e-3, "reward": 5e-4}
 
@@ -57,7 +57,7 @@ class LabJob:
 
     out: Path
     parts: Sequence[Part] = PARTS
-    minutes: float = 7.0
+    minutes: float = 5.0
     seed: int = 0
     rollouts: int = 12_000
     held_out: int = 1000
