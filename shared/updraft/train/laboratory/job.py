@@ -31,7 +31,7 @@ Progress = Callable[[str, int, int, LabPoint | None], None]  # stage, seconds do
 PARTS: Final[tuple[Part, ...]] = ("edge", "cloud", "reward")
 
 _SHAPES: Final = {"edge": lab_shape(4, 96, 256), "cloud": lab_shape(4, 256, 704)}
-_SHARES: Final = {"edge": 0.15, "cloud": 0.55, "reward": 0.3}  # of the minutes
+_SHARES: Final = {"edge": 0.18, "cloud": 0.55, "reward": 0.27}  # of the minutes
 _ROWS: Final = {"edge": 32, "cloud": 16, "reward": 32}
 _RATES: Final = {"edge": 4e-3, "cloud": 2e-3, "reward": 5e-4}
 

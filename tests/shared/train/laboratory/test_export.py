@@ -32,7 +32,7 @@ def opened(path: Path) -> Engine:
 
 def test_the_file_says_what_it_is(gguf: Path, model: LabModel, tmp_path: Path) -> None:
     info = read_model_info(gguf)
-    assert (info.layers, info.width, info.context_length, info.quantisation) == (2, 32, 256, "Q8_0")
+    assert (info.layers, info.width, info.context_length, info.quantisation) == (2, 32, 2048, "Q8_0")
     assert info.end_tokens == {END} and info.chat_template == CHAT_TEMPLATE
     write_gguf(LabModel(lab_shape(1, 64, 96), 0), "other", tmp_path / "other.gguf")
     other = read_model_info(tmp_path / "other.gguf")
