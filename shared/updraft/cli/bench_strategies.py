@@ -29,7 +29,9 @@ def strategies(
     fitted: Annotated[
         int | None, typer.Option(min=4, metavar="N", help="Of the validation split; the choice is fitted on them.")
     ] = None,
-    most: Annotated[int | None, typer.Option(min=8, max=256, metavar="N", help="Samples of the largest budget.")] = None,
+    most: Annotated[
+        int | None, typer.Option(min=8, max=256, metavar="N", help="Samples of the largest budget.")
+    ] = None,
     search: Annotated[
         list[int] | None, typer.Option(min=1, max=256, metavar="N", help="Budget of step-wise search; may be repeated.")
     ] = None,
@@ -46,7 +48,6 @@ def strategies(
     Takes about half an hour with the defaults on two cores. What is compared: RPC with self-consistency, step-wise
     search with best-of-n at equal tokens, resampling with what false positives predict, the compute-optimal choice with
     the best fixed strategy, edge and cloud together with the cloud alone.
-#RPC with self-consistency, step-wise search with best-of-n at equal tokens, resampling with what the verifier's false positives predict, the compute-optimal choice with the best fixed strategy, edge and cloud together with the cloud alone.
     """
     run_bench(
         "strategies",

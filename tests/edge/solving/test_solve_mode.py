@@ -59,7 +59,7 @@ async def test_where_the_vote_is_thin_the_cloud_works_on_with_the_edges_answers(
         progress, completion = await followed(agent, ask(ALWAYS, progress=True, alternatives=True))
         solution = completion.solution
         assert solution is not None and completion.mode == "solve" and not completion.degraded
-        assert solution.strategy == "self-consistency" and solution.verified is None
+        assert solution.strategy == "auto" and solution.verified is None
         assert solution.compute.samples == 3 + 4 and solution.compute.edge_tokens > 0 < solution.compute.cloud_tokens
         assert {found.origin for found in solution.alternatives} == {"edge", "cloud"}
         assert sum(found.samples for found in solution.alternatives) == 7 - solution.unparsed
