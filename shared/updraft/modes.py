@@ -22,7 +22,16 @@ from updraft.mode_settings import (
     StopSettings,
 )
 
-__all__ = ["TEXT_MODES", "Effort", "Mode", "ModeSettings", "Origin", "parse_settings"]
+__all__ = [
+    "MAX_SPEC_BYTES",
+    "TEXT_MODES",
+    "Effort",
+    "Mode",
+    "ModeSettings",
+    "Origin",
+    "means_solve",
+    "parse_settings",
+]
 
 
 MAX_SPEC_BYTES: Final = 16_384
@@ -116,7 +125,7 @@ class ModeSettings(BaseModel):
     @classmethod
     def _solves(cls, data: Any) -> Any:
         """Who asks for effort or a strategy and names no mode means the mode `solve`."""
-        if isinstance(data, dict) and "mode" not in data and _means_solve(data):
+        if isinstance(data, dict) and "mode" not in data and means_solve(data):
             return data | {"mode": Mode.SOLVE}
         return data
 
@@ -147,7 +156,7 @@ def parse_settings(data: Any, defaults: ModeSettings | None = None) -> ModeSetti
     if "effort" in data and data["effort"] not in (None, *Effort):
         known = ", ".join(Effort)
         raise UnknownName(f"There is no effort {data['effort']!r}; efforts are {known}.", param="updraft.effort")
-    if _means_solve(data):
+    if means_solve(data):
         if data.get("mode", Mode.SOLVE) != Mode.SOLVE:
             named = "strategy" if data.get("strategy") is not None else "effort"
             raise InvalidRequest(
@@ -177,5 +186,6 @@ def parse_settings(data: Any, defaults: ModeSettings | None = None) -> ModeSetti
     return settings
 
 
-def _means_solve(data: dict[str, Any]) -> bool:
+def means_solve(data: dict[str, Any]) -> bool:
+    """Settings that name no mode ask for compute, and so for the mode `solve`."""
     return data.get("effort") not in (None, Effort.NONE) or data.get("strategy") is not None

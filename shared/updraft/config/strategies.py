@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from updraft.config.base import Seconds, Settings
 
@@ -48,3 +49,9 @@ class StrategySettings(Settings):
     records: Path | None = Field(
         default=None, description="Folder with measured error rates of verifiers, as `updraft verify measure` writes."
     )
+
+    @field_validator("verifiers", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        """A variable or a flag gives the names as text: `number,regex`."""
+        return [name.strip() for name in value.split(",")] if isinstance(value, str) and value else value
