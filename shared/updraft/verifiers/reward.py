@@ -55,7 +55,7 @@ class Reward(VerifierSettings):
     def _chosen(self, resources: Resources) -> RewardModel:
         models = resources.rewards
         name = self.model_name if self.model_name is not None else next(iter(models), None)
-        if name in models and (self.model_name is not None or len(models) == 1):
+        if name is not None and name in models and (self.model_name is not None or len(models) == 1):
             return models[name]
         known = ", ".join(models) or "none"
         asked = "is not named" if self.model_name is None else f"{self.model_name!r} is not here"

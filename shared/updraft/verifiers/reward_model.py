@@ -46,10 +46,10 @@ class RewardFormat(BaseModel):
     judges: Literal["steps", "answers"] = "steps"
     good: str | int = "+"
     bad: str | int = "-"
-    question: str | None = Field(None, max_length=10_000)
-    step: str = Field("\n\n", min_length=1, max_length=100)
-    mark: str = Field("\n\n", max_length=1000)
-    joint: str = Field("", max_length=1000)
+    question: str | None = Field(default=None, max_length=10_000)
+    step: str = Field(default="\n\n", min_length=1, max_length=100)
+    mark: str = Field(default="\n\n", max_length=1000)
+    joint: str = Field(default="", max_length=1000)
 
 
 class RewardSource(RewardFormat):
@@ -64,8 +64,8 @@ class RewardSource(RewardFormat):
 
     model: str
     head: bool = False
-    context: int = Field(2048, ge=16)
-    sequences: int = Field(8, ge=1)
+    context: int = Field(default=2048, ge=16)
+    sequences: int = Field(default=8, ge=1)
     options: dict[str, Any] = Field(default_factory=dict)
 
     def format(self) -> RewardFormat:
@@ -77,8 +77,10 @@ class RewardSource(RewardFormat):
 
 def open_reward(source: RewardSource) -> RewardModel:
     """Load a reward model. Raises what `open_engine` raises, and ConfigError: `good` or `bad` is not one token."""
-    own = {"head": True} if source.head else {}
-    engine = open_engine(source.model, context=source.context, sequences=source.sequences, **own, **source.options)
+    options: dict[str, Any] = {"context": source.context, "sequences": source.sequences, **source.options}
+    if source.head:
+        options["head"] = True
+    engine = open_engine(source.model, **options)
     try:
         return RewardModel(engine, source.format())
     except BaseException:
