@@ -77,10 +77,8 @@ class RewardSource(RewardFormat):
 
 def open_reward(source: RewardSource) -> RewardModel:
     """Load a reward model. Raises what `open_engine` raises, and ConfigError: `good` or `bad` is not one token."""
-    options: dict[str, Any] = {"context": source.context, "sequences": source.sequences, **source.options}
-    if source.head:
-        options["head"] = True
-    engine = open_engine(source.model, **options)
+    own: dict[str, Any] = {"head": True} if source.head else {}
+    engine = open_engine(source.model, context=source.context, sequences=source.sequences, **own, **source.options)
     try:
         return RewardModel(engine, source.format())
     except BaseException:
