@@ -86,7 +86,7 @@ class Number(VerifierSettings):
     of_question: ClassVar[frozenset[str]] = frozenset({"value"})
 
     value: float = Field(allow_inf_nan=False)
-    tolerance: float = Field(0.0, ge=0, allow_inf_nan=False)
+    tolerance: float = Field(default=0.0, ge=0, allow_inf_nan=False)
 
     def scorer(self, resources: Resources) -> Scorer:
         async def score(claims: Sequence[Claim]) -> list[Judgement]:

@@ -77,7 +77,7 @@ class VerifierSettings(BaseModel, ABC):
     kind: ClassVar[str]
     of_question: ClassVar[frozenset[str]] = frozenset()
 
-    threshold: float | None = Field(None, ge=0, le=1)
+    threshold: float | None = Field(default=None, ge=0, le=1)
 
     @abstractmethod
     def scorer(self, resources: Resources) -> Scorer:

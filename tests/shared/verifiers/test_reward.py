@@ -51,6 +51,12 @@ def claim(text: str, *, finished: bool = True) -> Claim:
     return Claim("2+2", (), (), text, finished=finished)
 
 
+async def steps_of(model: RewardModel, claim: Claim) -> list[float]:
+    [scores] = await model.scores([claim])
+    assert isinstance(scores, list)
+    return scores
+
+
 @pytest.mark.parametrize(
     ("aggregate", "score"),
     [
@@ -68,8 +74,8 @@ async def test_steps_make_an_answers_score(model: RewardModel, aggregate: str, s
 
 
 async def test_a_step_that_is_being_written_does_not_count(model: RewardModel) -> None:
-    assert await model.scores([claim("a2\nb9 and th", finished=False)]) == [[pytest.approx(sure(2))]]
-    assert await model.scores([claim("a2\nb9\n", finished=False)]) == [[pytest.approx(sure(2)), pytest.approx(sure(9))]]
+    assert await steps_of(model, claim("a2\nb9 and th", finished=False)) == pytest.approx([sure(2)])
+    assert await steps_of(model, claim("a2\nb9\n", finished=False)) == pytest.approx([sure(2), sure(9)])
     verifier = open_verifier("reward", Resources(rewards={"prm": model}))
     [none] = await verifier.judge([claim("no st", finished=False)])
     assert none.score is None and not none.failed and none.reason == "no step of the answer is whole yet"
@@ -157,7 +163,7 @@ async def test_an_answer_cannot_write_the_models_marks() -> None:
 async def test_nothing_need_stand_before_an_answer() -> None:
     model = RewardModel(engine_of(), RewardFormat(question="{question}", step="\n", mark="\n"))
     try:
-        assert await model.scores([Claim("", (), (), "a2")]) == [[pytest.approx(sure(2))]]
+        assert await steps_of(model, Claim("", (), (), "a2")) == pytest.approx([sure(2)])
     finally:
         model.close()
 
