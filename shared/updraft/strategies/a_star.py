@@ -38,7 +38,7 @@ class AStar(Stepwise):
 
     name: ClassVar[str] = "a-star"
 
-    branches: int = Field(default=4, ge=1, le=64)
+    branches: int = Field(default=2, ge=1, le=64)
     heuristic: Literal["remaining", "none"] = "remaining"
     goals: int = Field(default=1, ge=1, le=64)
 
