@@ -180,7 +180,16 @@ def _problem(order: SolveOrder, engine: Engine) -> Problem:
     def sample(given: Given) -> Sample:
         said = text(given.tokens)
         answer = problem.extract(said)
-        return Sample(said, tuple(given.tokens), given.logprob, answer, given.finished, Origin.EDGE)
+        return Sample(
+            said,
+            tuple(given.tokens),
+            given.logprob,
+            answer,
+            given.finished,
+            Origin.EDGE,
+            entropy=given.entropy,
+            energy=given.energy,
+        )
 
     return replace(problem, given=[sample(given) for given in order.given])
 

@@ -133,9 +133,10 @@ def _read_given(samples: Sequence[pb.GivenSample], limits: Limits) -> list[Given
     given = []
     for sample in samples:
         tokens = read_tokens("given", sample.tokens, limits.context, limits)
-        if not tokens or not math.isfinite(sample.logprob):
-            raise ProtocolViolation("A given answer has no tokens, or a log-probability that is none.")
-        given.append(Given(tokens, min(sample.logprob, 0.0), sample.finished))
+        measured = (sample.logprob, sample.entropy, sample.energy)
+        if not tokens or not all(map(math.isfinite, measured)):
+            raise ProtocolViolation("A given answer has no tokens, or a log-probability or a mean that is none.")
+        given.append(Given(tokens, min(sample.logprob, 0.0), sample.finished, max(0.0, sample.entropy), sample.energy))
     return given
 
 

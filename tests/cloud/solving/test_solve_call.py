@@ -174,6 +174,8 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"given": [pb.GivenSample()]}, "protocol_violation", "given"),
     ({"given": [pb.GivenSample(tokens=[64])]}, "protocol_violation", "vocabulary"),
     ({"given": [pb.GivenSample(tokens=[1], logprob=float("nan"))]}, "protocol_violation", "log-prob"),
+    ({"given": [pb.GivenSample(tokens=[1], entropy=float("inf"))]}, "protocol_violation", "mean"),
+    ({"given": [pb.GivenSample(tokens=[1], energy=float("nan"))]}, "protocol_violation", "mean"),
     ({"given": [pb.GivenSample(tokens=[1])] * (MAX_GIVEN + 1)}, "protocol_violation", "given"),
 ]
 
