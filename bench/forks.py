@@ -41,15 +41,13 @@ _COLUMNS: Final = {
     "strategy": ("strategy", ""),
     "samples": ("samples", "d"),
     "tokens": ("drawn", "d"),
-    "separate_prefilled": ("prefilled: separate", "d"),
-    "forks_prefilled": ("forks", "d"),
-    "prefill_ratio": ("saved x", ".1f"),
-    "separate_positions": ("computed: separate", "d"),
-    "forks_positions": ("forks", "d"),
-    "separate_mib": ("KV held MiB: separate", ".2f"),
-    "forks_mib": ("forks, copied", ".2f"),
-    "shared_mib": ("forks, shared cells", ".2f"),
-    "same": ("same answers", ""),
+    "separate_prefilled": ("prefill", "d"),
+    "forks_prefilled": ("by forks", "d"),
+    "prefill_ratio": ("x less", ".1f"),
+    "separate_mib": ("KV MiB", ".1f"),
+    "forks_mib": ("copied", ".1f"),
+    "shared_mib": ("shared", ".1f"),
+    "same": ("same text", ""),
 }
 
 
@@ -168,7 +166,7 @@ class ForksBench:
         return Problem(ask(engine, prompt), prompt, sampling, max_tokens=self.tokens, step=self.step)
 
     def tables(self, results: dict[str, Any]) -> list[Table]:
-        return [table_of(f"Branches against separate requests, {self.prompts} prompts", results["rows"], _COLUMNS)]
+        return [table_of(f"Separate requests against branches, prompts: {self.prompts}", results["rows"], _COLUMNS)]
 
     def plot(self, results: dict[str, Any], path: Path) -> bool:
         return False

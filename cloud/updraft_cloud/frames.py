@@ -14,6 +14,7 @@ import msgspec
 from updraft.engine.base import FloatRows, ModelInfo
 from updraft.errors import InvalidRequest, TokenizerMismatch, TrunkMismatch, UpdraftError
 from updraft.exits.carry import Carry
+from updraft.models.rungs import layers_text
 from updraft.sampling import MAX_TOP_LOGPROBS, SamplingParams
 from updraft_cloud.sessions.acceptance import AnyRule, Lossless
 
@@ -120,9 +121,9 @@ def _check_entry(entry: HiddenEntry, info: ModelInfo, boundaries: Collection[int
             f"{info.fingerprint[:12]!r}."
         )
     if entry.layers not in boundaries:
-        known = ", ".join(map(str, boundaries))
         raise TrunkMismatch(
-            f"The edge's hidden states come after {entry.layers} layers; this cloud takes them after {known}."
+            f"The edge's hidden states come after {entry.layers} layers; this cloud takes them after "
+            f"{layers_text(sorted(boundaries))}."
         )
 
 

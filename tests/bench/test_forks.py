@@ -48,8 +48,8 @@ async def test_forks_compute_a_prompt_once(strategy: str) -> None:
     ]
     assert forks.outcome.alternatives == separate.outcome.alternatives
     assert forks.outcome.spent.tokens == separate.outcome.spent.tokens
-    assert forks.outcome.spent.prefilled < 260 < 597 <= separate.outcome.spent.prefilled
-    assert forks.distinct < 200 + 4 * 31 < forks.cells
+    assert forks.outcome.spent.prefilled < 260 < 398 <= separate.outcome.spent.prefilled
+    assert forks.distinct < 200 + 4 * 31 < 400 < forks.cells
 
 
 async def test_the_bench_compares_both_ways(tiny_model_path: Path, tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ async def test_the_bench_compares_both_ways(tiny_model_path: Path, tmp_path: Pat
     results = await bench.measure(steps.append)
     assert len(steps) == bench.steps == 4 and results["passed"]
     for row in results["rows"]:
-        assert row["forks_prefilled"] * 2 < row["separate_prefilled"]
+        assert row["forks_prefilled"] * 2 <= row["separate_prefilled"]
         assert 0 < row["shared_mib"] < row["separate_mib"]
     assert len(bench.tables(results)) == 1 and not bench.plot(results, tmp_path / "forks.png")
 

@@ -74,12 +74,13 @@ class Residency:
         """Tokens that wait for a later pass."""
         self._foretold(self.policy.forecaster.expect(tokens), later=True)
 
-    def begin(self, tokens: Ints) -> None:
-        """A pass begins."""
+    def begin(self, tokens: Ints, first: int = 0) -> None:
+        """A pass begins at a layer; what was foretold for those below it is not wanted in it."""
         self._now, self._later = self._later, self._now
         self._later.clear()
         self.policy.replacement.begin()
         self._foretold(self.policy.forecaster.begin(tokens), later=False)
+        self._now.passed(slice(0, first * self.shape.experts))
 
     def need(self, layer: int, keys: Ints, chosen: Ints, look: Look) -> Needed:
         """A layer's router chose: pins what is there or coming, and takes note for the policy.
@@ -150,9 +151,12 @@ class Residency:
             return self._start(key, slot, demand=True)
         for wanted in (self._now, self._later):
             while (key := wanted.pop()) >= 0:
-                slot = self._room(key, prefetch=True) if self._slot[key] < 0 else -1
+                if self._slot[key] >= 0:
+                    continue
+                slot = self._room(key, prefetch=True)
                 if slot >= 0:
                     return self._start(key, slot, demand=False)
+                wanted.stop()
         return None
 
     def arrived(self, copy: Copy) -> None:
@@ -261,6 +265,10 @@ class _Wanted:
             if self.wanted[key]:
                 return key
         return -1
+
+    def stop(self) -> None:
+        """There was no room worth taking: none is looked for on behalf of what is less urgent."""
+        self._queue = []
 
     def passed(self, keys: slice) -> None:
         """These are not waited for any more."""

@@ -18,9 +18,11 @@ from updraft_cloud.experts.host_weights import HostWeights, weight_bytes
 from updraft_cloud.experts.policies.base import Policy
 from updraft_cloud.experts.residency import Copy, Needed, Residency
 from updraft_cloud.experts.statistics import ExpertStatistics
+from updraft_cloud.experts.together import overlap_of
 from updraft_cloud.experts.waiting import WaitingTokens
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 __all__ = ["OffloadedExperts", "slots_for"]
@@ -42,6 +44,22 @@ def slots_for(shape: MoeShape, budget: int, expert_bytes: int) -> int:
     return min(budget // expert_bytes, shape.layers * shape.experts)
 
 
+def _room(sample: dict[str, Tensor], slots: int, device: torch.device) -> list[dict[str, Tensor]]:
+    """Tensors like an expert's for so many of them; all or none. Raises EngineFailure."""
+    import torch
+
+    try:
+        return [
+            {name: torch.empty_like(values, device=device) for name, values in sample.items()} for _ in range(slots)
+        ]
+    except (RuntimeError, MemoryError):  # torch has no class of its own for the CPU
+        size = weight_bytes(sample)
+    raise EngineFailure(
+        f"{device} has no room for {slots} experts of {size} bytes each, {slots * size} bytes in all",
+        remedy="Give the experts a smaller budget (--expert-budget).",
+    )
+
+
 class OffloadedExperts:
     """An `updraft.engine.experts.Experts` under a budget of device bytes.
 
@@ -55,9 +73,14 @@ class OffloadedExperts:
         budget: bytes of experts on the device, never exceeded.
         costs: measured; with `costs.host` an absent expert is computed on the host where that is sooner.
         pinned_bytes: see `HostWeights`.
+        group: ask the scheduler to put runs together that are likely to need the same experts.
+
+    Attributes:
+        grouping: what it wants of the scheduler.
 
     Raises:
         ConfigError: the budget is too small.
+        EngineFailure: it is larger than the device's free memory.
     """
 
     def __init__(
@@ -69,20 +92,18 @@ class OffloadedExperts:
         *,
         costs: Costs | None = None,
         pinned_bytes: int = 1 << 62,
+        group: bool = False,
     ) -> None:
-        import torch
-
         shape, sample = source.shape, source.weights(0, 0)
         slots = slots_for(shape, budget, weight_bytes(sample))
         self._source, self._shape, self._budget, self._carrier = source, shape, budget, carrier
         self._costs = costs
+        own = policy(shape, slots)
+        self.grouping = overlap_of(own.forecaster) if group else None
+        self._book = Residency(shape, slots, own)
+        self._tensors = _room(sample, slots, source.device)
         self._host = HostWeights(source, pinned_bytes)
-        self._book = Residency(shape, slots, policy(shape, slots))
-        self._tensors = [
-            {name: torch.empty_like(values, device=source.device) for name, values in sample.items()}
-            for _ in range(slots)
-        ]
-        self._book.statistics.most_bytes = sum(map(weight_bytes, self._tensors))
+        self._book.statistics.most_bytes = self.device_bytes
         self._changed = threading.Condition()
         self._flight: Copy | None = None
         self._waiting = WaitingTokens()
@@ -100,6 +121,11 @@ class OffloadedExperts:
     def slots(self) -> int:
         return self._book.slots
 
+    @property
+    def device_bytes(self) -> int:
+        """What the experts on the device take now."""
+        return sum(map(weight_bytes, self._tensors))
+
     def expect(self, tokens: Sequence[int]) -> None:
         if len(tokens):
             with self._changed:
@@ -107,7 +133,7 @@ class OffloadedExperts:
                 self._book.expect(self._waiting.tokens())
                 self._changed.notify_all()
 
-    def begin(self, tokens: Tensor) -> None:
+    def begin(self, tokens: Tensor, first: int = 0) -> None:
         self.end()  # of a pass that nobody ended
         with self._changed:
             if self._closed:
@@ -115,7 +141,7 @@ class OffloadedExperts:
             self._open = True
             self._failures.clear()
             own = tokens.detach().cpu().numpy()
-            self._book.begin(own)
+            self._book.begin(own, first)
             self._waiting.begin(own)
             if len(self._waiting):
                 self._book.expect(self._waiting.tokens())
@@ -178,7 +204,7 @@ class OffloadedExperts:
         """
         with self._changed:
             self._book.check_integrity([] if self._flight is None else [self._flight])
-            held = sum(map(weight_bytes, self._tensors))
+            held = self.device_bytes
             if held > self._budget or held > self.statistics.most_bytes:
                 raise EngineFailure(f"experts take {held} bytes of a budget of {self._budget}")
             for key in range(self._shape.layers * self._shape.experts) if deep and not self._closed else ():

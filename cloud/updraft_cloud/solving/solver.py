@@ -18,7 +18,8 @@ from updraft.engine.base import Engine
 from updraft.engine.loop import EngineLoop
 from updraft.errors import EngineFailure, LateReply, UpdraftError
 from updraft.modes import Origin
-from updraft.strategies import Forks, Places, parse_strategy, solve
+from updraft.strategies import Forks, Places, Strategy, parse_strategy, solve
+from updraft.strategies.choice import ComputeOptimal, load_choice
 from updraft.strategies.problem import Alternative, Outcome, Problem, Progress, Sample
 from updraft_cloud.frames import Failed
 from updraft_cloud.messages import Solve
@@ -40,7 +41,7 @@ class Solver:
         places: lends sequences, in the engine loop's thread.
         emit: takes answers by number, in the engine loop's thread.
 
-    Raises what loading the reward model of the settings raises.
+    Raises what loading the reward model of the settings raises, and ConfigError: the file of the choice is wrong.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Solver:
         self._places = places
         self._settings = settings
         self._emit = emit
+        self._choice = None if settings.choice is None else load_choice(settings.choice)
         self._resources = open_resources(settings)
         self._works: dict[int, asyncio.Task[None]] = {}
         self._events: asyncio.AbstractEventLoop | None = None  # until it is started
@@ -125,7 +127,7 @@ class Solver:
 
     async def _solved(self, message: Solve) -> Solved:
         order = message.order
-        strategy = parse_strategy(order.strategy, _object(order.settings))
+        strategy = self._strategy(order)
         forks = Forks(
             self._loop,
             self._places,
@@ -144,6 +146,13 @@ class Solver:
         if not outcome.sample.tokens:
             raise LateReply("The budget was used up before an answer was begun.", remedy="Allow more.")
         return _answer(order, outcome)
+
+    def _strategy(self, order: SolveOrder) -> Strategy:
+        """The one that is ordered; `auto` without settings is the operator's choice, where there is one."""
+        settings = _object(order.settings)
+        if self._choice is not None and order.strategy == ComputeOptimal.name and not settings:
+            return self._choice
+        return parse_strategy(order.strategy, settings)
 
     def _note(self, number: int, progress: Progress) -> None:
         stage = progress.text if progress.kind == "stage" else ""

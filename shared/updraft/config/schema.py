@@ -132,6 +132,16 @@ class StagedSettings(Settings):
     last_stage: int | None = Field(
         default=None, ge=0, le=4095, description="Deepest stage of a staged model to load; all when left out."
     )
+    rungs: tuple[Path, ...] | None = Field(
+        default=None,
+        description="Files of exits for a Hugging Face folder, whose stages are its layers; commas between them.",
+    )
+
+    @field_validator("rungs", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        """A variable or a flag gives the files as text: `exit8.safetensors,exit16.safetensors`."""
+        return [part.strip() for part in value.split(",")] if isinstance(value, str) and value else value
 
 
 class TierSettings(Settings):

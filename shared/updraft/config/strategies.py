@@ -38,6 +38,11 @@ class StrategySettings(Settings):
         description="Reward model that verifiers may ask: a known model, a GGUF file, a Hugging Face folder, or a JSON "
         "file that says how it is asked, as for `updraft verify --reward`.",
     )
+    choice: Path | None = Field(
+        default=None,
+        description="What the strategy `auto` does where a request says nothing else: a JSON file, as `updraft compose "
+        "fit` writes.",
+    )
     execute_code: bool = Field(
         default=False, description="Programs in answers may be run, confined in a sandbox: for tests that judge them."
     )

@@ -56,7 +56,7 @@ class BeamSearch(Stepwise):
 
     def _keep(self, walk: Walk, candidates: Sequence[Path], parents: Sequence[int], width: int) -> list[Path]:
         parent_of = dict(zip(candidates, parents, strict=True))
-        distinct = walk.distinct(candidates)
+        distinct = walk.distinct(candidates, set())
         rewards = [path.reward for path in distinct]
         kept = survivors(rewards, [parent_of[path] for path in distinct], width, self.per_parent)
         for index, path in enumerate(distinct):

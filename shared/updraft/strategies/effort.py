@@ -9,10 +9,9 @@ from typing import Any, Final
 from updraft.errors import InvalidRequest, MissingExtra
 from updraft.modes import Effort, ModeSettings
 from updraft.strategies.base import Strategy
-from updraft.strategies.best_of_n import BestOfN
+from updraft.strategies.choice import ComputeOptimal
 from updraft.strategies.problem import Budget
 from updraft.strategies.registry import parse_strategy
-from updraft.strategies.rpc import RPC
 from updraft.strategies.self_consistency import SelfConsistency
 from updraft.verifiers import parse_verifier
 
@@ -24,7 +23,7 @@ class Worth:
     """What an effort buys.
 
     Attributes:
-        strategy, verified: by name, without and with a verifier, where the request names none.
+        strategy: by name, where the request names none.
         samples: of the cloud, at most.
         edge_samples: answers that the edge draws first.
         threshold: the edge's part of the vote that needs no cloud; above 1 the cloud is always asked.
@@ -33,18 +32,17 @@ class Worth:
     samples: int
     edge_samples: int
     threshold: float
-    strategy: str = RPC.name
-    verified: str = BestOfN.name
+    strategy: str = ComputeOptimal.name
 
 
 EFFORTS: Final[dict[Effort, Worth]] = {
     Effort.NONE: Worth(samples=1, edge_samples=0, threshold=2.0, strategy=SelfConsistency.name),
-    Effort.LOW: Worth(samples=4, edge_samples=3, threshold=0.6, strategy=SelfConsistency.name),
+    Effort.LOW: Worth(samples=4, edge_samples=3, threshold=0.6),
     Effort.MEDIUM: Worth(samples=8, edge_samples=4, threshold=0.75),
     Effort.HIGH: Worth(samples=16, edge_samples=4, threshold=0.9),
     Effort.MAX: Worth(samples=64, edge_samples=4, threshold=2.0),
 }
-"""The table. A choice that looks at the prompt makes a `Plan` of its own and takes the place of `plan_of`."""
+"""The table. From low on the difficulty of the prompt decides how much of the samples is drawn (`ComputeOptimal`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +92,7 @@ def plan_of(settings: ModeSettings, most: int) -> Plan:
     asked, solve = settings.budget, settings.solve
     chosen = {"samples": worth.samples, "tokens": min((asked.samples or worth.samples) * most, 1 << 20)}
     given = {name: value for name in _PARTS if (value := getattr(asked, name)) is not None}
-    usual = worth.strategy if settings.verifier is None else worth.verified
-    named = spec_of("name", settings.strategy) or {"name": usual}
+    named = spec_of("name", settings.strategy) or {"name": worth.strategy}
     strategy = parse_strategy(named["name"], {key: value for key, value in named.items() if key != "name"})
     if strategy.needs_verifier and settings.verifier is None:
         raise InvalidRequest(

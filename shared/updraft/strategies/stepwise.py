@@ -13,7 +13,7 @@ from updraft.noise import key_of
 from updraft.strategies.base import Strategy
 from updraft.strategies.branches import Branch
 from updraft.strategies.particle_weights import Floats, odds_weights, uniforms
-from updraft.strategies.problem import Outcome, Sample
+from updraft.strategies.problem import Outcome, Problem, Sample
 from updraft.strategies.tally import conclude, tally
 from updraft.strategies.workspace import Workspace
 from updraft.verifiers.base import Judgement
@@ -31,6 +31,7 @@ class Stepwise(Strategy):
     """A strategy that writes answers a step at a time and is led by a verifier of steps.
 
     Attributes:
+        step: the text that ends a step; the problem's own, a blank line in requests, when left out.
         step_tokens: a step that is longer is cut here and judged as it is.
         choose: among the answers at the end.
     """
@@ -38,8 +39,12 @@ class Stepwise(Strategy):
     needs_verifier: ClassVar[bool] = True
     needs_steps: ClassVar[bool] = True
 
+    step: str | None = Field(default=None, min_length=1, max_length=64)
     step_tokens: int = Field(default=256, ge=1, le=4096)
     choose: Choice = "vote"
+
+    def prepared(self, problem: Problem) -> Problem:
+        return problem if self.step is None else replace(problem, step=self.step)
 
 
 class Step(NamedTuple):
@@ -55,11 +60,13 @@ class Path:
 
     Attributes:
         judgement: the verifier's on all that is written; None where there is none.
+        expanded: how often others have gone on from here.
     """
 
     branch: Branch
     steps: tuple[Step, ...] = ()
     judgement: Judgement | None = None
+    expanded: int = 0
 
     @property
     def reward(self) -> float:
@@ -108,7 +115,7 @@ class Walk:
     def fork(self, path: Path, depth: int | None = None) -> Path:
         """A copy that goes its own way after the first `depth` steps, after all of them when left out."""
         if depth is None or depth >= len(path.steps):
-            return replace(path, branch=self.work.fork(path.branch))
+            return replace(path, branch=self.work.fork(path.branch), expanded=0)
         steps = path.steps[:depth]
         return Path(self.work.fork(path.branch, keep=steps[-1].end if steps else 0), steps)
 
@@ -117,13 +124,17 @@ class Walk:
         self.work.tell("prune", branch=path.branch.number, value=path.reward)
         self.work.drop(path.branch)
 
-    def distinct(self, paths: Sequence[Path]) -> list[Path]:
-        """The first of those that say the same; the others are given up."""
-        found: dict[tuple[int, ...], Path] = {}
+    def distinct(self, paths: Sequence[Path], said: set[tuple[int, ...]]) -> list[Path]:
+        """The first of those that say the same, and only what was not `said` before; the others are given up."""
+        new: list[Path] = []
         for path in paths:
-            if found.setdefault(tuple(path.branch.tokens), path) is not path:
+            tokens = tuple(path.branch.tokens)
+            if tokens in said:
                 self.drop(path)
-        return list(found.values())
+            else:
+                said.add(tokens)
+                new.append(path)
+        return new
 
     async def step(self, paths: Sequence[Path]) -> None:
         """Write those that are open on by a step, all together, and have them judged."""

@@ -56,5 +56,6 @@ async def test_answers_are_those_of_an_engine_alone_and_the_prompt_is_computed_o
         alone.alternatives,
         alone.spent.tokens,
     )
-    fused = 700 if name == "fusion" else 0  # a prompt of its own
-    assert cloud.spent.prefilled <= len(QUESTION) + fused
+    more = 700 if name == "fusion" else 0  # a prompt of its own
+    more += 60 if sequences < 8 else 0  # of caches that had to go
+    assert cloud.spent.prefilled <= len(QUESTION) + more

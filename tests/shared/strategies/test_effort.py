@@ -34,9 +34,9 @@ def test_what_a_request_says_comes_first() -> None:
     assert (plan.edge_samples, plan.threshold, set(plan.chosen)) == (0, 0.2, {"tokens"})
 
 
-def test_a_verifier_without_a_strategy_is_asked_of_every_sample() -> None:
+def test_a_verifier_without_a_strategy_leads_the_choice() -> None:
     plan = plan_of(parse_settings({"effort": "medium", "verifier": "logprob"}), 50)
-    assert plan.strategy.needs_verifier and plan.verifier == {"kind": "logprob"}
+    assert plan.strategy.name == "auto" and plan.verifier == {"kind": "logprob"}
 
 
 def test_a_clouds_limits_cut_what_the_effort_chose_alone() -> None:

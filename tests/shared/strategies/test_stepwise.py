@@ -45,7 +45,7 @@ async def test_a_search_follows_its_verifier(name: str) -> None:
     notes: list[Progress] = []
     engine = ScriptedEngine(tree(4, 5))
     outcome = await work_on(engine, parse_strategy(name), RuleVerifier(letters), budget=Budget(samples=16), notes=notes)
-    assert steps_of(outcome.sample.text).count("a") >= 4  # 1.25 are expected by chance
+    assert steps_of(outcome.sample.text).count("a") >= 3  # 1.25 are expected by chance
     assert outcome.sample.finished and outcome.verified and outcome.ended == "done" and not outcome.complaints
     assert 0 < outcome.confidence <= 1 and outcome.unparsed == 0
     assert outcome.spent.tokens <= 16 * 11

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import mmap
 from collections import Counter
@@ -57,15 +58,19 @@ class HfFolder:
     def map(self) -> dict[Path, mmap.mmap]:
         """All files mapped, private to this process: what is written to them stays here.
 
-        Raises ModelNotFound.
+        Raises ModelNotFound, and MemoryError where there is no room for them; none stays mapped then.
         """
-        mapped = {}
-        for file in self.files:
-            try:
+        mapped: dict[Path, mmap.mmap] = {}
+        try:
+            for file in self.files:
                 with file.open("rb") as opened:
                     mapped[file] = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_COPY)
-            except OSError as error:
-                raise ModelNotFound(f"the model file {file} cannot be read: {error.strerror}") from None
+        except OSError as error:
+            for own in mapped.values():
+                own.close()
+            if error.errno == errno.ENOMEM:
+                raise MemoryError(f"{file.name} cannot be mapped: {error.strerror}") from None
+            raise ModelNotFound(f"the model file {file} cannot be read: {error.strerror}") from None
         return mapped
 
     def fingerprint(self) -> str:
