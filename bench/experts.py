@@ -32,6 +32,21 @@ DEFAULT: Final = "draft"
 _RESIDENT: Final = "all resident"
 _HOST: Final = "on the host"
 
+GROUPINGS: Final = {"all in one pass": None, "in turn": False, "by experts": True}
+"""How sessions share passes, and whether the scheduler asks the store; None: a pass holds all."""
+
+_GROUPING_COLUMNS: Final = {
+    "budget_share": ("budget", ".0%"),
+    "way": ("passes", ""),
+    "tokens_per_second": ("tok/s", ".1f"),
+    "vs_turn": ("x in turn", ".2f"),
+    "kib_per_token": ("KiB/token", ".0f"),
+    "needed_per_pass": ("experts a pass", ".1f"),
+    "hit_rate": ("hits", ".1%"),
+    "most_waited": ("longest wait, passes", ""),
+    "same": ("bits as in turn", ""),
+}
+
 _COLUMNS: Final = {
     "budget_share": ("budget", ".0%"),
     "way": ("experts", ""),
@@ -59,6 +74,9 @@ class ExpertsBench:
             more, which would take a CPU hours.
         host_slowdown: how many times longer the host takes for an expert than the device.
         passes: of a round, `together` runs of `draft` tokens each, of twice as many sessions.
+        sessions: of a model, that wait for passes of `pass_tokens`, which do not hold all of them; there the default
+            policy shares passes in turn, and by the experts that runs are likely to need.
+        prompts: their texts, at least as many as sessions; Updraft's own when there are none.
     """
 
     model: str | None = None
@@ -71,6 +89,9 @@ class ExpertsBench:
     draft: int = 4
     rounds: int = 3
     threads: int = 1
+    sessions: int = 16
+    pass_tokens: int = 16
+    prompts: tuple[str, ...] = ()
     layers: int = 6
     experts: int = 16
     active: int = 2
@@ -81,12 +102,17 @@ class ExpertsBench:
     def __post_init__(self) -> None:
         if not self.shares or not all(0.0 < share <= 1.0 for share in self.shares):
             raise ConfigError(f"budgets are {self.shares}; give shares above 0 and at most 1")
+        if self.prompts and len(self.prompts) < self.sessions:
+            raise ConfigError(f"{len(self.prompts)} prompts are too few for {self.sessions} sessions")
+        if min(self.sessions, self.pass_tokens) < 1 or self.sessions * self.draft <= self.pass_tokens:
+            raise ConfigError(f"a pass of {self.pass_tokens} tokens holds the runs of all {self.sessions} sessions")
         if self.copy_ratio <= 0.0 or self.host_slowdown < 1.0 or min(self.passes, self.together, self.draft) < 1:
             raise ConfigError("ratios must be above 0, a slowdown at least 1, and there must be passes of tokens")
 
     @property
     def steps(self) -> int:
-        return self.rounds * (2 + len(self.shares) * len(self._names))
+        groupings = len(self.shares) * len(GROUPINGS) if self.model else 0
+        return self.rounds * (2 + len(self.shares) * len(self._names) + groupings)
 
     @property
     def _names(self) -> tuple[str, ...]:
@@ -124,8 +150,31 @@ class ExpertsBench:
                     step(f"{name} at {share:.0%}")
         rows = _rows(runs)
         default = [row for row in rows if row["way"] == DEFAULT]
-        passed = all(row["same"] for row in rows) and all(row["vs_lru"] > 0.97 for row in default)
-        return {"rows": rows, "passed": passed}
+        groupings = self._groupings(link, step) if self.model else []
+        same = all(row["same"] for row in (*rows, *groupings))
+        return {
+            "rows": rows,
+            "groupings": groupings,
+            "passed": same and all(row["vs_lru"] > 0.97 for row in default),
+        }
+
+    def _groupings(self, link: EmulatedLink, step: Step) -> list[dict[str, Any]]:
+        """One comparison more: how sessions of the model share passes that do not hold all of them."""
+        from .experts_sessions import Crowd, grouping_rows, session_texts
+        from .prompts import PROMPTS
+
+        prompts = (self.prompts or PROMPTS)[: self.sessions]
+        texts = session_texts(self.model or "", prompts, self.passes, self.threads)
+        crowd = Crowd(self.model or "", texts, self.draft, threads=self.threads)
+        runs: dict[tuple[float, str], list[dict[str, Any]]] = {}
+        for _ in range(self.rounds):
+            for share in self.shares:
+                for way, grouped in GROUPINGS.items():
+                    tokens = self.sessions * self.draft if grouped is None else self.pass_tokens
+                    make = policy_experts(DEFAULT, share, link, group=True)
+                    runs.setdefault((share, way), []).append(crowd.read(make, tokens, grouped=bool(grouped)))
+                    step(f"sessions {way} at {share:.0%}")
+        return grouping_rows(runs)
 
     def _synthetic(self) -> Drive:
         sizes = SyntheticSizes(self.layers, self.experts, self.active, self.width, self.hidden)
@@ -169,7 +218,13 @@ class ExpertsBench:
             f"Experts on the device: {what}; a copy takes {self.copy_ratio:g} times an expert's computing for a token; "
             f"{_HOST}: {self.host_slowdown:g} times as slow (emulated)"
         )
-        return [table_of(title, results["rows"], _COLUMNS)]
+        tables = [table_of(title, results["rows"], _COLUMNS)]
+        if results["groupings"]:
+            title = (
+                f"{self.sessions} sessions under {DEFAULT}, passes of {self.pass_tokens} tokens, runs of {self.draft}"
+            )
+            tables.append(table_of(title, results["groupings"], _GROUPING_COLUMNS))
+        return tables
 
     def plot(self, results: dict[str, Any], path: Path) -> bool:
         from .experts_plot import plot_wall_clock
@@ -200,7 +255,7 @@ class EmulatedLink:
 
 
 def policy_experts(
-    name: str, share: float, link: EmulatedLink | None = None
+    name: str, share: float, link: EmulatedLink | None = None, *, group: bool = False
 ) -> Callable[[ExpertSource], OffloadedExperts]:
     """A store under a policy and a share of all experts, over a link, or the device's own."""
     from updraft_cloud.experts.carriers import make_carrier
@@ -212,7 +267,9 @@ def policy_experts(
     def make(source: ExpertSource) -> OffloadedExperts:
         carrier = make_carrier(source.device) if link is None else link.carrier(source)
         budget = slots_of(source.shape, share) * weight_bytes(source.weights(0, 0))
-        return OffloadedExperts(source, lambda shape, slots: make_policy(name, shape, slots), budget, carrier)
+        return OffloadedExperts(
+            source, lambda shape, slots: make_policy(name, shape, slots), budget, carrier, group=group
+        )
 
     return make
 

@@ -60,6 +60,10 @@ class SyntheticMoe:
         return self._shape
 
     @property
+    def fingerprint(self) -> str:
+        return "random"
+
+    @property
     def device(self) -> torch.device:
         return self._device
 

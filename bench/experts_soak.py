@@ -115,7 +115,8 @@ class ExpertsSoak:
         return samples
 
     def _results(self, samples: list[dict[str, float]], store: OffloadedExperts) -> dict[str, Any]:
-        budget, rows = store.statistics.most_bytes / 2**20, []
+        budget = store.statistics.most_bytes / 2**20
+        rows: list[dict[str, Any]] = []
         for name, what in (
             ("resident_mib", "resident memory, MiB"),
             ("device_mib", "experts on the device, MiB"),

@@ -7,8 +7,6 @@ verifier's resampling ends, what the compute-optimal choice costs, and what an e
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ from .strategies_plot import plot_strategies
 from .strategy_choice import choose
 from .strategy_collaboration import collaborate
 from .strategy_curves import POOLED, SEARCHES, curve_of_pools, curve_of_runs, equal_tokens, samples_saved
-from .strategy_laboratory import Laboratory, laboratory_questions
+from .strategy_laboratory import laboratory_questions, open_laboratory
 from .strategy_resampling import resampled
 
 __all__ = ["StrategiesBench"]
@@ -55,7 +53,7 @@ class StrategiesBench:
         return 5 + len(SEARCHES) * (len(self.search))
 
     async def measure(self, step: Step) -> dict[str, Any]:
-        async with self._laboratory() as lab:
+        async with open_laboratory(sequences=self.most, threads=self.threads) as lab:
             test = laboratory_questions("test", self.questions, seed=self.seed)
             pools = await lab.pools(lab.cloud, test, self.most, seed=self.seed)
             step(f"{self.most} answers each")
@@ -75,11 +73,6 @@ class StrategiesBench:
             step("collaboration")
         results["passed"] = True
         return results
-
-    @contextlib.asynccontextmanager
-    async def _laboratory(self) -> AsyncIterator[Laboratory]:
-        async with Laboratory.open(sequences=self.most, threads=self.threads) as lab:
-            yield lab
 
     def tables(self, results: dict[str, Any]) -> list[Table]:
         columns = {

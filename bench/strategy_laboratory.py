@@ -6,19 +6,28 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
-
-from updraft.laboratory.task import Split, parse_answer, problems, prompt
-from updraft.verifiers.reward import open_reward
+from typing import Any, Final
 
 from updraft.engine import open_engine
+from updraft.laboratory.task import Split, parse_answer, problems
 from updraft.sampling import SamplingParams
 from updraft.strategies.subject import Question, Subject
-from updraft.verifiers import Verifier
+from updraft.verifiers import Resources, Verifier
+from updraft.verifiers.registry import open_verifier
+from updraft.verifiers.reward_model import RewardSource, open_reward
 
 from .strategy_pool import Pool, draw_pool
 
-__all__ = ["Laboratory", "laboratory_questions"]
+__all__ = ["REWARD", "Laboratory", "laboratory_questions", "open_laboratory"]
+
+REWARD: Final[dict[str, Any]] = {
+    "model": "lab-reward",
+    "good": "<|right|>",
+    "bad": "<|wrong|>",
+    "step": "\n",
+    "mark": "\n",
+}
+"""How the laboratory's reward model is asked."""
 
 _CONTEXT = 160
 _ANSWER = 100  # tokens, at most: 8 steps of at most 9, and the last line
@@ -27,9 +36,7 @@ _TEMPERATURE = 1.0
 
 def laboratory_questions(split: Split, count: int, *, seed: int) -> list[Question]:
     """Questions of a split, of 1 to 8 steps in turn."""
-    return [
-        Question(prompt(problem), str(problem.answer), problem.steps) for problem in problems(split, count, seed=seed)
-    ]
+    return [Question(problem.text, str(problem.answer), problem.steps) for problem in problems(split, count, seed=seed)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,20 +45,6 @@ class Laboratory:
 
     edge: Subject
     cloud: Subject
-    verifier: Verifier
-
-    @classmethod
-    @contextlib.asynccontextmanager
-    async def open(cls, *, sequences: int, threads: int | None) -> AsyncIterator[Self]:
-        options: dict[str, Any] = {"context": _CONTEXT, "sequences": sequences + 1}
-        if threads is not None:
-            options["threads"] = threads
-        async with contextlib.AsyncExitStack() as stack:
-            verifier = await stack.enter_async_context(open_reward("lab-reward", **options))
-            edge, cloud = (
-                await stack.enter_async_context(_subject(name, verifier, options)) for name in ("lab-edge", "lab-cloud")
-            )
-            yield cls(edge, cloud, verifier)
 
     async def pools(self, subject: Subject, questions: Sequence[Question], count: int, *, seed: int) -> list[Pool]:
         """Answers to each question, drawn and judged, several questions at once."""
@@ -62,6 +55,25 @@ class Laboratory:
                 return await draw_pool(subject, question, count, seed=seed + 1_000_003 * index)
 
         return await asyncio.gather(*(one(index, question) for index, question in enumerate(questions)))
+
+
+@contextlib.asynccontextmanager
+async def open_laboratory(*, sequences: int, threads: int | None) -> AsyncIterator[Laboratory]:
+    """Load the three models.
+
+    Args:
+        sequences: branches that each holds at once.
+        threads: of each engine; what the engine chooses when left out.
+    """
+    options: dict[str, Any] = {} if threads is None else {"threads": threads}
+    reward = open_reward(RewardSource(**REWARD, context=_CONTEXT, sequences=sequences + 1, options=options))
+    try:
+        verifier = open_verifier("reward", Resources(rewards={"reward": reward}))
+        options |= {"context": _CONTEXT, "sequences": sequences + 1}
+        async with _subject("lab-edge", verifier, options) as edge, _subject("lab-cloud", verifier, options) as cloud:
+            yield Laboratory(edge, cloud)
+    finally:
+        await asyncio.to_thread(reward.close)
 
 
 def _subject(name: str, verifier: Verifier, options: dict[str, Any]) -> Subject:

@@ -62,7 +62,7 @@ class _Replay(Workspace):
     def __init__(self, problem: Problem, budget: Budget, subject: Subject, pool: Pool) -> None:
         super().__init__(problem, budget, cast(Forks, _Drawn()), subject.verifier)
         self._coming = list(pool.samples)
-        self._judged = {id(sample): judged for sample, judged in zip(pool.samples, pool.judgements, strict=True)}
+        self._verdicts = {id(sample): judged for sample, judged in zip(pool.samples, pool.judgements, strict=True)}
 
     async def sample(self, count: int, prompt: Sequence[int] | None = None, **options: Any) -> list[Sample]:
         drawn, self._coming = self._coming[:count], self._coming[count:]
@@ -72,7 +72,7 @@ class _Replay(Workspace):
 
     async def judge(self, answers: Sequence[Sample | Branch]) -> list[Judgement]:
         self.spent.verifier_calls += len(answers)
-        return [self._judged[id(answer)] for answer in answers]
+        return [self._verdicts[id(answer)] for answer in answers]
 
 
 async def run_on(pool: Pool, subject: Subject, strategy: Strategy) -> Attempt:

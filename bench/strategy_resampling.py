@@ -29,9 +29,9 @@ async def resampled(pools: Sequence[Pool], subject: Subject, most: int) -> dict[
     """
     known, tried = pools[::2], pools[1::2]
     right, scores = _flat(known)
-    threshold = float(np.quantile(scores[right], 1 - _TRUE_POSITIVES))
+    threshold = float(np.quantile(scores[right], 1 - _TRUE_POSITIVES)) if right.any() else 0.5
     passed = scores >= threshold
-    true_rate, false_rate = float(passed[right].mean()), float(passed[~right].mean())
+    true_rate, false_rate = (float(passed[part].mean()) if part.any() else 0.0 for part in (right, ~right))
     model = Resampling.of_problems([float(np.mean(pool.right)) for pool in tried], false_rate, true_rate)
     rows = []
     for tries in budgets(most):

@@ -42,7 +42,7 @@ def document() -> str:
     command = typer.main.get_command(app)
     for path in paths(command):
         with contextlib.redirect_stdout(io.StringIO()) as printed:
-            command.main([*path, "--help"], prog_name="updraft", standalone_mode=False)
+            command.main([*path, "--help"], prog_name="updraft", standalone_mode=False, terminal_width=80)
         lines = [line.rstrip() for line in printed.getvalue().strip().splitlines()]
         sections.append("\n".join([f"## `{' '.join(('updraft', *path))}`", "", "```", *lines, "```", ""]))
     return "\n".join(sections)

@@ -10,6 +10,9 @@ from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import count
+from typing import Any
+
+import grpc.aio
 
 from updraft import __version__
 from updraft.config import AdmissionSettings, StrategySettings
@@ -266,7 +269,7 @@ class CollaborationService(collaboration_pb2_grpc.CollaborationServicer):
             self._host.send(Finish(stream.number))  # before anything that a second cancellation could break off
             await asyncio.gather(reader, return_exceptions=True)
 
-    async def _check_streams(self, context: Context) -> None:
+    async def _check_streams(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         """Refuse a call by its status where even answering is too much."""
         try:
             self.admission.check_streams(self.active)

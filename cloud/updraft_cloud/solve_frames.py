@@ -11,11 +11,13 @@ __all__ = ["Given", "Noted", "Proposed", "SolveOrder", "SolveReply", "Solved", "
 
 
 class Given(Frozen, frozen=True):
-    """An answer of the edge's; `logprob` is the mean of its tokens', nats."""
+    """An answer of the edge's; log-probability, entropy and energy are means of its tokens', nats."""
 
     tokens: list[int]
     logprob: float
     finished: bool
+    entropy: float = 0.0
+    energy: float = 0.0
 
 
 class SolveOrder(Frozen, frozen=True):

@@ -164,9 +164,10 @@ class Workshop:
         return LOGGED_PROMPT_ROWS if self.escalation.log is not None else 0
 
     def _reason(self, order: Order) -> Parts:
-        settings = order.settings.reason
+        settings, session = order.settings.reason, order.session
+        assert not isinstance(session, SolveSession)  # noqa: S101  # which is of another mode
         prompt, chat = order.answer.log.tokens[: order.answer.log.prompt_length], order.request.messages is not None
-        judge = step_judge(order.session, settings.scoring, lambda: self._questions.after(prompt, chat=chat))
+        judge = step_judge(session, settings.scoring, lambda: self._questions.after(prompt, chat=chat))
         reasoning = Reasoning(settings, judge, order.answer, self._loop.engine.tokenizer)
         return self.drafter(order, settings.step_tokens + AHEAD_STEP), reasoning, reasoning
 

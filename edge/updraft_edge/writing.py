@@ -42,8 +42,8 @@ async def write(answer: Answer, composition: Composition) -> AsyncIterator[Token
                     for event in _commit(answer, composition, run[: decision.keep]):
                         yield event
                     run = []
-                    async for event in _hand_over(answer, composition, decision):
-                        yield event
+                    async for item in _hand_over(answer, composition, decision):
+                        yield item
                     continue
         except (LinkError, Overloaded, Unauthenticated, Withheld) as error:
             if fails(error, answer):

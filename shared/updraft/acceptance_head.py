@@ -13,23 +13,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from updraft.errors import BadModelFile, ConfigError, MissingExtra, ModelNotFound, WrongTrunk
-from updraft.exits.files import replace_file
+from updraft.errors import BadModelFile, WrongTrunk
+from updraft.tensor_file import TensorFile
 
 __all__ = ["FEATURES", "AcceptanceHead", "features_of", "read_acceptance_head", "write_acceptance_head"]
 
 FEATURES = 3
 """Numbers read besides the hidden state: see `features_of`."""
 
-_FORMAT = "updraft-acceptance-head-1"
 _MAX_BLOCKS = 16
-_MAX_BYTES = 64 * 2**20
 _RETRAIN = "Train one with `updraft train acceptance`."
+_FILE = TensorFile("acceptance head", "updraft-acceptance-head-1", 64 << 20, _RETRAIN)
 
 FloatArray = NDArray[np.float32]
 
@@ -125,20 +124,13 @@ class AcceptanceHead:
 
 def write_acceptance_head(path: Path, head: AcceptanceHead) -> None:
     """Write a head to a safetensors file, all at once. Raises ConfigError if the file cannot be written."""
-    from safetensors.numpy import save
-
     facts = {
-        "format": _FORMAT,
         "edge": head.edge,
         "cloud": head.cloud,
         "rejected_weight": repr(head.rejected_weight),
         "facts": json.dumps(dict(head.facts)),
     }
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, save({name: np.ascontiguousarray(values) for name, values in head.tensors.items()}, facts))
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written: {error.strerror or error}") from error
+    _FILE.write(path, head.tensors, facts)
 
 
 def read_acceptance_head(path: Path) -> AcceptanceHead:
@@ -149,39 +141,12 @@ def read_acceptance_head(path: Path) -> AcceptanceHead:
         BadModelFile: not an acceptance head, tensors missing, of shapes that do not fit, or not finite.
         MissingExtra: safetensors is not installed.
     """
-    try:
-        from safetensors import SafetensorError, safe_open
-    except ModuleNotFoundError as error:
-        raise MissingExtra(
-            f"{path} is a safetensors file, and safetensors is not installed",
-            remedy='pip install "updraft-llm[smollm2]"',
-        ) from error
-
-    def refuse(reason: str) -> NoReturn:
-        raise BadModelFile(f"{path} is not an acceptance head: {reason}", remedy=_RETRAIN)
-
-    if not path.is_file():
-        raise ModelNotFound(f"there is no acceptance head at {path}", remedy=_RETRAIN)
-    if path.stat().st_size > _MAX_BYTES:
-        refuse(f"it is larger than {_MAX_BYTES} bytes")
-    try:
-        with safe_open(path, framework="np") as opened:
-            facts = opened.metadata() or {}
-            tensors = {name: np.asarray(opened.get_tensor(name)) for name in opened.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError, TypeError) as error:
-        refuse(str(error))
-    if facts.get("format") != _FORMAT:
-        refuse(f"its format is {facts.get('format')!r}, not {_FORMAT!r}")
-    try:
+    facts, tensors = _FILE.read(path)
+    with _FILE.refusing(path):
         weight = float(facts["rejected_weight"])
-        own = AcceptanceHead(tensors, facts["edge"], facts["cloud"], weight, json.loads(facts.get("facts", "{}")))
-    except (KeyError, ValueError, TypeError, RecursionError) as error:
-        refuse(str(error))
-    except BadModelFile as error:
-        refuse(error.message)
-    if not 1e-3 <= weight <= 1e3:
-        refuse(f"rejected tokens weighed {weight}")
-    return own
+        if not 1e-3 <= weight <= 1e3:
+            raise ValueError(f"rejected tokens weighed {weight}")
+        return AcceptanceHead(tensors, facts["edge"], facts["cloud"], weight, json.loads(facts.get("facts", "{}")))
 
 
 def _fault(tensors: Mapping[str, FloatArray]) -> str | None:

@@ -256,8 +256,10 @@ class SolveSettings(BaseModel):
 
 
 class BudgetSettings(BaseModel):
-    """Holds the escalation policy of `span` and `route` to a budget over a window (`share`, `cost`, `token_ms`); the others
-    bound what one answer of the mode `solve` may compute."""
+    """`share`, `cost` and `token_ms` hold the escalation policy of `span` and `route` to a budget over a window.
+
+    The others bound what one answer of the mode `solve` may compute.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

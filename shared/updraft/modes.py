@@ -6,7 +6,7 @@ import json
 from enum import StrEnum
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from updraft.errors import InvalidRequest, UnknownName
 from updraft.mode_settings import (
@@ -22,7 +22,16 @@ from updraft.mode_settings import (
     StopSettings,
 )
 
-__all__ = ["TEXT_MODES", "Effort", "Mode", "ModeSettings", "Origin", "parse_settings"]
+__all__ = [
+    "MAX_SPEC_BYTES",
+    "TEXT_MODES",
+    "Effort",
+    "Mode",
+    "ModeSettings",
+    "Origin",
+    "means_solve",
+    "parse_settings",
+]
 
 
 MAX_SPEC_BYTES: Final = 16_384
@@ -88,7 +97,9 @@ class ModeSettings(BaseModel):
         "effort says when left out. Without a mode it chooses that mode.",
     )
     verifier: str | dict[str, Any] | None = Field(
-        default=None, description="Who judges answers in the mode `solve`: its name, or an object with `name` and more."
+        default=None,
+        description="Who judges answers in the mode `solve`: its name, or an object with `kind` and the verifier's "
+        "settings.",
     )
     solve: SolveSettings = Field(default=SolveSettings(), description="The edge's part in the mode `solve`.")
     profile: str | None = Field(
@@ -114,15 +125,16 @@ class ModeSettings(BaseModel):
     @classmethod
     def _solves(cls, data: Any) -> Any:
         """Who asks for effort or a strategy and names no mode means the mode `solve`."""
-        if isinstance(data, dict) and "mode" not in data and _means_solve(data):
+        if isinstance(data, dict) and "mode" not in data and means_solve(data):
             return data | {"mode": Mode.SOLVE}
         return data
 
     @field_validator("strategy", "verifier")
     @classmethod
-    def _named(cls, value: str | dict[str, Any] | None) -> str | dict[str, Any] | None:
-        if isinstance(value, dict) and not isinstance(value.get("name"), str):
-            raise ValueError("an object must have a name")
+    def _named(cls, value: str | dict[str, Any] | None, field: ValidationInfo) -> str | dict[str, Any] | None:
+        key = "name" if field.field_name == "strategy" else "kind"
+        if isinstance(value, dict) and not isinstance(value.get(key), str):
+            raise ValueError(f"an object must have a {key}")
         if value is not None and len(json.dumps(value, default=repr)) > MAX_SPEC_BYTES:
             raise ValueError(f"it has more than {MAX_SPEC_BYTES} bytes")
         return value
@@ -144,7 +156,7 @@ def parse_settings(data: Any, defaults: ModeSettings | None = None) -> ModeSetti
     if "effort" in data and data["effort"] not in (None, *Effort):
         known = ", ".join(Effort)
         raise UnknownName(f"There is no effort {data['effort']!r}; efforts are {known}.", param="updraft.effort")
-    if _means_solve(data):
+    if means_solve(data):
         if data.get("mode", Mode.SOLVE) != Mode.SOLVE:
             named = "strategy" if data.get("strategy") is not None else "effort"
             raise InvalidRequest(
@@ -174,5 +186,6 @@ def parse_settings(data: Any, defaults: ModeSettings | None = None) -> ModeSetti
     return settings
 
 
-def _means_solve(data: dict[str, Any]) -> bool:
+def means_solve(data: dict[str, Any]) -> bool:
+    """Settings that name no mode ask for compute, and so for the mode `solve`."""
     return data.get("effort") not in (None, Effort.NONE) or data.get("strategy") is not None

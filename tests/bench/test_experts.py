@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bench.experts import ExpertsBench
+from bench.experts import GROUPINGS, ExpertsBench
 from bench.experts_gpu import main
 from bench.experts_model import traffic
 from bench.experts_plot import plot_wall_clock
@@ -54,6 +54,20 @@ async def test_a_real_model_answers_the_same(tmp_path: Path) -> None:
     assert results["rows"][0]["tokens"] > 0
 
 
+async def test_sessions_of_a_model_share_passes_with_the_same_bits(tmp_path: Path) -> None:
+    write_hf_model(tmp_path / "model", "mixtral")
+    bench = ExpertsBench(str(tmp_path / "model"), **TINY | {"passes": 24}, sessions=6, pass_tokens=12)
+    steps: list[str] = []
+    results = await bench.measure(steps.append)
+    assert len(steps) == bench.steps
+    rows = results["groupings"]
+    assert [row["way"] for row in rows] == list(GROUPINGS)
+    assert all(row["same"] for row in rows)
+    assert rows[1]["vs_turn"] == 1.0 and rows[0]["most_waited"] == 0 < rows[1]["most_waited"]
+    json.dumps(results, allow_nan=False)
+    assert [table.row_count for table in bench.tables(results)] == [4, 3]
+
+
 def test_the_script_for_a_gpu_runs_to_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "gpu.json"
     assert main(["--tiny", "--out", str(out)]) == 0
@@ -63,7 +77,10 @@ def test_the_script_for_a_gpu_runs_to_its_end(tmp_path: Path, capsys: pytest.Cap
     assert "x resident" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("options", [{"shares": ()}, {"shares": (1.5,)}, {"copy_ratio": 0.0}, {"passes": 0}])
+@pytest.mark.parametrize(
+    "options",
+    [{"shares": ()}, {"shares": (1.5,)}, {"copy_ratio": 0.0}, {"passes": 0}, {"sessions": 4}, {"prompts": ("one",)}],
+)
 def test_options_that_cannot_be_measured_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         ExpertsBench(**options)

@@ -26,7 +26,7 @@ POLICIES = ["draft", "look-ahead", "affinity"]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    sizes = {"num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 2}
+    sizes: dict[str, Any] = {"num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 2}
     return write_hf_model(tmp_path_factory.mktemp("moe") / "model", "olmoe", **sizes)
 
 

@@ -58,6 +58,10 @@ class RandomMoe:
         return self._shape
 
     @property
+    def fingerprint(self) -> str:
+        return "random"
+
+    @property
     def device(self) -> torch.device:
         return self._device
 

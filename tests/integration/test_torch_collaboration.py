@@ -13,10 +13,13 @@ from tests.fakes.hf_model import hf_config, hf_weights, write_hf_model
 from tests.fakes.tiers import complete, running_agent, running_cloud
 from tests.fakes.tiny_model import write_tiny_model
 from updraft.config import CloudSettings, ListenSettings
+from updraft.config.experts import ExpertSettings
 from updraft.engine import Engine, open_engine
 from updraft.generation import ChatMessage, GenerationRequest
 from updraft.modes import parse_settings
 from updraft.sampling import SamplingParams
+from updraft_cloud.experts.factory import make_experts
+from updraft_cloud.experts.together import ExpertOverlap
 from updraft_cloud.server import CloudServer
 
 pytest.importorskip("torch")
@@ -72,6 +75,33 @@ async def test_draft_writes_the_text_of_the_cloud_alone(folder: Path, edge: Engi
     assert not any(completion.degraded for _, completion in drafted)
     accepted = sum(event.origin == "edge" for events, _ in drafted for event in events)
     assert 0 < accepted < LENGTH * len(PROMPTS)
+
+
+async def test_passes_that_are_shared_by_experts_write_the_same_text(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Six sessions in passes of sixteen tokens, half of the experts on the device."""
+    small = write_tiny_model(tmp_path / "edge.gguf", layers=1)
+    prompts = [*PROMPTS, "one two three", "a long day by the sea", "who is it?"]
+    asked: list[int] = []
+    choose = ExpertOverlap.__call__
+
+    def counted(self: ExpertOverlap, placed: Any, waiting: Any, room: int) -> list[int]:
+        asked.append(len(waiting))
+        return choose(self, placed, waiting, room)
+
+    monkeypatch.setattr(ExpertOverlap, "__call__", counted)
+    texts: list[list[str]] = []
+    for experts in (None, make_experts(ExpertSettings(budget="50%", group=True))):
+        options = {"context": 256, "threads": 1, "sequences": 6}
+        edge = open_engine(small, **options)
+        large = open_engine(folder, batch_tokens=16, experts=experts, **options)
+        async with running_cloud(large, pass_tokens=16) as cloud, running_agent(edge, cloud.address) as agent:
+            answers = await asyncio.gather(*(complete(agent, ask("draft", prompt, 0.0)) for prompt in prompts))
+        texts.append([completion.text for _, completion in answers])
+        assert (len(asked) > 0) == (experts is not None)
+        edge.shutdown()
+    assert texts[0] == texts[1]
 
 
 @pytest.mark.slow

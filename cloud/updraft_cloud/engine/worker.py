@@ -19,6 +19,7 @@ from updraft_cloud.context import ContextManager
 from updraft_cloud.engine.costs import PassCosts
 from updraft_cloud.engine.crowd import Crowd
 from updraft_cloud.experts.statistics import expert_numbers
+from updraft_cloud.experts.together import grouping_of
 from updraft_cloud.frames import Cost, Draft, End, Failed, Reply, Span, Verdict
 from updraft_cloud.messages import (
     Begin,
@@ -61,7 +62,13 @@ class Worker:
     ) -> None:
         self._send = send
         self._chunk = options.prefill_chunk
-        self.loop = EngineLoop(engine, pass_tokens=options.pass_tokens, settle=self._settle, observe=self._observe)
+        self.loop = EngineLoop(
+            engine,
+            pass_tokens=options.pass_tokens,
+            settle=self._settle,
+            observe=self._observe,
+            grouping=grouping_of(engine),
+        )
         self.context = ContextManager(engine, options.kv)
         self._copies = Copies(self.loop, self.context)
         self._sessions: dict[int, Session] = {}

@@ -1,9 +1,9 @@
-"""Which waiting runs share a pass: those that are likely to need the same experts (ExpertFlow, Read-ME)."""
+"""What sharing passes by overlap of experts would be worth: the runs of a trace, regrouped and simulated."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,37 +15,10 @@ from updraft_cloud.experts.policies.forecast import TokenTable, any_of
 from updraft_cloud.experts.policies.registry import make_policy
 from updraft_cloud.experts.replay import Replay, union_sizes
 from updraft_cloud.experts.simulate import simulate
+from updraft_cloud.experts.together import choose_together
 from updraft_cloud.experts.trace import RouteTrace
 
-__all__ = ["TraceRun", "choose_together", "compare_groupings", "regroup", "routed_chances", "runs_of", "table_chances"]
-
-
-def choose_together(chances: Floats, sizes: Sequence[int], most: int) -> list[int]:
-    """Runs for the next pass, the longest waiting first.
-
-    That one always goes, so none waits for ever. Then comes whichever adds the fewest expected experts for each of its
-    tokens, while tokens fit: a greedy cover in place of ExpertFlow's clusters, for runs may not be torn apart.
-
-    Args:
-        chances: that each waiting run needs each expert, shape (runs, keys), in order of arrival.
-        sizes: tokens of each run.
-        most: tokens of a pass; the first run goes even if it has more.
-    """
-    if not sizes:
-        return []
-    chosen, room = [0], most - sizes[0]
-    missing = 1.0 - chances[0]  # chance that no chosen run needs the expert
-    left = list(range(1, len(sizes)))
-    while True:
-        fitting = [run for run in left if sizes[run] <= room]
-        if not fitting:
-            return sorted(chosen)
-        added = (chances[fitting] @ missing) / np.array([sizes[run] for run in fitting])
-        best = fitting[int(added.argmin())]
-        chosen.append(best)
-        left.remove(best)
-        room -= sizes[best]
-        missing = missing * (1.0 - chances[best])
+__all__ = ["TraceRun", "compare_groupings", "regroup", "routed_chances", "runs_of", "table_chances"]
 
 
 Rows = list[dict[str, Any]]

@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from updraft.engine.experts import MoeShape
-from updraft.errors import BadModelFile, ConfigError, MissingExtra, ModelNotFound
+from updraft.errors import BadModelFile, ConfigError, MissingExtra, ModelNotFound, WrongTrunk
 from updraft.exits.files import replace_file
 from updraft_cloud.experts.trace import RouteTrace
 
 __all__ = [
+    "Devices",
     "PlacementPlan",
     "crossing_share",
     "hops",
@@ -34,6 +35,7 @@ Devices = NDArray[np.int64]  # device of each expert, shape (layers, experts)
 Counts = NDArray[np.float64]
 
 _FORMAT: Final = "updraft-placement-1"
+_REMEDY: Final = "Record routes of this model with `updraft experts trace`, and place its experts by them."
 _SWEEPS: Final = 50
 _RESTARTS: Final = 8
 _MAX_BYTES: Final = 64 << 20
@@ -62,6 +64,21 @@ class PlacementPlan:
         counts = np.stack([np.bincount(row, minlength=self.devices) for row in self.device])
         if counts.shape[1] != self.devices or (counts * self.devices != self.shape.experts).any():
             raise BadModelFile("a placement does not give each of its devices equally many experts of every layer")
+
+    def check(self, *, shape: MoeShape, fingerprint: str) -> None:
+        """Raises ConfigError if it is for other layers or experts, WrongTrunk if for other files than `fingerprint`."""
+        if (self.shape.layers, self.shape.experts) != (shape.layers, shape.experts):
+            raise ConfigError(
+                f"the placement is of {self.shape.layers} layers of {self.shape.experts} experts, "
+                f"the model has {shape.layers} of {shape.experts}",
+                remedy=_REMEDY,
+            )
+        if self.fingerprint and self.fingerprint != fingerprint:
+            raise WrongTrunk(
+                f"the placement was made for the model {self.model} {self.fingerprint[:12]}…, and this is "
+                f"{fingerprint[:12]}…",
+                remedy=_REMEDY,
+            )
 
 
 def hops(trace: RouteTrace) -> Counts:

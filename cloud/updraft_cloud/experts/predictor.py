@@ -10,21 +10,20 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import numpy as np
 
 from updraft.engine.experts import MoeShape
-from updraft.errors import BadModelFile, ConfigError, MissingExtra, ModelNotFound, WrongTrunk
-from updraft.exits.files import replace_file
+from updraft.errors import BadModelFile, WrongTrunk
+from updraft.tensor_file import TensorFile
 from updraft_cloud.experts.policies.base import Floats, Forecast, Ints, Look
 from updraft_cloud.experts.policies.forecast import any_of, forecast_of
 
 __all__ = ["TENSORS", "Predictor", "PredictorForecast", "read_predictor", "write_predictor"]
 
-_FORMAT: Final = "updraft-route-predictor-1"
-_MAX_BYTES: Final = 1 << 30
 _REMEDY: Final = "Train it again with `updraft experts train`."
+_FILE: Final = TensorFile("route predictor", "updraft-route-predictor-1", 1 << 30, _REMEDY, "torch")
 
 TENSORS: Final = ("tokens", "embed", "before", "hidden.weight", "hidden.bias", "out.weight", "out.bias")
 
@@ -87,11 +86,15 @@ class PredictorForecast:
     def __init__(self, predictor: Predictor, shape: MoeShape) -> None:
         self._predictor, self._experts = predictor, shape.experts
 
+    def chances(self, tokens: Ints) -> Floats:
+        """See `Predictor.__call__`."""
+        return self._predictor(tokens)
+
     def expect(self, tokens: Ints) -> Forecast | None:
         return self.begin(tokens) if len(tokens) else None
 
     def begin(self, tokens: Ints) -> Forecast | None:
-        return forecast_of(any_of(self._predictor(tokens)), 0, self._experts)
+        return forecast_of(any_of(self.chances(tokens)), 0, self._experts)
 
     def routed(self, layer: int, chosen: Ints, look: Look) -> Forecast | None:
         return None
@@ -102,20 +105,12 @@ class PredictorForecast:
 
 def write_predictor(path: Path, predictor: Predictor) -> None:
     """Write a predictor to a safetensors file, all at once. Raises ConfigError if the file cannot be written."""
-    from safetensors.numpy import save
-
     facts = {
-        "format": _FORMAT,
         "shape": json.dumps(asdict(predictor.shape)),
         "fingerprint": predictor.fingerprint,
         "facts": json.dumps(dict(predictor.facts)),
     }
-    arrays = {name: np.ascontiguousarray(values) for name, values in predictor.tensors.items()}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, save(arrays, facts))
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written: {error.strerror or error}") from error
+    _FILE.write(path, predictor.tensors, facts)
 
 
 def read_predictor(path: Path) -> Predictor:
@@ -126,33 +121,10 @@ def read_predictor(path: Path) -> Predictor:
         BadModelFile: it is damaged, or no route predictor.
         MissingExtra: safetensors is not installed.
     """
-    try:
-        from safetensors import SafetensorError, safe_open
-    except ModuleNotFoundError as error:
-        raise MissingExtra(
-            f"{path} is a safetensors file, and safetensors is not installed",
-            remedy='Install it with `pip install "updraft-llm[torch]"`.',
-        ) from error
-
-    def refuse(reason: str) -> NoReturn:
-        raise BadModelFile(f"{path} is not a route predictor: {reason}", remedy=_REMEDY)
-
-    if not path.is_file():
-        raise ModelNotFound(f"there is no route predictor at {path}", remedy=_REMEDY)
-    if path.stat().st_size > _MAX_BYTES:
-        refuse(f"it is larger than {_MAX_BYTES} bytes")
-    try:
-        with safe_open(path, framework="np") as opened:
-            facts = opened.metadata() or {}
-            tensors = {name: np.asarray(opened.get_tensor(name)) for name in opened.keys()}  # noqa: SIM118
-        if facts.get("format") != _FORMAT:
-            refuse(f"its format is {facts.get('format')!r}, not {_FORMAT!r}")
+    facts, tensors = _FILE.read(path)
+    with _FILE.refusing(path):
         shape = MoeShape(**json.loads(facts["shape"]))
         return Predictor(shape, tensors, facts.get("fingerprint", ""), json.loads(facts.get("facts", "{}")))
-    except BadModelFile as error:
-        refuse(error.message)
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        refuse(str(error))
 
 
 def _fault(shape: MoeShape, tensors: Mapping[str, Any]) -> str | None:

@@ -74,23 +74,24 @@ def record(
     from updraft.engine import open_engine
     from updraft.engine.torch_experts import ResidentExperts
 
-    made: list[RouteRecorder] = []
+    made: list[tuple[RouteRecorder, str]] = []
 
     def make(source: ExpertSource) -> Experts:
         own = RouteRecorder((holder or ResidentExperts)(source), source.shape, source if job.ahead else None)
-        made.append(own)
+        made.append((own, source.fingerprint))
         return own
 
     engine = open_engine(model, backend="torch", experts=make, sequences=job.together, **options)
     try:
         if not made:
             raise ConfigError(f"{engine.info.name} has no routed experts.", remedy="Name a mixture-of-experts model.")
+        recorder, fingerprint = made[0]
         texts = _texts(engine, job)
         for start in range(0, len(texts), job.together):
-            _Group(engine, made[0], job, texts[start : start + job.together], start).answer()
+            _Group(engine, recorder, job, texts[start : start + job.together], start).answer()
             progress(min(start + job.together, len(texts)), len(texts))
         note = {name: getattr(job, name) for name in ("tokens", "draft", "acceptance", "together", "seed", "follow")}
-        return made[0].trace(model=engine.info.name, fingerprint=engine.info.fingerprint, note=note)
+        return recorder.trace(model=engine.info.name, fingerprint=fingerprint, note=note)
     finally:
         engine.shutdown()
 

@@ -151,9 +151,12 @@ class Residency:
             return self._start(key, slot, demand=True)
         for wanted in (self._now, self._later):
             while (key := wanted.pop()) >= 0:
-                slot = self._room(key, prefetch=True) if self._slot[key] < 0 else -1
+                if self._slot[key] >= 0:
+                    continue
+                slot = self._room(key, prefetch=True)
                 if slot >= 0:
                     return self._start(key, slot, demand=False)
+                wanted.stop()
         return None
 
     def arrived(self, copy: Copy) -> None:
@@ -262,6 +265,10 @@ class _Wanted:
             if self.wanted[key]:
                 return key
         return -1
+
+    def stop(self) -> None:
+        """There was no room worth taking: none is looked for on behalf of what is less urgent."""
+        self._queue = []
 
     def passed(self, keys: slice) -> None:
         """These are not waited for any more."""

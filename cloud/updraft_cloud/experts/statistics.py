@@ -29,6 +29,9 @@ class ExpertStatistics:
         evictions: experts that made room for others.
         on_host: experts that were computed on the host instead of being loaded.
         failures: copies that did not come.
+        hops: ways of tokens from an expert of one layer to one of the next, where experts are placed on several
+            devices; `crossings` of them went from one device to another.
+        sent_bytes: of hidden states that went to an expert on another device than the model's, and of what came back.
         stall_s: time that computing waited for experts, seconds.
         copy_s: time that copies took, seconds; what is not stalled of it was hidden behind computing.
         most_bytes: most bytes of experts on the device at any time.
@@ -43,6 +46,9 @@ class ExpertStatistics:
     evictions: int = 0
     on_host: int = 0
     failures: int = 0
+    hops: int = 0
+    crossings: int = 0
+    sent_bytes: int = 0
     stall_s: float = 0.0
     copy_s: float = 0.0
     most_bytes: int = 0
@@ -73,6 +79,11 @@ class ExpertStatistics:
         return self.hits / self.needed if self.needed else 0.0
 
     @property
+    def crossing_share(self) -> float:
+        """Share of the hops that went from one device to another; 0 where there were none."""
+        return self.crossings / self.hops if self.hops else 0.0
+
+    @property
     def bytes_moved(self) -> int:
         return self.loaded * self.expert_bytes
 
@@ -89,6 +100,9 @@ class ExpertStatistics:
             "prefetches_useless_total": self.useless,
             "on_host_total": self.on_host,
             "failures_total": self.failures,
+            "hops_total": self.hops,
+            "crossings_total": self.crossings,
+            "sent_bytes_total": self.sent_bytes,
             "moved_bytes_total": self.bytes_moved,
             "stall_seconds_total": self.stall_s,
             "copy_seconds_total": self.copy_s,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from updraft_cloud.experts.host_weights import HostWeights, weight_bytes
 from updraft_cloud.experts.policies.base import Policy
 from updraft_cloud.experts.residency import Copy, Needed, Residency
 from updraft_cloud.experts.statistics import ExpertStatistics
+from updraft_cloud.experts.together import overlap_of
 from updraft_cloud.experts.waiting import WaitingTokens
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def slots_for(shape: MoeShape, budget: int, expert_bytes: int) -> int:
     return min(budget // expert_bytes, shape.layers * shape.experts)
 
 
-def _room(sample: Mapping[str, Tensor], slots: int, device: torch.device) -> list[dict[str, Tensor]]:
+def _room(sample: dict[str, Tensor], slots: int, device: torch.device) -> list[dict[str, Tensor]]:
     """Tensors like an expert's for so many of them; all or none. Raises EngineFailure."""
     import torch
 
@@ -72,6 +73,10 @@ class OffloadedExperts:
         budget: bytes of experts on the device, never exceeded.
         costs: measured; with `costs.host` an absent expert is computed on the host where that is sooner.
         pinned_bytes: see `HostWeights`.
+        group: ask the scheduler to put runs together that are likely to need the same experts.
+
+    Attributes:
+        grouping: what it wants of the scheduler.
 
     Raises:
         ConfigError: the budget is too small.
@@ -87,12 +92,15 @@ class OffloadedExperts:
         *,
         costs: Costs | None = None,
         pinned_bytes: int = 1 << 62,
+        group: bool = False,
     ) -> None:
         shape, sample = source.shape, source.weights(0, 0)
         slots = slots_for(shape, budget, weight_bytes(sample))
         self._source, self._shape, self._budget, self._carrier = source, shape, budget, carrier
         self._costs = costs
-        self._book = Residency(shape, slots, policy(shape, slots))
+        own = policy(shape, slots)
+        self.grouping = overlap_of(own.forecaster) if group else None
+        self._book = Residency(shape, slots, own)
         self._tensors = _room(sample, slots, source.device)
         self._host = HostWeights(source, pinned_bytes)
         self._book.statistics.most_bytes = self.device_bytes

@@ -24,21 +24,21 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from enum import IntEnum
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from updraft.engine.experts import MoeShape
-from updraft.errors import BadModelFile, ConfigError, MissingExtra, ModelNotFound
-from updraft.exits.files import replace_file
+from updraft.errors import BadModelFile
+from updraft.tensor_file import TensorFile
 
 __all__ = ["FORMAT", "Accepted", "RouteTrace", "RowKind", "read_trace", "write_trace"]
 
 FORMAT: Final = "updraft-routes-1"
-_MAX_BYTES: Final = 16 * 2**30
 _LIMITS: Final = {"layers": 1024, "experts": 4096, "active": 64, "width": 1 << 20, "hidden": 1 << 20}
 _REMEDY: Final = "Record the trace again with `updraft experts trace`."
+_FILE: Final = TensorFile("routing trace", FORMAT, 16 << 30, _REMEDY, "torch")
 
 Ints = NDArray[Any]
 
@@ -114,23 +114,16 @@ _ROWS: Final = ("tokens", "sequences", "positions", "kinds", "accepted", "routes
 
 def write_trace(path: Path, trace: RouteTrace) -> None:
     """Write a trace, all at once. Raises ConfigError where the file cannot be written."""
-    from safetensors.numpy import save
-
-    arrays = {name: np.ascontiguousarray(getattr(trace, name)) for name in (*_ROWS, "passes")}
+    arrays = {name: getattr(trace, name) for name in (*_ROWS, "passes")}
     if trace.ahead is not None:
-        arrays["ahead"] = np.ascontiguousarray(trace.ahead)
+        arrays["ahead"] = trace.ahead
     facts = {
-        "format": FORMAT,
         "model": trace.model,
         "fingerprint": trace.fingerprint,
         "shape": json.dumps(asdict(trace.shape)),
         "note": json.dumps(dict(trace.note)),
     }
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, save(arrays, facts))
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written: {error.strerror or error}") from error
+    _FILE.write(path, arrays, facts)
 
 
 def read_trace(path: Path) -> RouteTrace:
@@ -141,48 +134,19 @@ def read_trace(path: Path) -> RouteTrace:
         BadModelFile: it is damaged, or no routing trace; the message says what is wrong.
         MissingExtra: safetensors is not installed.
     """
-
-    def refuse(reason: str) -> NoReturn:
-        raise BadModelFile(f"{path} is not a routing trace: {reason}", remedy=_REMEDY)
-
-    if not path.is_file():
-        raise ModelNotFound(f"there is no routing trace at {path}", remedy=_REMEDY)
-    if path.stat().st_size > _MAX_BYTES:
-        refuse(f"it is larger than {_MAX_BYTES} bytes")
-    facts, arrays = _read_arrays(path, refuse)
-    if facts.get("format") != FORMAT:
-        refuse(f"its format is {facts.get('format')!r}, not {FORMAT!r}")
-    unknown = sorted(arrays.keys() - {*_ROWS, "passes", "ahead"})
-    missing = sorted({*_ROWS, "passes"} - arrays.keys())
-    if unknown or missing:
-        refuse(f"tensors {', '.join(missing) or 'none'} are missing, {', '.join(unknown) or 'none'} are unknown")
-    try:
+    facts, arrays = _FILE.read(path)
+    with _FILE.refusing(path):
+        unknown = sorted(arrays.keys() - {*_ROWS, "passes", "ahead"})
+        missing = sorted({*_ROWS, "passes"} - arrays.keys())
+        if unknown or missing:
+            raise ValueError(
+                f"tensors {', '.join(missing) or 'none'} are missing, {', '.join(unknown) or 'none'} are unknown"
+            )
         note = json.loads(facts.get("note", "{}"))
-        named: dict[str, Any] = {"model": facts.get("model", ""), "fingerprint": facts.get("fingerprint", "")}
         if not isinstance(note, dict):
-            refuse("its note is no JSON object")
+            raise ValueError("its note is no JSON object")
+        named: dict[str, Any] = {"model": facts.get("model", ""), "fingerprint": facts.get("fingerprint", "")}
         return RouteTrace(_shape(facts.get("shape", "")), **arrays, **named, note=note)
-    except BadModelFile as error:
-        refuse(error.message)
-    except (ValueError, TypeError, RecursionError) as error:
-        refuse(str(error))
-
-
-def _read_arrays(path: Path, refuse: Any) -> tuple[dict[str, str], dict[str, Any]]:
-    try:
-        from safetensors import SafetensorError, safe_open
-    except ModuleNotFoundError as error:
-        raise MissingExtra(
-            f"{path} is a safetensors file, and safetensors is not installed",
-            remedy='Install it with `pip install "updraft-llm[torch]"`.',
-        ) from error
-    try:
-        with safe_open(path, framework="np") as opened:
-            arrays = {name: np.asarray(opened.get_tensor(name)) for name in opened.keys()}  # noqa: SIM118
-            return opened.metadata() or {}, arrays
-    except (SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:
-        refuse(str(error))
-        raise AssertionError from error
 
 
 def _shape(text: str) -> MoeShape:

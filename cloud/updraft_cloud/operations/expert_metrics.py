@@ -1,4 +1,4 @@
-"""Metrics of experts that are not all on the device."""
+"""Metrics of experts that are not all on the model's device."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ _COUNTERS: Final = {
     "prefetches_useless_total": "Prefetched experts that were evicted before they were needed.",
     "on_host_total": "Experts computed on the host instead of being copied.",
     "failures_total": "Copies of experts that failed; their passes fail.",
+    "hops_total": "Ways of tokens from an expert of one layer to one of the next, where experts are placed.",
+    "crossings_total": "Hops that went from one device to another.",
+    "sent_bytes_total": "Bytes of hidden states that went to experts on other devices and back.",
     "moved_bytes_total": "Bytes of experts copied to the device.",
     "stall_seconds_total": "Time that passes waited for experts.",
     "copy_seconds_total": "Time that copies of experts took.",

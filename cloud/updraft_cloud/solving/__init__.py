@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from updraft_cloud.solving.solver import Solver
-from updraft_cloud.solving.verifiers import Resources, make_verifier, verifier_names
+from updraft_cloud.solving.verifiers import make_verifier, open_resources, verifier_names
 
-__all__ = ["Resources", "Solver", "make_verifier", "verifier_names"]
+__all__ = ["Solver", "make_verifier", "open_resources", "verifier_names"]

@@ -16,15 +16,16 @@ from typing import Any, Final
 from updraft.config.strategies import StrategySettings
 from updraft.engine.base import Engine
 from updraft.engine.loop import EngineLoop
-from updraft.errors import EngineFailure, UpdraftError
+from updraft.errors import EngineFailure, LateReply, UpdraftError
 from updraft.modes import Origin
-from updraft.strategies import Forks, Places, parse_strategy, solve
+from updraft.strategies import Forks, Places, Strategy, parse_strategy, solve
+from updraft.strategies.choice import ComputeOptimal, load_choice
 from updraft.strategies.problem import Alternative, Outcome, Problem, Progress, Sample
 from updraft_cloud.frames import Failed
 from updraft_cloud.messages import Solve
 from updraft_cloud.sessions.scoring import report_of
 from updraft_cloud.solve_frames import Given, Noted, Proposed, Solved, SolveOrder, SolveReply, Written
-from updraft_cloud.solving.verifiers import Resources, make_verifier
+from updraft_cloud.solving.verifiers import close_resources, make_verifier, open_resources
 
 __all__ = ["Solver"]
 
@@ -39,6 +40,8 @@ class Solver:
     Args:
         places: lends sequences, in the engine loop's thread.
         emit: takes answers by number, in the engine loop's thread.
+
+    Raises what loading the reward model of the settings raises, and ConfigError: the file of the choice is wrong.
     """
 
     def __init__(
@@ -52,9 +55,10 @@ class Solver:
         self._places = places
         self._settings = settings
         self._emit = emit
+        self._choice = None if settings.choice is None else load_choice(settings.choice)
+        self._resources = open_resources(settings)
         self._works: dict[int, asyncio.Task[None]] = {}
-        self._events = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._events.run_forever, name="updraft-solver", daemon=True)
+        self._events: asyncio.AbstractEventLoop | None = None  # until it is started
 
     @property
     def active(self) -> int:
@@ -62,28 +66,37 @@ class Solver:
         return len(self._works)
 
     def start(self) -> None:
+        self._events = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._events.run_forever, name="updraft-solver", daemon=True)
         self._thread.start()
 
     def begin(self, message: Solve) -> None:
         """Work on an order. From any thread, as are the others."""
-        self._events.call_soon_threadsafe(self._begin, message)
+        self._post(partial(self._begin, message))
 
     def cancel(self, number: int) -> None:
         """Give an order up, and free its sequences; unknown ones are ignored."""
-        self._events.call_soon_threadsafe(self._cancel, number)
+        self._post(partial(self._cancel, number))
 
     def stop(self) -> None:
         """Give up all orders and end the thread; the engine's loop must still run. Safe to call twice."""
-        if self._events.is_closed() or not self._thread.is_alive():
+        events, self._events = self._events, None
+        if events is None:
+            close_resources(self._resources)
             return
-        ending: Future[None] = asyncio.run_coroutine_threadsafe(self._end(), self._events)
+        ending: Future[None] = asyncio.run_coroutine_threadsafe(self._end(), events)
         try:
             ending.result(_END_S)
         except TimeoutError:
             log.error("%d strategies did not end", self.active)
-        self._events.call_soon_threadsafe(self._events.stop)
+        events.call_soon_threadsafe(events.stop)
         self._thread.join()
-        self._events.close()
+        events.close()
+        close_resources(self._resources)
+
+    def _post(self, command: Callable[[], None]) -> None:
+        if self._events is not None:
+            self._events.call_soon_threadsafe(command)
 
     def _begin(self, message: Solve) -> None:
         self._works[message.session] = asyncio.create_task(self._work(message))
@@ -114,7 +127,7 @@ class Solver:
 
     async def _solved(self, message: Solve) -> Solved:
         order = message.order
-        strategy = parse_strategy(order.strategy, _object(order.settings))
+        strategy = self._strategy(order)
         forks = Forks(
             self._loop,
             self._places,
@@ -123,11 +136,23 @@ class Solver:
             tenant=message.tenant,
             top_logprobs=order.top_logprobs,
         )
-        resources = Resources(forks, self._settings)
-        verifier = make_verifier(_object(order.verifier), resources) if order.verifier else None
+        verifier = None
+        if order.verifier:
+            verifier = make_verifier(_object(order.verifier), self._resources, self._settings, forks)
         problem = _problem(order, self._loop.engine)
         note = partial(self._note, message.session)
-        return _answer(order, await solve(problem, strategy, order.budget, forks, verifier=verifier, note=note))
+        code = self._settings.execute_code
+        outcome = await solve(problem, strategy, order.budget, forks, verifier=verifier, note=note, runs_code=code)
+        if not outcome.sample.tokens:
+            raise LateReply("The budget was used up before an answer was begun.", remedy="Allow more.")
+        return _answer(order, outcome)
+
+    def _strategy(self, order: SolveOrder) -> Strategy:
+        """The one that is ordered; `auto` without settings is the operator's choice, where there is one."""
+        settings = _object(order.settings)
+        if self._choice is not None and order.strategy == ComputeOptimal.name and not settings:
+            return self._choice
+        return parse_strategy(order.strategy, settings)
 
     def _note(self, number: int, progress: Progress) -> None:
         stage = progress.text if progress.kind == "stage" else ""
@@ -139,7 +164,8 @@ class Solver:
 
 
 def _object(text: str) -> dict[str, Any]:
-    return json.loads(text) if text else {}  # type: ignore[no-any-return]  # `wire` has read it before
+    """A JSON object that `wire` has read before."""
+    return json.loads(text) if text else {}
 
 
 def _problem(order: SolveOrder, engine: Engine) -> Problem:
@@ -154,13 +180,22 @@ def _problem(order: SolveOrder, engine: Engine) -> Problem:
     def sample(given: Given) -> Sample:
         said = text(given.tokens)
         answer = problem.extract(said)
-        return Sample(said, tuple(given.tokens), given.logprob, answer, given.finished, Origin.EDGE)
+        return Sample(
+            said,
+            tuple(given.tokens),
+            given.logprob,
+            answer,
+            given.finished,
+            Origin.EDGE,
+            entropy=given.entropy,
+            energy=given.energy,
+        )
 
     return replace(problem, given=[sample(given) for given in order.given])
 
 
 def _answer(order: SolveOrder, outcome: Outcome) -> Solved:
-    alternatives = outcome.alternatives if order.alternatives else ()
+    alternatives = [found for found in outcome.alternatives if order.alternatives and found.sample.tokens]
     return Solved(
         sample=_written(order, outcome.sample, reported=True),
         confidence=outcome.confidence,

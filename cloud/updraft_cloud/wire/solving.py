@@ -83,7 +83,7 @@ def read_solve(message: pb.SolveRequest, limits: Limits, allowed: StrategySettin
         top_logprobs=message.top_logprobs,
         strategy=message.strategy[:_LONGEST_NAME],
         settings=_read_spec("strategy", message.strategy_json),
-        verifier=_read_spec("verifier", message.verifier_json, named=True),
+        verifier=_read_spec("verifier", message.verifier_json),
         budget=_read_budget(message.budget, allowed),
         given=_read_given(message.given, limits),
         progress=message.progress,
@@ -91,8 +91,8 @@ def read_solve(message: pb.SolveRequest, limits: Limits, allowed: StrategySettin
     )
 
 
-def _read_spec(field: str, text: str, *, named: bool = False) -> str:
-    """A JSON object as it came, or an empty text; `named` if it must have a name."""
+def _read_spec(field: str, text: str) -> str:
+    """A JSON object as it came, or an empty text."""
     if not text:
         return ""
     if len(text) > MAX_SPEC_BYTES:
@@ -101,8 +101,8 @@ def _read_spec(field: str, text: str, *, named: bool = False) -> str:
         data: Any = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"{field} is no JSON.", param=field) from error
-    if not isinstance(data, dict) or (named and not isinstance(data.get("name"), str)):
-        raise InvalidRequest(f"{field} must be a JSON object{' with a name' if named else ''}.", param=field)
+    if not isinstance(data, dict):
+        raise InvalidRequest(f"{field} must be a JSON object.", param=field)
     return text
 
 
@@ -133,9 +133,10 @@ def _read_given(samples: Sequence[pb.GivenSample], limits: Limits) -> list[Given
     given = []
     for sample in samples:
         tokens = read_tokens("given", sample.tokens, limits.context, limits)
-        if not tokens or not math.isfinite(sample.logprob):
-            raise ProtocolViolation("A given answer has no tokens, or a log-probability that is none.")
-        given.append(Given(tokens, min(sample.logprob, 0.0), sample.finished))
+        measured = (sample.logprob, sample.entropy, sample.energy)
+        if not tokens or not all(map(math.isfinite, measured)):
+            raise ProtocolViolation("A given answer has no tokens, or a log-probability or a mean that is none.")
+        given.append(Given(tokens, min(sample.logprob, 0.0), sample.finished, max(0.0, sample.entropy), sample.energy))
     return given
 
 

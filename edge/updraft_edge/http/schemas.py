@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -129,7 +129,7 @@ class SamplingBody(_Strict):
         """What OpenAI's own field asks for, on the endpoint that has it."""
         return None
 
-    def reports(self) -> dict[str, bool]:
+    def reports(self) -> dict[str, Any]:
         """What the answer is to tell beside its text. Raises InvalidRequest."""
         given = self.updraft if isinstance(self.updraft, dict) else {}
         asked = {name: given.get(name, False) for name in REPORTS}

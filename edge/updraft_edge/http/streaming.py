@@ -84,6 +84,7 @@ async def _send_events(choices: Choices, steps: list[Step], plan: Plan, form: An
 
 def _chunks(form: AnswerFormat, steps: Iterable[Step]) -> Iterable[bytes]:
     for index, step in steps:
+        chunk: dict[str, Any] | None
         match step:
             case Completion():
                 chunk = form.last(index, step)

@@ -24,13 +24,17 @@ class VotingDrafter:
 
     Args:
         samples: one drafter a sample, each far enough ahead to write a whole answer; they are closed with this one.
+        stands: where the cloud was asked and wrote nothing, the winner stands after all; else the request's own answer.
 
     Attributes:
         on_vote: told the outcome, and all answers.
     """
 
-    def __init__(self, samples: Sequence[Drafter], answer: Answer, tokenizer: Tokenizer) -> None:
+    def __init__(
+        self, samples: Sequence[Drafter], answer: Answer, tokenizer: Tokenizer, *, stands: bool = False
+    ) -> None:
         self._samples = samples
+        self._stands = stands
         self._answer = answer
         self._tokenizer = tokenizer
         self.on_vote: Callable[[Ballot, list[list[Sampled]]], None] = lambda ballot, answers: None
@@ -77,8 +81,7 @@ class VotingDrafter:
         self._samples[0].hold(held)
 
     def alone(self) -> None:
-        """Where the cloud was asked and wrote nothing, the vote's winner stands after all."""
-        if self._overruled and not self._followed:
+        if self._stands and self._overruled and not self._followed:
             self._overruled = False
 
     def close(self) -> None:

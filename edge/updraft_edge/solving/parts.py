@@ -64,7 +64,8 @@ def solve_parts(
             return NoDrafter(), FixedLength(1), HandOverAll()
         drafter = workshop.alone(order)
         return drafter, WhileReady(drafter.available), Never()
-    voting = VotingDrafter(sample_drafters(workshop, order, plan.edge_samples), order.answer, tokenizer)
+    samples = sample_drafters(workshop, order, plan.edge_samples)
+    voting = VotingDrafter(samples, order.answer, tokenizer, stands=True)
     voting.on_vote = lambda ballot, answers: _tell(order, voting, session, ballot, answers)
     policy = Never() if session is None else SolvePolicy(voting, plan.threshold)
     return voting, WhileReady(voting.available), policy

@@ -12,7 +12,7 @@ import grpc.aio
 
 from updraft.engine.base import Tokenizer
 from updraft.errors import CloudUnavailable, LateReply, ProtocolViolation, UnknownName, UpdraftError, Withheld
-from updraft.generation import Compute, OtherAnswer, ProgressEvent, Solution
+from updraft.generation import Compute, FinishReason, OtherAnswer, ProgressEvent, Solution
 from updraft.modes import Origin
 from updraft.sampling import Sampled
 from updraft.strategies.effort import Plan
@@ -124,15 +124,15 @@ class SolveSession:
         plan = self._plan
         if plan.strategy.name not in cloud.strategies:
             raise self._unknown(cloud)
-        if plan.verifier is not None and plan.verifier["name"] not in cloud.verifiers:
+        if plan.verifier is not None and plan.verifier["kind"] not in cloud.verifiers:
             known = ", ".join(cloud.verifiers) or "none"
             raise UnknownName(
-                f"The cloud has no verifier {plan.verifier['name']!r}; it has: {known}.", param="updraft.verifier"
+                f"The cloud has no verifier {plan.verifier['kind']!r}; it has: {known}.", param="updraft.verifier"
             )
         plan = plan.within(samples=cloud.max_samples, tokens=cloud.max_solve_tokens, room=self._guard.room())
         self.given = [answer for answer in self.given if self._may_leave(answer)]
         request = solve_request(self._asking, plan, self.given, self._answer.ends)
-        self._guard.texts([request.verifier_json])
+        self._guard.texts([request.strategy_json, request.verifier_json])
         return request
 
     def _unknown(self, cloud: pb.DescribeResponse) -> UpdraftError:
@@ -246,7 +246,7 @@ class SolveSession:
         )
         drawn = solved.whole.drawn
         self._guard.knows(len(self._answer.log) + len(drawn))
-        finish: wire.FinishReason = "stop" if solved.whole.finished else "length"
+        finish: FinishReason = "stop" if solved.whole.finished else "length"
         return wire.Span(drawn, True, finish, pb.Spent(), solved.whole.origin)
 
     def _other(self, found: Found) -> OtherAnswer:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 
 from updraft.generation import Compute, OtherAnswer, Solution
 from updraft.modes import Origin
-from updraft.routing.votes import Ballot, final_answer
+from updraft.routing.votes import Ballot
 from updraft.sampling import Sampled
-from updraft.strategies.problem import Sample
+from updraft.strategies.problem import Sample, read_final
 from updraft.strategies.tally import tally
 
 __all__ = ["NAME", "voted"]
@@ -38,7 +38,7 @@ def voted(
 def _sample(answer: Sequence[Sampled], text: str) -> Sample:
     mean = sum(sampled.logprob for sampled in answer) / len(answer) if answer else -math.inf
     tokens = tuple(sampled.token for sampled in answer)
-    return Sample(text, tokens, mean, final_answer(text), origin=Origin.EDGE)
+    return Sample(text, tokens, mean, read_final(text), origin=Origin.EDGE)
 
 
 def _tallied(samples: Sequence[Sample]) -> tuple[OtherAnswer, ...]:

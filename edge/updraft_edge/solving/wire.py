@@ -140,16 +140,22 @@ def solve_request(
 
 
 def _json(value: dict[str, Any]) -> str:
-    return json.dumps(value, separators=(",", ":"), allow_nan=False) if value else ""
+    return json.dumps(value, separators=(",", ":"), allow_nan=False, ensure_ascii=False) if value else ""
 
 
 def _given(answer: Sequence[Sampled], ends: frozenset[int]) -> pb.GivenSample:
-    mean = sum(sampled.logprob for sampled in answer) / len(answer)
+    mean = _mean([sampled.logprob for sampled in answer])
     return pb.GivenSample(
         tokens=[sampled.token for sampled in answer],
         logprob=mean if math.isfinite(mean) else -1e4,
         finished=answer[-1].token in ends,
+        entropy=_mean([sampled.distribution.entropy for sampled in answer]),
+        energy=_mean([sampled.distribution.energy for sampled in answer]),
     )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
 
 
 def read_progress(message: pb.SolveProgress) -> Progressed | None:

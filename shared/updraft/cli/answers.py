@@ -47,7 +47,10 @@ class Answerer(Protocol):
     def place(self) -> str: ...
 
     def ask(self, question: Question) -> Iterator[GenerationEvent]:
-        """Token events, with progress before them if that was asked for, then the completion. Closing the iterator early stops the answer."""
+        """Token events, after progress if that was asked for, then the completion.
+
+        Closing the iterator early stops the answer.
+        """
         ...
 
 

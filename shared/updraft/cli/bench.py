@@ -80,6 +80,7 @@ def register(app: typer.Typer) -> None:
         bench_reason,
         bench_soak,
         bench_stopping,
+        bench_strategies,
     )  # they need the options of this module
 
     bench_auto.register(group)
@@ -98,6 +99,7 @@ def register(app: typer.Typer) -> None:
     bench_reason.register(group)
     bench_soak.register(group)
     bench_stopping.register(group)
+    bench_strategies.register(group)
     app.add_typer(group, name="bench", epilog=examples("updraft bench modes"))
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from updraft.cli.bench import RESULTS, OutOption, RoundsOption, run_bench
+from updraft.cli.experts_simulation import prompt_texts
 from updraft.cli.options import JsonOption
 from updraft.cli.reporting import examples, reported
 from updraft.errors import ConfigError
@@ -23,6 +24,7 @@ def register(group: typer.Typer) -> None:
             "updraft bench experts",
             "updraft bench experts --budget 0.3 --copy-ratio 10",
             "updraft bench experts --soak 30 --model smollm2-moe",
+            "updraft bench experts --model smollm2-moe",
         ),
     )(experts)
 
@@ -47,6 +49,15 @@ def experts(
     ] = None,
     passes: Annotated[int | None, typer.Option(min=1, metavar="N", help="Passes of a round.")] = None,
     draft: Annotated[int | None, typer.Option(min=1, metavar="N", help="Tokens of a run.")] = None,
+    sessions: Annotated[
+        int | None, typer.Option(min=2, metavar="N", help="With a model: sessions that wait for passes.")
+    ] = None,
+    pass_tokens: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="With a model: tokens of a pass that sessions share.")
+    ] = None,
+    prompts: Annotated[
+        str | None, typer.Option(metavar="FILE", help="With a model: texts of the sessions; else built-in prompts.")
+    ] = None,
     rounds: RoundsOption = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of torch.")] = None,
     soak: Annotated[
@@ -59,6 +70,8 @@ def experts(
     as_json: JsonOption = False,
 ) -> None:
     """Experts under a budget, over a throttled link: policies against demand loading, the host, and all resident.
+
+    With a model also its sessions in passes that do not hold all: in turn, and by the experts that they need.
 
     Exit code 1 if a single bit differs from resident experts, or the default policy is over 3 % slower than lru; with
     --soak, of smollm2-moe unless a model is named, if memory grows or the budget is exceeded.
@@ -79,6 +92,9 @@ def experts(
         host_slowdown=host_slowdown,
         passes=passes,
         draft=draft,
+        sessions=sessions,
+        pass_tokens=pass_tokens,
+        prompts=prompts and tuple(prompt_texts(prompts)),
         rounds=rounds,
         threads=threads,
     )

@@ -75,13 +75,7 @@ def chat(
     from updraft.sampling import SamplingParams
 
     configure_logging("error", "text")
-    solving = effort_settings(
-        effort=effort,
-        strategy=strategy,
-        verifier=verifier,
-        budget_samples=budget_samples,
-        budget_tokens=budget_tokens,
-    )
+    solving = effort_settings(effort, strategy, verifier, budget_samples, budget_tokens)
     settings = mode_settings(mode, local_only, solving)
     sampling = SamplingParams(temperature=temperature, seed=seed)
     own = overrides(setting, model=model, device=device, cloud__address=cloud)

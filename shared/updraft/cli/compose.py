@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +16,7 @@ from updraft.cli.experts_simulation import bar_of
 from updraft.cli.extras import needs_extra
 from updraft.cli.options import JsonOption
 from updraft.cli.reporting import examples, print_json, reported, stderr
+from updraft.cli.verifier_options import RewardOption, resources_of, spec_of
 
 if TYPE_CHECKING:
     from updraft.composition.search import Found, Trial
@@ -28,7 +32,11 @@ FileArgument = Annotated[
 TasksArgument = Annotated[Path, typer.Argument(metavar="TASKS", help="JSON lines of question and answer.")]
 ModelOption = Annotated[str, typer.Option("--model", metavar="NAME|FILE", help="The model that all components ask.")]
 VerifierOption = Annotated[
-    str | None, typer.Option("--verifier", metavar="SPEC", help="Who judges answers, such as 'number:42' or JSON.")
+    str | None,
+    typer.Option("--verifier", metavar="SPEC", help="Who judges answers: a name, such as self or reward, or JSON."),
+]
+StepOption = Annotated[
+    str, typer.Option("--step", metavar="TEXT", help="Text that ends a step; a blank line when left out.")
 ]
 SeedOption = Annotated[int, typer.Option(min=0, help="The same seed gives the same answers.")]
 TemperatureOption = Annotated[float, typer.Option(min=0, max=10, help="Temperature of all samples.")]
@@ -59,7 +67,7 @@ def register(app: typer.Typer) -> None:
         "fit",
         epilog=examples(
             "updraft compose fit tasks.jsonl --out choice.json",
-            "updraft compose fit tasks.jsonl --model lab-cloud --verifier reward --price 0.05",
+            "updraft compose fit tasks.jsonl --model lab-cloud --verifier reward --reward lab-reward",
         ),
     )(fit)
     app.add_typer(group, name="compose", epilog=examples("updraft compose check pipeline.toml"))
@@ -87,6 +95,8 @@ def run(
     question: Annotated[str, typer.Argument(help="What to answer.")],
     model: ModelOption = "smollm2-q4_0",
     verifier: VerifierOption = None,
+    reward: RewardOption = None,
+    step: StepOption = "\n\n",
     seed: SeedOption = 0,
     temperature: TemperatureOption = 0.8,
     max_tokens: MaxTokensOption = 256,
@@ -100,6 +110,7 @@ def run(
     from updraft.strategies.subject import Question
 
     pipeline = load_pipeline(file)
+    setup = _Setup(model, verifier, reward, step, temperature, max_tokens, run_code)
     console = stderr()
 
     def note(progress: Progress) -> None:
@@ -107,7 +118,7 @@ def run(
             console.print(f"[dim]{progress.text} ({progress.tokens} tokens so far)[/dim]")
 
     async def answer() -> Attempt:
-        async with _subject(model, verifier, temperature, max_tokens, run_code=run_code) as subject:
+        async with _subject(setup) as subject:
             return await subject.attempt(
                 Question(question, ""), Composed(pipeline=pipeline), Budget(samples=1), seed=seed, note=note
             )
@@ -139,6 +150,8 @@ def search(
     texts: Annotated[
         bool, typer.Option("--texts/--no-texts", help="Also try critique, fusion and the model as judge.")
     ] = True,
+    reward: RewardOption = None,
+    step: StepOption = "\n\n",
     seed: SeedOption = 0,
     temperature: TemperatureOption = 0.8,
     max_tokens: MaxTokensOption = 256,
@@ -150,6 +163,7 @@ def search(
         from updraft.composition.search import search as search_pipelines
     from updraft.strategies.subject import read_questions
 
+    setup = _Setup(model, verifier, reward, step, temperature, max_tokens)
     questions = read_questions(tasks)
     space = Space(samples, calls, texts, verifier is not None)
 
@@ -160,7 +174,7 @@ def search(
                 bar.update(task, advance=1)
                 bar.console.print(f"{trial.accuracy:.3f} with {trial.tokens:.0f} tokens: {_shape(trial)}")
 
-            async with _subject(model, verifier, temperature, max_tokens) as subject:
+            async with _subject(setup) as subject:
                 return await search_pipelines(
                     subject, questions, space, trials=trials, price=price, seed=seed, done=done
                 )
@@ -188,6 +202,8 @@ def fit(
     pilot: Annotated[int, typer.Option(min=1, max=16, help="Answers that the difficulty is estimated from.")] = 2,
     classes: Annotated[int, typer.Option(min=1, max=16, help="Of difficulty, at most.")] = 4,
     price: Annotated[float, typer.Option(min=0, help="What 1000 tokens cost, in accuracy.")] = 0.02,
+    reward: RewardOption = None,
+    step: StepOption = "\n\n",
     seed: SeedOption = 0,
     temperature: TemperatureOption = 0.8,
     max_tokens: MaxTokensOption = 256,
@@ -200,11 +216,12 @@ def fit(
     from updraft.strategies.fit import candidates_for, fit_choice
     from updraft.strategies.subject import read_questions
 
+    setup = _Setup(model, verifier, reward, step, temperature, max_tokens)
     questions = read_questions(tasks)
 
     async def work() -> ComputeOptimal:
         with bar_of("questions", len(questions)) as (bar, task):
-            async with _subject(model, verifier, temperature, max_tokens) as subject:
+            async with _subject(setup) as subject:
                 return await fit_choice(
                     subject,
                     questions,
@@ -228,16 +245,38 @@ def fit(
         typer.echo(f"difficulty up to {plan.difficulty:.2f}: {what}")
 
 
-def _subject(
-    model: str, verifier: str | None, temperature: float, max_tokens: int, *, run_code: bool = False
-) -> Subject:
+@dataclass(frozen=True, slots=True)
+class _Setup:
+    """Who answers, who judges, and how answers are drawn."""
+
+    model: str
+    verifier: str | None
+    reward: str | None
+    step: str
+    temperature: float
+    max_tokens: int
+    run_code: bool = False
+
+
+@contextlib.asynccontextmanager
+async def _subject(setup: _Setup) -> AsyncIterator[Subject]:
     from updraft.engine import open_engine
     from updraft.sampling import SamplingParams
     from updraft.strategies.subject import Subject
+    from updraft.verifiers.rates import rates_folder
+    from updraft.verifiers.registry import open_verifier
 
-    engine = open_engine(model, context=2048, sequences=8)
-    sampling = SamplingParams(temperature=temperature, seed=0)
-    return Subject(engine, max_tokens=max_tokens, sampling=sampling, runs_code=run_code)
+    engine = open_engine(setup.model, context=2048, sequences=16)
+    step = setup.step.encode().decode("unicode_escape")  # so that a shell's "\\n" is a line's end
+    sampling = SamplingParams(temperature=setup.temperature, seed=0)
+    async with Subject(
+        engine, step=step, max_tokens=setup.max_tokens, sampling=sampling, runs_code=setup.run_code
+    ) as subject:
+        lent = (None, setup.reward, None, setup.run_code, False, rates_folder())
+        with resources_of(*lent, reader=subject.forks(0)) as resources:
+            if setup.verifier is not None:
+                subject.verifier = open_verifier(spec_of(setup.verifier), resources)
+            yield subject
 
 
 def _shape(trial: Trial) -> str:

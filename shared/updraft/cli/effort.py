@@ -48,7 +48,6 @@ AlternativesOption = Annotated[
 
 
 def effort_settings(
-    *,
     effort: str | None,
     strategy: str | None,
     verifier: str | None,

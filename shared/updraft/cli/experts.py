@@ -8,7 +8,16 @@ from typing import Annotated, Any
 
 import typer
 
-from updraft.cli.experts_simulation import bar_of, bytes_of, plot_rows, regrouped, share_of, simulated, table_of_rows
+from updraft.cli.experts_simulation import (
+    bar_of,
+    bytes_of,
+    plot_rows,
+    prompt_texts,
+    regrouped,
+    share_of,
+    simulated,
+    table_of_rows,
+)
 from updraft.cli.extras import needs_extra
 from updraft.cli.options import JsonOption
 from updraft.cli.reporting import examples, print_json, reported
@@ -302,6 +311,4 @@ def _prompts(source: str | None, most: int | None) -> list[str]:
         from updraft.cli.bench import bench_module
 
         return list(bench_module("prompts").PROMPTS[:most])
-    from updraft.calibration.prompts import read_prompts
-
-    return ["\n".join(part.content for part in prompt.messages) for prompt in read_prompts(source, most=most)]
+    return prompt_texts(source, most)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from updraft_cloud.experts.costs import Costs
     from updraft_cloud.experts.replay import Replay
 
-__all__ = ["bar_of", "bytes_of", "plot_rows", "regrouped", "share_of", "simulated", "table_of_rows"]
+__all__ = ["bar_of", "bytes_of", "plot_rows", "prompt_texts", "regrouped", "share_of", "simulated", "table_of_rows"]
 
 _WAITING = 16  # runs that a scheduler would look at
 
@@ -108,6 +108,13 @@ def share_of(text: str | None) -> float | None:
     if not 0.0 <= value <= 1.0:
         raise ConfigError(f"{text!r} is no share: write 10% or 0.1.")
     return value
+
+
+def prompt_texts(source: str, most: int | None = None) -> list[str]:
+    """The prompts of a file as plain texts."""
+    from updraft.calibration.prompts import read_prompts
+
+    return ["\n".join(part.content for part in prompt.messages) for prompt in read_prompts(source, most=most)]
 
 
 def table_of_rows(rows: list[dict[str, Any]]) -> Table:

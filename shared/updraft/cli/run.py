@@ -107,13 +107,7 @@ def run(
     from updraft.sampling import SamplingParams
 
     configure_logging("error", "text")
-    solving = effort_settings(
-        effort=effort,
-        strategy=strategy,
-        verifier=verifier,
-        budget_samples=budget_samples,
-        budget_tokens=budget_tokens,
-    )
+    solving = effort_settings(effort, strategy, verifier, budget_samples, budget_tokens)
     messages = [ChatMessage("system", system)] if system else []
     question = Question(
         messages=None if raw else [*messages, ChatMessage("user", text)],

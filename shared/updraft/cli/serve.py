@@ -43,6 +43,13 @@ ExpertBudget = Annotated[
 ExpertPolicy = Annotated[
     str | None, typer.Option(metavar="NAME", help="Which experts are there; see `updraft experts simulate`.")
 ]
+ExpertGroup = Annotated[
+    bool | None,
+    typer.Option("--expert-group/--no-expert-group", help="Share passes by the experts that runs are likely to need."),
+]
+ExpertPlacement = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Experts on several devices as `updraft experts place` says.")
+]
 ExpertBits = Annotated[int | None, typer.Option(metavar="4|8", help="torch holds routed experts in so many bits.")]
 Cores = Annotated[str | None, typer.Option(metavar="0,1,...", help="Processor cores to stay on.")]
 Host = Annotated[str | None, typer.Option(help="Address to listen on.")]
@@ -160,6 +167,8 @@ def cloud(
     expert_bits: ExpertBits = None,
     expert_budget: ExpertBudget = None,
     expert_policy: ExpertPolicy = None,
+    expert_group: ExpertGroup = None,
+    expert_placement: ExpertPlacement = None,
     cores: Cores = None,
     log_level: LogLevel = None,
     log_format: LogFormat = None,
@@ -195,6 +204,8 @@ def cloud(
         torch__expert_bits=expert_bits,
         experts__budget=expert_budget,
         experts__policy=expert_policy,
+        experts__group=expert_group,
+        experts__placement=expert_placement,
         cores=cores,
         log_level=log_level,
         log_format=log_format,

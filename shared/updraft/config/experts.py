@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from updraft.config.base import Settings
 
@@ -42,6 +42,22 @@ class ExpertSettings(Settings):
         description="Compute an absent expert on the host where measured costs say that it is sooner. On a GPU the "
         "bits then depend on where an expert was computed.",
     )
+    group: bool = Field(
+        default=False,
+        description="Where not all that waits fits into one pass, compute together what is likely to need the same "
+        "experts; for policies that read tokens, such as draft.",
+    )
+    placement: Path | None = Field(
+        default=None,
+        description="File of `updraft experts place`: all experts stay on several devices as it says, in place of a "
+        "budget.",
+    )
+    devices: tuple[Annotated[str, Field(pattern=r"^(cpu|cuda:[0-9]{1,3})$")], ...] | None = Field(
+        default=None,
+        max_length=1024,
+        description="Devices of the placement in the order of its numbers, such as cuda:0,cuda:1; from the first GPU "
+        "on when left out, and on the CPU parts of it.",
+    )
     pinned_bytes: int = Field(
         default=1 << 38,
         ge=1,
@@ -52,6 +68,22 @@ class ExpertSettings(Settings):
     link_bytes_per_s: Annotated[float, Field(gt=0, le=1e15, allow_inf_nan=False)] | None = Field(
         default=None, description="On the CPU, throttle copies of experts to this rate, as a device's link; for tests."
     )
+
+    @field_validator("devices", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        """A variable or a flag gives the names as text: `cuda:0,cuda:1`."""
+        return [part.strip() for part in value.split(",")] if isinstance(value, str) and value else value
+
+    @model_validator(mode="after")
+    def _fits(self) -> ExpertSettings:
+        if self.placement is not None and self.budget is not None:
+            raise ValueError("placement and budget exclude each other: placed experts all stay on their devices")
+        if self.group and self.budget is None:
+            raise ValueError("group needs a budget: without one all experts are there, whoever shares a pass")
+        if self.devices is not None and self.placement is None:
+            raise ValueError("devices are those of a placement, and there is none")
+        return self
 
     @field_validator("budget")
     @classmethod

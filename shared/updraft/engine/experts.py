@@ -41,6 +41,11 @@ class ExpertSource(Protocol):
     def shape(self) -> MoeShape: ...
 
     @property
+    def fingerprint(self) -> str:
+        """Of the checkpoint's files, whatever type and however many bits they are computed in."""
+        ...
+
+    @property
     def device(self) -> torch.device:
         """Where the rest of the model is, and where `hidden` comes from."""
         ...

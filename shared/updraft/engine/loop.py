@@ -17,7 +17,7 @@ from time import monotonic, perf_counter
 from typing import NamedTuple, Protocol, TypeVar
 
 from updraft.engine.base import Engine, Output, Run
-from updraft.engine.scheduler import Pass, Priority, Scheduler, Want
+from updraft.engine.scheduler import Grouping, Pass, Priority, Scheduler, Want
 from updraft.errors import EngineFailure, LateReply, UpdraftError
 
 __all__ = ["EngineLoop", "LoopStatistics", "PassRecord", "Priority", "Share", "Task", "Want", "next_run"]
@@ -106,6 +106,7 @@ class EngineLoop:
         settle: called in the loop's thread once a turn after admission and once after a pass was handed out: the
             time to send what has come together.
         observe: called in the loop's thread with a record of each pass.
+        grouping: which runs had better share a pass, where not all fit into one; asked in the loop's thread.
     """
 
     def __init__(
@@ -115,13 +116,14 @@ class EngineLoop:
         pass_tokens: int = 256,
         settle: Callable[[], None] | None = None,
         observe: Callable[[PassRecord], None] | None = None,
+        grouping: Grouping | None = None,
     ) -> None:
         self.engine = engine
         self.statistics = LoopStatistics()
         self._settle = settle
         self._observe = observe
         self._began = 0.0  # of this turn, perf_counter
-        self._scheduler: Scheduler[Task] = Scheduler(max(pass_tokens, engine.max_run))
+        self._scheduler: Scheduler[Task] = Scheduler(max(pass_tokens, engine.max_run), grouping)
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._tasks: dict[Task, None] = {}  # in the order of their coming
         self._stopping = False

@@ -6,16 +6,17 @@ Pure: it knows neither engine nor clock, and counts time in passes.
 from __future__ import annotations
 
 import heapq
+import itertools
 import math
 from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 from updraft.engine.base import Run
 
-__all__ = ["PATIENCE", "Pass", "Priority", "Scheduler", "Want"]
+__all__ = ["PATIENCE", "Grouping", "Pass", "Priority", "Scheduler", "Want"]
 
 PATIENCE: Final = 4  # passes; who waited for so many may go before everybody
 _PREFILL_SHARE: Final = 4  # a pass has room for prefill in one of so many positions at least
@@ -49,6 +50,17 @@ class Want(NamedTuple):
     deadline: float = math.inf
 
 
+class Grouping(Protocol):
+    """Knows which runs had better share a pass, such as those that are likely to need the same experts."""
+
+    def __call__(self, placed: Sequence[Run], waiting: Sequence[Run], room: int) -> Sequence[int]:
+        """Numbers of waiting runs, in the order in which they had better join those that are placed.
+
+        As many as `room` positions hold will do: what is not named comes after, as it stands.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Pass(Generic[T]):
     """What goes into a pass.
@@ -78,12 +90,19 @@ class Scheduler(Generic[T]):
 
     Prefill takes what room is left, cut to it: results do not depend on how a prompt is cut (`Engine`).
 
+    A grouping has a say in the last of these alone. Of a tenant's runs of one priority, the longest waiting still goes
+    first, and the grouping passes nobody over who has waited `PATIENCE` passes longer than all of them take, or who
+    would be late after as many more.
+
     Args:
         pass_tokens: positions in one pass; no run that cannot be cut may be longer.
+        grouping: picks the company of the runs that must go.
     """
 
-    def __init__(self, pass_tokens: int) -> None:
+    def __init__(self, pass_tokens: int, grouping: Grouping | None = None) -> None:
         self.pass_tokens = pass_tokens
+        self._grouping = grouping
+        self._chose, self._pace = 0.0, 0.0  # when the last pass was chosen, and seconds from one to the next
         self._waited: dict[T, int] = {}  # passes, of those who got no place in the last
         self._served: dict[str, int] = {}  # positions of a tenant, on a scale where idling does not count
 
@@ -92,12 +111,17 @@ class Scheduler(Generic[T]):
         late = [task for task, want in wants if want.deadline < now]
         if late:
             wants = [(task, want) for task, want in wants if want.deadline >= now]
+        if self._waited:  # else there was nothing to do in between, perhaps
+            self._pace = now - self._chose
+        self._chose = now
         if self._fits(wants):
             places = sorted(wants, key=_urgency)
             self._waited.clear()
             self._charge_all(wants)
         else:
-            places = _Sharing(self.pass_tokens, self._level(wants), self._waited).share_out(wants)
+            soon = now + PATIENCE * self._pace
+            sharing = _Sharing(self.pass_tokens, self._level(wants), self._waited, self._grouping, soon)
+            places = sharing.share_out(wants)
             placed = {task for task, _ in places}
             self._waited = {task: self._waited.get(task, 0) + 1 for task, _ in wants if task not in placed}
         return Pass(places, late, len(wants) - len(places))
@@ -136,13 +160,18 @@ class _Sharing(Generic[T]):
     Args:
         served: positions that each tenant has had; counted on.
         waited: passes that tasks have waited.
+        soon: whose deadline is before this is not passed over by the grouping.
     """
 
-    def __init__(self, room: int, served: dict[str, int], waited: dict[T, int]) -> None:
+    def __init__(
+        self, room: int, served: dict[str, int], waited: dict[T, int], grouping: Grouping | None, soon: float
+    ) -> None:
         self._room = room
         self._kept = max(_LEAST_CUT, room // _PREFILL_SHARE)
         self._served = served
         self._waited = waited
+        self._grouping = grouping
+        self._soon = soon
         self._sequences: set[int] = set()
         self._places: list[tuple[T, Want]] = []
 
@@ -164,6 +193,8 @@ class _Sharing(Generic[T]):
 
     def _fill(self, lines: dict[str, deque[tuple[T, Want]]]) -> None:
         """Serve one priority, always the tenant next that has had least."""
+        if self._grouping is not None and self._room > 0:
+            lines = {tenant: self._grouped(line, self._grouping) for tenant, line in lines.items()}
         order = [(self._served[tenant], tenant) for tenant in lines]
         heapq.heapify(order)
         while order and self._room > 0:
@@ -171,6 +202,21 @@ class _Sharing(Generic[T]):
             self._place(*lines[tenant].popleft())
             if lines[tenant]:
                 heapq.heappush(order, (self._served[tenant], tenant))
+
+    def _grouped(self, line: deque[tuple[T, Want]], grouping: Grouping) -> deque[tuple[T, Want]]:
+        """Who must not be passed over in the order of waiting, then the others as the grouping says."""
+        longest = PATIENCE + _positions(line) // self._room
+        first: list[tuple[T, Want]] = [line[0]]
+        rest: list[tuple[T, Want]] = []
+        for entry in itertools.islice(line, 1, None):
+            presses = self._waited.get(entry[0], 0) >= longest or entry[1].deadline < self._soon
+            (first if presses else rest).append(entry)
+        room = self._room - _positions(first)
+        if len(rest) < 2 or room <= 0:
+            return line
+        placed = [want.run for _, want in (*self._places, *first)]
+        named = grouping(placed, [want.run for _, want in rest], room)
+        return deque([*first, *(rest[number] for number in dict.fromkeys((*named, *range(len(rest)))))])
 
     def _place(self, task: T, want: Want) -> None:
         """Give a run, or the beginning of one that may be cut, a place if there is room."""
@@ -184,6 +230,10 @@ class _Sharing(Generic[T]):
         self._served[want.tenant] += size
         self._sequences.add(want.run.sequence)
         self._places.append((task, want))
+
+
+def _positions(entries: Iterable[tuple[T, Want]]) -> int:
+    return sum(len(want.run.tokens) for _, want in entries)
 
 
 def _cuttable(want: Want) -> bool:

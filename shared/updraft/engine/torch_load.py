@@ -200,6 +200,10 @@ class FolderExperts:
             size = sum(packed_bytes(rows, columns, self._bits) for rows, columns in each)
         return MoeShape(len(moe.layers), moe.experts, moe.active, width, moe.hidden, size)
 
+    @cached_property
+    def fingerprint(self) -> str:
+        return self._tensors.folder.fingerprint()
+
     @property
     def device(self) -> torch.device:
         return self._tensors.device

@@ -10,23 +10,23 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NoReturn, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from updraft.errors import BadModelFile, ConfigError, MissingExtra, ModelNotFound, WrongTrunk
-from updraft.exits.files import replace_file
+from updraft.errors import BadModelFile, WrongTrunk
 from updraft.models.llama_shape import BLOCK_SUFFIXES, LlamaShape
 from updraft.models.rows import quantised_rows, unpacked_rows
 from updraft.models.weights import Weights
+from updraft.tensor_file import TensorFile
 
 __all__ = ["Precision", "Rung", "layers_text", "read_rung", "write_rung"]
 
 FloatArray = NDArray[np.float32]
 Precision = Literal["int8", "float16", "float32"]
 
-_FORMAT = "updraft-rung-1"
+_FILE = TensorFile("rung of a model ladder", "updraft-rung-1", 16 << 30)
 _MAX_LAYERS = 4096
 
 
@@ -83,8 +83,6 @@ def write_rung(rung: Rung, path: Path, precision: Precision = "int8") -> None:
 
     Raises ConfigError if the file cannot be written.
     """
-    from safetensors.numpy import save
-
     packed: dict[str, NDArray[Any]] = {}
     for name, values in rung.tensors.items():
         if name.startswith("layers.") and values.ndim == 2 and precision == "int8":
@@ -92,21 +90,13 @@ def write_rung(rung: Rung, path: Path, precision: Precision = "int8") -> None:
         else:
             packed[name] = values.astype(np.float32 if precision == "float32" or values.ndim == 1 else np.float16)
     facts = {
-        "format": _FORMAT,
         "kind": rung.kind,
         "trunk": rung.trunk,
         "sources": json.dumps(rung.sources),
         "trained": json.dumps(sorted(rung.trained)),
         "facts": json.dumps(dict(rung.facts)),
     }
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, save(packed, facts))
-    except OSError as error:
-        raise ConfigError(
-            f"{path} cannot be written: {error.strerror or error}",
-            remedy="Choose a folder with room that this user can write.",
-        ) from error
+    _FILE.write(path, packed, facts)
 
 
 def read_rung(path: Path) -> Rung:
@@ -117,40 +107,21 @@ def read_rung(path: Path) -> Rung:
         BadModelFile: not a rung, layers out of range or unordered, tensors missing, unknown or not finite.
         MissingExtra: safetensors is not installed.
     """
-    try:
-        from safetensors import SafetensorError, safe_open
-    except ModuleNotFoundError as error:
-        raise MissingExtra(
-            f"{path} is a safetensors file, and safetensors is not installed",
-            remedy='pip install "updraft-llm[smollm2]"',
-        ) from error
-
-    def refuse(reason: str) -> NoReturn:
-        raise BadModelFile(f"{path} is not a rung of a model ladder: {reason}")
-
-    if not path.is_file():
-        raise ModelNotFound(f"there is no rung at {path}")
-    try:
-        with safe_open(path, framework="np") as opened:
-            facts = opened.metadata() or {}
-            packed = {name: np.asarray(opened.get_tensor(name)) for name in opened.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError, TypeError) as error:
-        refuse(str(error))
-    if facts.get("format") != _FORMAT:
-        refuse(f"its format is {facts.get('format')!r}, not {_FORMAT!r}")
-    try:
-        rung = Rung(
-            cast("Any", facts["kind"]),
-            facts["trunk"],
-            tuple(json.loads(facts["sources"])),
-            frozenset(json.loads(facts["trained"])),
-            unpacked_rows(packed),
-            json.loads(facts.get("facts", "{}")),
-        )
-    except (KeyError, ValueError, TypeError, IndexError, RecursionError) as error:
-        refuse(f"its description has no usable {error}")
-    if reason := _fault(rung):
-        refuse(reason)
+    facts, packed = _FILE.read(path)
+    with _FILE.refusing(path):
+        try:
+            rung = Rung(
+                cast("Any", facts["kind"]),
+                facts["trunk"],
+                tuple(json.loads(facts["sources"])),
+                frozenset(json.loads(facts["trained"])),
+                unpacked_rows(packed),
+                json.loads(facts.get("facts", "{}")),
+            )
+        except (KeyError, ValueError, TypeError, IndexError, RecursionError) as error:
+            raise ValueError(f"its description has no usable {error}") from error
+        if reason := _fault(rung):
+            raise ValueError(reason)
     return rung
 
 

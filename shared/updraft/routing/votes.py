@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["Ballot", "Option", "count", "final_answer", "path_weights", "vote"]
+__all__ = ["Ballot", "Option", "count", "final_answer", "path_probability", "path_weights", "vote"]
 
 _NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
 _MARKED = re.compile(r"(?:####|answer\s*(?:is|:)|\\boxed\{)\s*(.+)", re.IGNORECASE)
@@ -56,6 +56,11 @@ def final_answer(text: str) -> str:
     return " ".join(_WORDS.sub(" ", last.lower()).split())
 
 
+def path_probability(logprob: float) -> float:
+    """exp(mean log-probability), 0 to 1; 0 where it is not finite."""
+    return math.exp(min(logprob, 0.0)) if math.isfinite(logprob) else 0.0
+
+
 def path_weights(texts: Sequence[str], logprobs: Sequence[float]) -> list[float]:
     """exp(mean log-probability) of each sample, 0 to 1. Of identical texts only the first weighs anything, as much as
     the heaviest of them; a log-probability that is not finite weighs nothing.
@@ -63,7 +68,7 @@ def path_weights(texts: Sequence[str], logprobs: Sequence[float]) -> list[float]
     Args:
         logprobs: mean of each sample's tokens, nats.
     """
-    weights = [math.exp(min(value, 0.0)) if math.isfinite(value) else 0.0 for value in logprobs]
+    weights = [path_probability(value) for value in logprobs]
     first: dict[str, int] = {}
     distinct = [0.0] * len(weights)
     for index, (text, weight) in enumerate(zip(texts, weights, strict=True)):

@@ -47,8 +47,18 @@ class Adaptive(Strategy):
     keep: float = Field(default=0.5, gt=0.0, le=1.0)
     platt: Platt | None = None
 
+    def check(self, work: Workspace) -> None:
+        super().check(work)
+        if self.judge != "verifier":
+            return
+        if work.verifier is None or (self.look is not None and not work.verifier.judges_steps):
+            steps = " that judges steps" if work.verifier else ""
+            raise ConfigError(
+                f"The strategy adaptive with the judge verifier needs a verifier{steps}.",
+                remedy="Name one, or choose the judge self or logprob.",
+            )
+
     async def solve(self, work: Workspace) -> Outcome:
-        self._check(work)
         samples = list(work.problem.given)
         scores = await self._scores(work, samples)
         left, number = work.budget.samples, 0
@@ -115,16 +125,6 @@ class Adaptive(Strategy):
         for answer, score in zip(answers, scores, strict=True):
             work.tell("score", branch=answer.number if isinstance(answer, Branch) else answer.branch, value=score)
         return scores
-
-    def _check(self, work: Workspace) -> None:
-        if self.judge != "verifier":
-            return
-        if work.verifier is None or (self.look is not None and not work.verifier.judges_steps):
-            steps = " that judges steps" if work.verifier else ""
-            raise ConfigError(
-                f"The strategy adaptive with the judge verifier needs a verifier{steps}.",
-                remedy="Name one, or choose the judge self or logprob.",
-            )
 
     def _conclude(self, work: Workspace, samples: Sequence[Sample], scores: Sequence[float | None]) -> Outcome:
         alternatives = best_first(tally(samples, [score or 0.0 for score in scores], scores))

@@ -8,7 +8,7 @@ from typing import ClassVar
 from pydantic import BaseModel, ConfigDict
 
 from updraft.errors import ConfigError
-from updraft.strategies.problem import Outcome
+from updraft.strategies.problem import Outcome, Problem
 from updraft.strategies.workspace import Workspace
 
 __all__ = ["Strategy"]
@@ -48,6 +48,10 @@ class Strategy(BaseModel, ABC):
                 f"The strategy {self.name} needs a verifier that judges steps.",
                 remedy="Name a process reward model, or choose another strategy.",
             )
+
+    def prepared(self, problem: Problem) -> Problem:
+        """The problem as this strategy reads it."""
+        return problem
 
     @abstractmethod
     async def solve(self, work: Workspace) -> Outcome:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from updraft.strategies.resampling import MOST_TRIES, Resampling
@@ -30,11 +32,22 @@ class Cap(BaseModel):
     def model_of(self, verifier: Verifier | None) -> Resampling | None:
         """None where the verifier's false-positive rate was not measured."""
         rate = None if verifier is None else verifier.false_positive_rate
-        return None if rate is None else Resampling.of_accuracy(self.accuracy, rate, self.true_positive_rate)
+        return None if rate is None else _model(self.accuracy, rate, self.true_positive_rate)
 
     def tries(self, verifier: Verifier | None) -> int:
         """Samples that make sense at most."""
         model = self.model_of(verifier)
         if model is None:
             return self.unmeasured or MOST_TRIES
-        return model.enough(self.slack) if self.slack > 0.0 else MOST_TRIES
+        return _enough(model, self.slack) if self.slack > 0.0 else MOST_TRIES
+
+
+@lru_cache(maxsize=64)
+def _model(accuracy: float, false_positive: float, true_positive: float) -> Resampling:
+    """Kept, since a strategy asks before every sample."""
+    return Resampling.of_accuracy(accuracy, false_positive, true_positive)
+
+
+@lru_cache(maxsize=64)
+def _enough(model: Resampling, slack: float) -> int:
+    return model.enough(slack)

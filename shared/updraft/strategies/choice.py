@@ -6,23 +6,28 @@ each class has the strategy and budget that did best on questions of that class,
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from updraft.errors import InvalidRequest
+from updraft.errors import ConfigError, InvalidRequest
 from updraft.strategies.base import Strategy
 from updraft.strategies.difficulty import Difficulty, features_of
 from updraft.strategies.problem import Outcome, Sample
 from updraft.strategies.tally import conclude, tally
 from updraft.strategies.workspace import Workspace
+from updraft.verifiers.base import Verifier
 
-__all__ = ["Candidate", "ComputeOptimal", "Plan", "Record", "fit_plans"]
+__all__ = ["Candidate", "ComputeOptimal", "Plan", "Record", "fit_plans", "load_choice"]
 
 _PLANS: Final = 16
+_EASY: Final = 0.25  # up to here the pilot's answer stands, where no plans were given
+_SHARES: Final = ((0.6, 8), (1.0, 64))  # difficulty and samples of what is harder
 
 
 class Plan(BaseModel):
@@ -47,17 +52,13 @@ class ComputeOptimal(Strategy):
     pilot: int = Field(default=2, ge=1, le=16, description="Answers that the difficulty is estimated from.")
     difficulty: Difficulty = Difficulty()
     plans: tuple[Plan, ...] = Field(
-        default=(
-            Plan(difficulty=0.25),
-            Plan(difficulty=0.6, strategy="self-consistency", samples=8),
-            Plan(difficulty=1.0, strategy="self-consistency", samples=32),
-        ),
-        min_length=1,
+        default=(),
         max_length=_PLANS,
+        description="By difficulty, the easiest first; without any, a vote, or what the verifier can lead.",
     )
 
     def check(self, work: Workspace) -> None:
-        for plan in self.plans:
+        for plan in self.plans_for(work.verifier):
             if plan.strategy is not None:
                 parsed(plan).check(work)
 
@@ -67,21 +68,36 @@ class ComputeOptimal(Strategy):
         scores = [judged.score for judged in await work.judge(pilot)] if work.verifier is not None else None
         hard = self.difficulty.of(features_of(pilot, scores))
         work.tell("score", value=1.0 - hard, text="difficulty")
-        plan = self._plan(hard)
+        plan = self._plan(work.verifier, hard)
         left = min(plan.samples, work.budget.samples) - (len(pilot) - len(given))
         if plan.strategy is None or left <= 0 or work.exhausted:
             return _stand(work, pilot, scores, hard)
         return await self._go_on(work, plan, pilot, left)
 
-    def _plan(self, hard: float) -> Plan:
+    def plans_for(self, verifier: Verifier | None) -> tuple[Plan, ...]:
+        """The plans; where none were given, those that make the most of the verifier."""
+        if self.plans:
+            return self.plans
+        strategy, settings = "rpc", dict[str, Any]()
+        if verifier is not None:
+            strategy, settings = "best-of-n", {"weighted": True}
+            if verifier.judges_steps:
+                strategy, settings = "particle-filtering", {}
+        hard, hardest = (Plan(difficulty=d, strategy=strategy, settings=settings, samples=n) for d, n in _SHARES)
+        return Plan(difficulty=_EASY), hard, hardest
+
+    def _plan(self, verifier: Verifier | None, hard: float) -> Plan:
         """The plan for a difficulty; the last one for what is harder than all of them."""
-        return next((plan for plan in self.plans if hard <= plan.difficulty), self.plans[-1])
+        plans = self.plans_for(verifier)
+        return next((plan for plan in plans if hard <= plan.difficulty), plans[-1])
 
     async def _go_on(self, work: Workspace, plan: Plan, pilot: Sequence[Sample], left: int) -> Outcome:
         problem, budget = work.problem, work.budget
-        work.problem, work.budget = replace(problem, given=tuple(pilot)), replace(budget, samples=left)
+        strategy = parsed(plan)
+        work.problem = strategy.prepared(replace(problem, given=tuple(pilot)))
+        work.budget = replace(budget, samples=left)
         try:
-            return await parsed(plan).solve(work)
+            return await strategy.solve(work)
         finally:
             work.problem, work.budget = problem, budget
 
@@ -99,6 +115,21 @@ def _stand(work: Workspace, pilot: Sequence[Sample], scores: Sequence[float | No
     """The pilot's answer: by the verifier's scores where there are any, else by vote."""
     weights = [1.0 if score is None else score for score in scores or [None] * len(pilot)]
     return conclude(work, pilot, tally(pilot, weights, scores), confidence=lambda best: 1.0 - hard)
+
+
+def load_choice(path: Path) -> ComputeOptimal:
+    """Read what `updraft compose fit` wrote. Raises ConfigError: it is missing, or something else."""
+    try:
+        data = json.loads(path.read_bytes())
+        if data.pop("name") != ComputeOptimal.name:
+            raise ValueError("it names another strategy")
+        return ComputeOptimal.model_validate(data)
+    except OSError as error:
+        raise ConfigError(f"{path} could not be read: {error.strerror}.", remedy="Correct the path.") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ConfigError(
+            f"{path.name} is no choice: {error}", remedy="Make one with `updraft compose fit`."
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+import contextlib
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from updraft.errors import InvalidRequest
+from updraft.errors import InvalidRequest, MissingExtra
 from updraft.modes import Effort, ModeSettings
 from updraft.strategies.base import Strategy
+from updraft.strategies.choice import ComputeOptimal
 from updraft.strategies.problem import Budget
 from updraft.strategies.registry import parse_strategy
 from updraft.strategies.self_consistency import SelfConsistency
+from updraft.verifiers import parse_verifier
 
 __all__ = ["EFFORTS", "Plan", "Worth", "check_names", "plan_of", "spec_of"]
 
@@ -20,7 +23,7 @@ class Worth:
     """What an effort buys.
 
     Attributes:
-        strategy: by name, with its settings, where the request names none.
+        strategy: by name, where the request names none.
         samples: of the cloud, at most.
         edge_samples: answers that the edge draws first.
         threshold: the edge's part of the vote that needs no cloud; above 1 the cloud is always asked.
@@ -29,18 +32,17 @@ class Worth:
     samples: int
     edge_samples: int
     threshold: float
-    strategy: str = SelfConsistency.name
-    settings: dict[str, Any] = field(default_factory=dict)
+    strategy: str = ComputeOptimal.name
 
 
 EFFORTS: Final[dict[Effort, Worth]] = {
-    Effort.NONE: Worth(samples=1, edge_samples=0, threshold=2.0),
+    Effort.NONE: Worth(samples=1, edge_samples=0, threshold=2.0, strategy=SelfConsistency.name),
     Effort.LOW: Worth(samples=4, edge_samples=3, threshold=0.6),
     Effort.MEDIUM: Worth(samples=8, edge_samples=4, threshold=0.75),
     Effort.HIGH: Worth(samples=16, edge_samples=4, threshold=0.9),
     Effort.MAX: Worth(samples=64, edge_samples=4, threshold=2.0),
 }
-"""The table. A choice that looks at the prompt makes a `Plan` of its own and takes the place of `plan_of`."""
+"""The table. From low on the difficulty of the prompt decides how much of the samples is drawn (`ComputeOptimal`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ def plan_of(settings: ModeSettings, most: int) -> Plan:
     asked, solve = settings.budget, settings.solve
     chosen = {"samples": worth.samples, "tokens": min((asked.samples or worth.samples) * most, 1 << 20)}
     given = {name: value for name in _PARTS if (value := getattr(asked, name)) is not None}
-    named = spec_of(settings.strategy) or {"name": worth.strategy, **worth.settings}
+    named = spec_of("name", settings.strategy) or {"name": worth.strategy}
     strategy = parse_strategy(named["name"], {key: value for key, value in named.items() if key != "name"})
     if strategy.needs_verifier and settings.verifier is None:
         raise InvalidRequest(
@@ -103,20 +105,23 @@ def plan_of(settings: ModeSettings, most: int) -> Plan:
         budget=Budget(**(chosen | given)),
         edge_samples=worth.edge_samples if solve.edge_samples is None else solve.edge_samples,
         threshold=worth.threshold if solve.threshold is None else solve.threshold,
-        verifier=spec_of(settings.verifier),
+        verifier=spec_of("kind", settings.verifier),
         chosen=frozenset(chosen.keys() - given.keys()),
     )
 
 
-def spec_of(given: str | dict[str, Any] | None) -> dict[str, Any] | None:
-    """A strategy or a verifier as an object with its name, however the request wrote it."""
-    return {"name": given} if isinstance(given, str) else given
+def spec_of(key: str, given: str | dict[str, Any] | None) -> dict[str, Any] | None:
+    """A strategy or a verifier as an object with its name as `key`, however the request wrote it."""
+    return {key: given} if isinstance(given, str) else given
 
 
 def check_names(settings: ModeSettings) -> None:
-    """Raises UnknownName or InvalidRequest, with the field, where the settings' strategy cannot be."""
+    """Raises UnknownName or InvalidRequest, with the field, where the settings' strategy or verifier cannot be."""
     try:
         plan_of(settings, 1)
+        if settings.verifier is not None:
+            with contextlib.suppress(MissingExtra):  # the tier that judges may have what is not here
+                parse_verifier(settings.verifier)
     except InvalidRequest as error:
         if error.param is not None and not error.param.startswith("updraft."):
             error.param = f"updraft.{error.param}"

@@ -11,13 +11,18 @@ from updraft.modes import Origin
 from updraft.routing.votes import final_answer
 from updraft.sampling import Sampled, SamplingParams
 
-__all__ = ["Alternative", "Budget", "Ended", "Outcome", "Problem", "Progress", "Sample", "Spent"]
+__all__ = ["Alternative", "Budget", "Ended", "Outcome", "Problem", "Progress", "Sample", "Spent", "read_final"]
 
 Ended = Literal["done", "confident", "saturated", "samples", "tokens", "calls", "time"]
 """Why a strategy stopped: all was done; it was sure enough; more would not pay; or a part of the budget was used up."""
 
 Extractor = Callable[[str], str | None]
 """The final answer that a text gives, in a form that equal answers share; None where it cannot be parsed."""
+
+
+def read_final(text: str) -> str | None:
+    """The final answer as votes compare it; None for a text without words."""
+    return final_answer(text) or None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +95,7 @@ class Problem:
     sampling: SamplingParams = field(default_factory=SamplingParams)
     max_tokens: int = 512
     step: str = "\n\n"
-    extract: Extractor = final_answer
+    extract: Extractor = read_final
     given: Sequence[Sample] = ()
 
 

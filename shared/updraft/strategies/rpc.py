@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
-from updraft.routing.votes import path_weights
+from updraft.routing.votes import path_probability, path_weights
 from updraft.strategies.pruning import surviving
 from updraft.strategies.voting import Vote, Voting
 from updraft.strategies.workspace import Workspace
@@ -43,8 +44,7 @@ class _PathVote(Vote):
     def weights(self) -> list[float]:
         texts = [sample.text for sample in self.samples]
         logprobs = [sample.logprob for sample in self.samples]
-        weights = path_weights(texts, logprobs)
-        if not self._prune:
-            return weights
-        kept = surviving([path_weights([text], [logprob])[0] for text, logprob in zip(texts, logprobs, strict=True)])
-        return [weight if keep else 0.0 for weight, keep in zip(weights, kept, strict=True)]
+        if self._prune:
+            kept = surviving([path_probability(logprob) for logprob in logprobs])
+            logprobs = [logprob if keep else -math.inf for logprob, keep in zip(logprobs, kept, strict=True)]
+        return path_weights(texts, logprobs)

@@ -33,7 +33,7 @@ async def solve(
         EngineFailure, Overloaded: the engine cannot go on.
     """
     try:
-        work = Workspace(problem, budget, forks, verifier, note, runs_code=runs_code)
+        work = Workspace(strategy.prepared(problem), budget, forks, verifier, note, runs_code=runs_code)
         strategy.check(work)
         return await strategy.solve(work)
     finally:

@@ -13,7 +13,7 @@ from updraft.noise import key_of
 from updraft.strategies.base import Strategy
 from updraft.strategies.branches import Branch
 from updraft.strategies.particle_weights import Floats, odds_weights, uniforms
-from updraft.strategies.problem import Outcome, Sample
+from updraft.strategies.problem import Outcome, Problem, Sample
 from updraft.strategies.tally import conclude, tally
 from updraft.strategies.workspace import Workspace
 from updraft.verifiers.base import Judgement
@@ -31,6 +31,7 @@ class Stepwise(Strategy):
     """A strategy that writes answers a step at a time and is led by a verifier of steps.
 
     Attributes:
+        step: the text that ends a step; the problem's own, a blank line in requests, when left out.
         step_tokens: a step that is longer is cut here and judged as it is.
         choose: among the answers at the end.
     """
@@ -38,8 +39,12 @@ class Stepwise(Strategy):
     needs_verifier: ClassVar[bool] = True
     needs_steps: ClassVar[bool] = True
 
+    step: str | None = Field(default=None, min_length=1, max_length=64)
     step_tokens: int = Field(default=256, ge=1, le=4096)
     choose: Choice = "vote"
+
+    def prepared(self, problem: Problem) -> Problem:
+        return problem if self.step is None else replace(problem, step=self.step)
 
 
 class Step(NamedTuple):

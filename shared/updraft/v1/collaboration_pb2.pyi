@@ -455,14 +455,18 @@ class SolveBudget(_message.Message):
     def __init__(self, samples: _Optional[int] = ..., tokens: _Optional[int] = ..., calls: _Optional[int] = ..., milliseconds: _Optional[int] = ...) -> None: ...
 
 class GivenSample(_message.Message):
-    __slots__ = ("tokens", "logprob", "finished")
+    __slots__ = ("tokens", "logprob", "finished", "entropy", "energy")
     TOKENS_FIELD_NUMBER: _ClassVar[int]
     LOGPROB_FIELD_NUMBER: _ClassVar[int]
     FINISHED_FIELD_NUMBER: _ClassVar[int]
+    ENTROPY_FIELD_NUMBER: _ClassVar[int]
+    ENERGY_FIELD_NUMBER: _ClassVar[int]
     tokens: _containers.RepeatedScalarFieldContainer[int]
     logprob: float
     finished: bool
-    def __init__(self, tokens: _Optional[_Iterable[int]] = ..., logprob: _Optional[float] = ..., finished: _Optional[bool] = ...) -> None: ...
+    entropy: float
+    energy: float
+    def __init__(self, tokens: _Optional[_Iterable[int]] = ..., logprob: _Optional[float] = ..., finished: _Optional[bool] = ..., entropy: _Optional[float] = ..., energy: _Optional[float] = ...) -> None: ...
 
 class SolveEvent(_message.Message):
     __slots__ = ("progress", "answer", "error", "notice", "working")

@@ -60,7 +60,7 @@ class Generative(VerifierSettings):
 
     kind: ClassVar[str] = "generative"
 
-    votes: int = Field(4, ge=1, le=len(_WORDINGS))
+    votes: int = Field(default=4, ge=1, le=len(_WORDINGS))
 
     def scorer(self, resources: Resources) -> Scorer:
         reader = resources.asked(self.kind)

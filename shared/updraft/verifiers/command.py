@@ -22,7 +22,7 @@ class _Answer(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     score: float | None = Field(ge=0, le=1, allow_inf_nan=False)
-    reason: str = Field("", max_length=1000)
+    reason: str = Field(default="", max_length=1000)
 
 
 _ANSWERS = TypeAdapter(list[_Answer])

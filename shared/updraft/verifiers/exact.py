@@ -31,7 +31,7 @@ class Regex(VerifierSettings):
     """
 
     kind: ClassVar[str] = "regex"
-    exact: ClassVar[bool] = True
+    of_question: ClassVar[frozenset[str]] = frozenset({"pattern"})
 
     pattern: str = Field(min_length=1, max_length=1000)
     match: Literal["search", "full"] = "search"
@@ -83,10 +83,10 @@ class Number(VerifierSettings):
     """
 
     kind: ClassVar[str] = "number"
-    exact: ClassVar[bool] = True
+    of_question: ClassVar[frozenset[str]] = frozenset({"value"})
 
     value: float = Field(allow_inf_nan=False)
-    tolerance: float = Field(0.0, ge=0, allow_inf_nan=False)
+    tolerance: float = Field(default=0.0, ge=0, allow_inf_nan=False)
 
     def scorer(self, resources: Resources) -> Scorer:
         async def score(claims: Sequence[Claim]) -> list[Judgement]:

@@ -31,7 +31,7 @@ class JsonSchema(VerifierSettings):
     """
 
     kind: ClassVar[str] = "json-schema"
-    exact: ClassVar[bool] = True
+    of_question: ClassVar[frozenset[str]] = frozenset({"schema"})
 
     schema_: dict[str, Any] | bool = Field(alias="schema")
 

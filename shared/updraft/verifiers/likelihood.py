@@ -27,7 +27,7 @@ class LogProb(VerifierSettings):
         async def score(claims: Sequence[Claim]) -> list[Judgement]:
             return [
                 Judgement(math.exp(min(claim.logprob, 0.0)))
-                if claim.tokens and math.isfinite(claim.logprob)
+                if (claim.tokens or claim.logprob) and math.isfinite(claim.logprob)
                 else Judgement(None, reason="the answer's log-probability is not known")
                 for claim in claims
             ]

@@ -7,10 +7,10 @@ TPR p / (TPR p + FPR (1 - p)) at most, for a model that is right with probabilit
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +18,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from updraft.errors import ConfigError, GoalUnreachable, InvalidRequest
 from updraft.evaluation.conformal import binomial_tail
-from updraft.evaluation.data import read_lines
+from updraft.evaluation.data import bad_data, read_lines
 from updraft.profiles import profiles_folder
-from updraft.verifiers.base import Claim
-from updraft.verifiers.settings import OpenVerifier, Resources
+from updraft.verifiers.base import Claim, Judgement
+from updraft.verifiers.settings import OpenVerifier, Resources, VerifierSettings
 
 __all__ = [
     "LEVEL",
@@ -44,10 +44,11 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """An answer of which it is known whether it is right."""
+    """An answer of which it is known whether it is right; `settings` are those that its question has of its own."""
 
     claim: Claim
     right: bool
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Rates(BaseModel):
@@ -84,24 +85,35 @@ class Rates(BaseModel):
         return self.passed_right / self.right if self.right else None
 
     def ceiling(self, p: float) -> float | None:
-        """The most that resampling until one passes can reach where a sample is right with probability `p`."""
+        """The most that resampling until one passes can reach where a sample is right with probability `p`.
+
+        None where that cannot be told: nothing passes, or right or wrong answers were not there.
+        """
         if self.false_positive_rate is None or self.true_positive_rate is None:
             return None
         good, bad = self.true_positive_rate * p, self.false_positive_rate * (1 - p)
-        return good / (good + bad) if good + bad > 0 else p
+        return good / (good + bad) if good + bad > 0 else None
 
 
 def read_labelled(path: Path) -> list[Labelled]:
-    """Lines of `question`, `answer`, `right`, and `logprob` where it is known. Raises InvalidRequest with the place."""
+    """Lines of `question`, `answer`, `right`, and where there are `logprob` and `settings`.
+
+    Raises InvalidRequest with the place.
+    """
     found = []
     for line in read_lines(path):
         right, logprob = line.fields.get("right"), line.fields.get("logprob", 0.0)
+        settings = line.fields.get("settings", {})
+        if not isinstance(settings, dict):
+            raise line.error(f"settings is {settings!r}; it must be an object")
         if not isinstance(right, bool):
             raise line.error(f"right is {right!r}; it must be true or false")
         if isinstance(logprob, bool) or not isinstance(logprob, int | float):
             raise line.error(f"logprob is {logprob!r}; it must be a number")
         question, answer = line.text("question", empty=True), line.text("answer", empty=True)
-        found.append(Labelled(Claim(question, (), (), answer, float(logprob)), right))
+        found.append(Labelled(Claim(question, (), (), answer, float(logprob)), right, settings))
+    if 0 < sum(bool(each.settings) for each in found) < len(found):
+        raise bad_data(path, "some lines have settings and some have none")
     return found
 
 
@@ -110,7 +122,8 @@ async def measure_rates(
 ) -> Rates:
     """How often it errs at its threshold, or at the lowest one whose false-positive rate is at most `wanted`.
 
-    That holds with 95 % confidence over labelled answers like these: the exact binomial test of the rate, over
+    Where the answers' questions have settings of their own, the rates are of the verifier with any such settings. A
+    wanted rate holds with 95 % confidence over labelled answers like these: the exact binomial test of the rate, over
     thresholds from the highest on (fixed-sequence testing, arXiv 2110.01052, section 3.2).
 
     Raises:
@@ -119,13 +132,13 @@ async def measure_rates(
     """
     if not labelled:
         raise InvalidRequest("There are no labelled answers.", param="data")
-    scores = await _scores(verifier, labelled)
+    scores = await _scores(verifier, labelled, resources)
     right = np.array([each.right for each in labelled])
     threshold = verifier.threshold if wanted is None else _threshold(scores[~right], scores, wanted)
     passed = scores >= threshold  # NaN does not
     return Rates(
         kind=verifier.name,
-        identity=verifier.settings.identity(resources),
+        identity=verifier.settings.identity(resources, general=bool(labelled[0].settings)),
         data=_digest(labelled),
         right=int(right.sum()),
         wrong=int((~right).sum()),
@@ -185,16 +198,34 @@ def _where(holds: Callable[[float], bool]) -> float:
     return high
 
 
-async def _scores(verifier: OpenVerifier, labelled: Sequence[Labelled]) -> Floats:
+async def _scores(verifier: OpenVerifier, labelled: Sequence[Labelled], resources: Resources) -> Floats:
     """One each, NaN for none."""
-    scores: list[float] = []
-    for start in range(0, len(labelled), _TOGETHER):
-        judged = await verifier.judge([each.claim for each in labelled[start : start + _TOGETHER]])
-        scores += [np.nan if each.score is None else each.score for each in judged]
+    judged: list[Judgement] = []
+    if labelled[0].settings:
+        for each in labelled:
+            judged += await _with_settings(verifier, each).open(resources).judge([each.claim])
+    else:
+        for start in range(0, len(labelled), _TOGETHER):
+            judged += await verifier.judge([each.claim for each in labelled[start : start + _TOGETHER]])
+    scores = [np.nan if each.score is None else each.score for each in judged]
     found = np.array(scores)
     if bool(((found < 0) | (found > 1)).any()):
         raise InvalidRequest(f"The verifier {verifier.name} gave scores that are not from 0 to 1.", param="verifier")
     return found
+
+
+def _with_settings(verifier: OpenVerifier, labelled: Labelled) -> VerifierSettings:
+    """Raises InvalidRequest: a setting that is not the question's own, or not what it must be."""
+    from updraft.verifiers.registry import parse_verifier
+
+    allowed = verifier.settings.of_question
+    if other := sorted(labelled.settings.keys() - allowed):
+        raise InvalidRequest(
+            f"Questions of the verifier {verifier.name} have no setting {other[0]} of their own.",
+            remedy=f"Lines may set: {', '.join(allowed) or 'nothing'}; give others with --verifier.",
+            param="data",
+        )
+    return parse_verifier({**verifier.settings.spec(), **labelled.settings})
 
 
 def _threshold(wrong: Floats, scores: Floats, wanted: float) -> float:

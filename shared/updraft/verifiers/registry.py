@@ -21,7 +21,7 @@ __all__ = ["VERIFIERS", "open_verifier", "parse_verifier"]
 
 VERIFIERS: Final[dict[str, type[VerifierSettings]]] = {
     settings.kind: settings
-    for settings in (Regex, Number, JsonSchema, UnitTests, SelfEvaluation, Generative, Reward, LogProb, External)
+    for settings in (Number, Regex, JsonSchema, UnitTests, SelfEvaluation, Generative, Reward, LogProb, External)
 }
 
 

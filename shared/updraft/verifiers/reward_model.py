@@ -9,22 +9,24 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from updraft.engine import Engine, open_engine
 from updraft.engine.loop import EngineLoop
-from updraft.errors import ConfigError
+from updraft.errors import ConfigError, InvalidRequest
 from updraft.sampling import SamplingParams
 from updraft.strategies.branches import Forks, Work
 from updraft.strategies.places import EnginePlaces
 from updraft.strategies.prompts import ask
 from updraft.verifiers.base import Claim, Judgement
 
-__all__ = ["RewardFormat", "RewardModel", "RewardSource", "open_reward"]
+__all__ = ["RewardFormat", "RewardModel", "RewardSource", "open_reward", "reward_source"]
 
+Text = tuple[int, ...]
 _REMEMBERED: Final = 8192  # scores of prefixes
 
 
@@ -45,10 +47,10 @@ class RewardFormat(BaseModel):
     judges: Literal["steps", "answers"] = "steps"
     good: str | int = "+"
     bad: str | int = "-"
-    question: str | None = Field(None, max_length=10_000)
-    step: str = Field("\n\n", min_length=1, max_length=100)
-    mark: str = Field("\n\n", max_length=1000)
-    joint: str = Field("", max_length=1000)
+    question: str | None = Field(default=None, max_length=10_000)
+    step: str = Field(default="\n\n", min_length=1, max_length=100)
+    mark: str = Field(default="\n\n", max_length=1000)
+    joint: str = Field(default="", max_length=1000)
 
 
 class RewardSource(RewardFormat):
@@ -63,8 +65,8 @@ class RewardSource(RewardFormat):
 
     model: str
     head: bool = False
-    context: int = Field(2048, ge=16)
-    sequences: int = Field(8, ge=1)
+    context: int = Field(default=2048, ge=16)
+    sequences: int = Field(default=8, ge=1)
     options: dict[str, Any] = Field(default_factory=dict)
 
     def format(self) -> RewardFormat:
@@ -72,6 +74,27 @@ class RewardSource(RewardFormat):
         if self.head and not self.model_fields_set & {"good", "bad"}:
             fields |= {"good": 1, "bad": 0}
         return RewardFormat(**fields)
+
+
+def reward_source(text: str) -> RewardSource:
+    """A reward model as an operator names it: a model, a JSON file that says how it is asked, or that JSON itself.
+
+    Raises:
+        ConfigError: the file cannot be read.
+        InvalidRequest: the JSON is none, or a value in it is wrong.
+    """
+    try:
+        if text.lstrip().startswith("{"):
+            return RewardSource.model_validate_json(text)
+        if text.endswith(".json"):
+            return RewardSource.model_validate_json(Path(text).read_bytes())
+        return RewardSource.model_validate({"model": text})
+    except OSError as error:
+        raise ConfigError(f"{text} cannot be read: {error.strerror}.", remedy="Correct the path.") from error
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]
+        where = ".".join(["reward", *map(str, first["loc"])])
+        raise InvalidRequest(f"{where}: {first['msg']}.", param=where) from error
 
 
 def open_reward(source: RewardSource) -> RewardModel:
@@ -97,7 +120,7 @@ class RewardModel:
         self._choices = [_token(engine, form.good), _token(engine, form.bad)]
         self._loop = EngineLoop(engine)
         self._forks = Forks(self._loop, EnginePlaces(engine), SamplingParams(seed=0))
-        self._known: OrderedDict[tuple[int, ...], float] = OrderedDict()
+        self._known: OrderedDict[bytes, float] = OrderedDict()  # by digests of texts
         self._loop.start()
 
     @property
@@ -122,39 +145,30 @@ class RewardModel:
     async def scores(self, claims: Sequence[Claim]) -> list[list[float] | Judgement]:
         """For each claim the probability of `good` against `bad` after each step, or why there is none."""
         texts = [self._texts(claim) for claim in claims]
-        readable = [each for each in texts if not isinstance(each, Judgement)]
-        await self._read(readable)
-        return [each if isinstance(each, Judgement) else [self._recall(text) for text in each[1:]] for each in texts]
+        found = await self._read([each for each in texts if not isinstance(each, Judgement)])
+        return [each if isinstance(each, Judgement) else [found[text] for text in each[1:]] for each in texts]
 
-    async def _read(self, texts: Sequence[Sequence[tuple[int, ...]]]) -> None:
-        """Read what is not known yet, beginnings first: whatever is alike is computed once."""
-        for depth in range(max(map(len, texts), default=0)):
-            wave = list(dict.fromkeys(each[depth] for each in texts if depth < len(each)))
-            if depth == 0:  # the questions alone
-                wave = [
-                    start for start in wave if any(each[0] == start and each[1] not in self._known for each in texts)
-                ]
-            wanted = [text for text in wave if text not in self._known]
-            rows = await self._forks.choices(wanted, self._choices)
-            for text, (good, bad) in zip(wanted, rows.astype(np.float64), strict=True):
-                self._known[text] = float(0.5 * (1.0 + np.tanh((good - bad) / 2.0)))
-        if texts:
-            self._recall_all(texts)
+    async def _read(self, texts: Sequence[Sequence[Text]]) -> dict[Text, float]:
+        """The scores of all texts, beginnings first: what is alike is computed once, a new answer's question too."""
+        found = await self._wave([each[0] for each in texts if each[0] and _key(each[1]) not in self._known])
+        for depth in range(1, max(map(len, texts), default=0)):
+            found |= await self._wave([each[depth] for each in texts if depth < len(each)])
+        return found
 
-    def _recall(self, text: tuple[int, ...]) -> float:
-        self._known.move_to_end(text)
-        return self._known[text]
-
-    def _recall_all(self, texts: Sequence[Sequence[tuple[int, ...]]]) -> None:
-        """Forget the scores that were asked for longest ago, but none of these."""
-        for each in texts:
-            for text in each:
-                if text in self._known:
-                    self._known.move_to_end(text)
-        while len(self._known) > max(_REMEMBERED, sum(map(len, texts))):
+    async def _wave(self, texts: Sequence[Text]) -> dict[Text, float]:
+        keys = {text: _key(text) for text in texts}
+        wanted = [text for text, key in keys.items() if key not in self._known]
+        rows = await self._forks.choices(wanted, self._choices)
+        for text, (good, bad) in zip(wanted, rows.astype(np.float64), strict=True):
+            self._known[keys[text]] = float(0.5 * (1.0 + np.tanh((good - bad) / 2.0)))
+        for key in keys.values():
+            self._known.move_to_end(key)
+        found = {text: self._known[key] for text, key in keys.items()}
+        while len(self._known) > _REMEMBERED:  # those that were asked for longest ago
             self._known.popitem(last=False)
+        return found
 
-    def _texts(self, claim: Claim) -> list[tuple[int, ...]] | Judgement:
+    def _texts(self, claim: Claim) -> list[Text] | Judgement:
         """The question's tokens, then with each step more of the answer; the score is read after each."""
         form, encode = self.format, self.engine.tokenizer.encode
         steps = self._steps(claim)
@@ -184,6 +198,10 @@ class RewardModel:
         before, _, after = self.format.question.partition("{question}")
         encode = self.engine.tokenizer.encode
         return [*encode(before, special=True, start=True), *encode(question), *encode(after, special=True)]
+
+
+def _key(text: Text) -> bytes:
+    return hashlib.blake2b(np.array(text, np.int32).tobytes(), digest_size=16).digest()
 
 
 def _token(engine: Engine, said: str | int) -> int:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from updraft.verifiers.rates import Rates
     from updraft.verifiers.reward_model import RewardModel
 
-__all__ = ["HALF", "Command", "OpenVerifier", "Resources", "VerifierSettings"]
+__all__ = ["HALF", "Command", "OpenVerifier", "Resources", "Scorer", "VerifierSettings"]
 
 HALF: Final = 0.5
 
@@ -68,16 +68,16 @@ class VerifierSettings(BaseModel, ABC):
 
     Attributes:
         kind: its name in requests and tables.
-        exact: what it says is a fact of the answer, 0 or 1, and no estimate.
+        of_question: settings that each question has of its own; rates may be measured over many of them.
         threshold: the score from which an answer passes; as measured, or a half, when left out.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: ClassVar[str]
-    exact: ClassVar[bool] = False
+    of_question: ClassVar[frozenset[str]] = frozenset()
 
-    threshold: float | None = Field(None, ge=0, le=1)
+    threshold: float | None = Field(default=None, ge=0, le=1)
 
     @abstractmethod
     def scorer(self, resources: Resources) -> Scorer:
@@ -95,9 +95,14 @@ class VerifierSettings(BaseModel, ABC):
         """These settings, as `parse_verifier` reads them."""
         return {"kind": self.kind, **self.model_dump(mode="json", by_alias=True, exclude_defaults=True)}
 
-    def identity(self, resources: Resources) -> str:
-        """A digest of all that decides about scores: measured rates belong to it."""
-        spec = {name: value for name, value in self.spec().items() if name != "threshold"}
+    def identity(self, resources: Resources, *, general: bool = False) -> str:
+        """A digest of all that decides about scores: measured rates belong to it.
+
+        Args:
+            general: of the verifier with whatever settings questions have.
+        """
+        left_out = {"threshold", *(self.of_question if general else ())}
+        spec = {name: value for name, value in self.spec().items() if name not in left_out}
         text = json.dumps([spec, self.model(resources)], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -110,7 +115,11 @@ class VerifierSettings(BaseModel, ABC):
         from updraft.verifiers.rates import find_rates
 
         scorer = self.scorer(resources)
-        rates = find_rates(resources.records, self.kind, self.identity(resources)) if resources.records else None
+        rates = None
+        if resources.records is not None:
+            for general in (False, True):
+                identity = self.identity(resources, general=general)
+                rates = rates or find_rates(resources.records, self.kind, identity)
         return OpenVerifier(self, scorer, rates, judges_steps=self.judges_steps(resources))
 
 
@@ -144,16 +153,18 @@ class OpenVerifier:
 
     async def judge(self, claims: Sequence[Claim]) -> Sequence[Judgement]:
         """Scores of the claims that can be judged; the others are judgements without one, with a reason."""
-        ready = [claim for claim in claims if claim.finished or self.judges_steps]
+        able = [claim.finished or self.judges_steps for claim in claims]
+        ready = [claim for claim, whole in zip(claims, able, strict=True) if whole]
         judged = list(await self._scorer(ready)) if ready else []
         if len(judged) != len(ready):
             raise ValueError(f"{len(judged)} judgements for {len(ready)} answers")
         rest = iter(judged)
         early = Judgement(None, reason="the answer is not whole yet")
-        return [self._decided(next(rest)) if claim in ready else early for claim in claims]
+        return [self._decided(next(rest)) if whole else early for whole in able]
 
     def _decided(self, judgement: Judgement) -> Judgement:
-        score = judgement.score
-        if score is None or not score >= self.threshold:
-            return replace(judgement, passed=False, reason=judgement.reason or f"the score is below {self.threshold:g}")
-        return replace(judgement, passed=True, reason="")
+        if judgement.score is None:
+            return judgement
+        if judgement.score >= self.threshold:
+            return replace(judgement, passed=True, reason="")
+        return replace(judgement, passed=False, reason=judgement.reason or f"the score is below {self.threshold:g}")

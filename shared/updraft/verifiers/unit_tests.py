@@ -33,10 +33,10 @@ class UnitTests(VerifierSettings):
     """
 
     kind: ClassVar[str] = "unit-tests"
-    exact: ClassVar[bool] = True
+    of_question: ClassVar[frozenset[str]] = frozenset({"tests"})
 
     tests: str = Field(min_length=1, max_length=1 << 16)
-    seconds: float = Field(10.0, gt=0, le=60)
+    seconds: float = Field(default=10.0, gt=0, le=60)
 
     def scorer(self, resources: Resources) -> Scorer:
         if not resources.execute_code:

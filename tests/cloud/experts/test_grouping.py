@@ -1,17 +1,14 @@
-"""Which runs share a pass: fewer experts a pass than in order of arrival, and nobody waits for ever."""
+"""What regrouping the runs of a trace is worth: fewer experts a pass than in order of arrival."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 import numpy as np
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tests.fakes.routing import Routing, make_trace
 from updraft_cloud.experts.costs import Costs
 from updraft_cloud.experts.grouping import (
-    choose_together,
     compare_groupings,
     regroup,
     routed_chances,
@@ -19,24 +16,6 @@ from updraft_cloud.experts.grouping import (
     table_chances,
 )
 from updraft_cloud.experts.replay import union_sizes
-
-
-def test_runs_that_need_the_same_go_together() -> None:
-    chances = np.array([[1, 1, 0, 0], [0, 0, 1, 1], [1, 1, 0, 0], [0, 0, 1, 1]], np.float32)
-    assert choose_together(chances, [2, 2, 2, 2], 4) == [0, 2]
-    assert choose_together(chances, [2, 1, 2, 2], 3) == [0, 1]  # what does not fit is left
-    assert choose_together(chances, [9, 1, 1, 1], 4) == [0]  # the oldest goes even if it is large
-    assert choose_together(chances[:0], [], 4) == []
-
-
-@given(sizes=st.lists(st.integers(1, 6), min_size=1, max_size=8), most=st.integers(1, 20), seed=st.integers(0, 9))
-def test_a_choice_is_lawful(sizes: list[int], most: int, seed: int) -> None:
-    chances = np.random.default_rng(seed).random((len(sizes), 12)).astype(np.float32)
-    chosen = choose_together(chances, sizes, most)
-    assert chosen[0] == 0 and chosen == sorted(set(chosen))
-    total = sum(sizes[run] for run in chosen)
-    assert len(chosen) == 1 or total <= most
-    assert all(total + sizes[run] > most for run in range(len(sizes)) if run not in chosen)
 
 
 def test_grouping_by_overlap_needs_fewer_experts_a_pass() -> None:

@@ -136,9 +136,9 @@ def test_caches_that_do_not_fit_take_the_store_with_them(folder: Path, monkeypat
 @pytest.mark.usefixtures("nothing_left")
 def test_quantised_experts_that_do_not_fit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from updraft.config.engines import TorchSettings
-    from updraft.engine import torch_load
+    from updraft.engine.torch_quantised import quantise
 
-    monkeypatch.setattr(torch_load, "quantise", failing(10, MemoryError(), torch_load.quantise))
+    monkeypatch.setattr("updraft.engine.torch_load.quantise", failing(10, MemoryError(), quantise))
     with pytest.raises(EngineFailure, match="out of memory"):
         load(folder, torch=TorchSettings(expert_bits=8))
 

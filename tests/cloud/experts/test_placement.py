@@ -10,12 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.fakes.moe_source import RandomMoe
 from tests.fakes.routing import Routing, make_trace
 from updraft.engine.experts import MoeShape
 from updraft.errors import BadModelFile, ConfigError, ModelNotFound
-from updraft_cloud.experts.host import HostExperts
-from updraft_cloud.experts.placed import PlacedExperts
 from updraft_cloud.experts.placement import (
     PlacementPlan,
     crossing_share,
@@ -111,18 +108,3 @@ def test_plans_are_read_as_written_and_damage_is_refused(tmp_path: Path) -> None
             read_plan(path)
     with pytest.raises(ModelNotFound):
         read_plan(tmp_path / "none")
-
-
-def test_placed_experts_give_the_same_bits() -> None:
-    torch = pytest.importorskip("torch")
-    source = RandomMoe()
-    shape = source.shape
-    plan = PlacementPlan(shape, 2, round_robin(shape, 2))
-    placed = PlacedExperts(source, plan, ["cpu", "cpu"])
-    placed.expect([1])
-    assert torch.equal(source.forward(placed, [1, 2, 3]), source.forward(HostExperts(source), [1, 2, 3]))
-    placed.close()
-    with pytest.raises(ConfigError, match="2 devices"):
-        PlacedExperts(source, plan, ["cpu"])
-    with pytest.raises(ConfigError, match="the model has"):
-        PlacedExperts(RandomMoe(layers=1), plan, ["cpu", "cpu"])

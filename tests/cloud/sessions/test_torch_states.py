@@ -117,7 +117,7 @@ def test_an_offloaded_cloud_loads_nothing_for_the_layers_below_an_entry(cloud: T
 
 def test_states_of_another_type_or_of_other_bits_are_refused(folder: Path, cloud: TorchEngine) -> None:
     for options in ({"dtype": "bfloat16"}, {"expert_bits": 8}):
-        edge = TorchEngine(folder, context=64, sequences=1, threads=1, **options)  # type: ignore[arg-type]
+        edge = TorchEngine(folder, context=64, sequences=1, threads=1, **options)
         entry = HiddenEntry(1, "float32", edge.info.fingerprint)
         with pytest.raises(TrunkMismatch, match="hidden states are of model"):
             _Stepped(cloud, opening(tokenizer_hash=cloud.info.tokenizer_hash, entry=entry))

@@ -72,3 +72,13 @@ def test_fit_writes_a_strategy_that_requests_can_name(updraft: Updraft, tiny_mod
     assert "difficulty up to 1.00: " in result.stdout
     data = json.loads(out.read_text())
     assert parse_strategy(data.pop("name"), data).name == "auto"
+
+
+def test_a_verifier_judges_what_components_ask_it(updraft: Updraft, tiny_model_path: Path, tmp_path: Path) -> None:
+    path = tmp_path / "p.toml"
+    path.write_text(PIPELINE + 'by = "verifier"\n')
+    options = ["--model", str(tiny_model_path), "--max-tokens", "8", "--json"]
+    without = updraft("compose", "run", str(path), "Hello", *options)
+    assert without.exit_code == 2 and "'r' needs a verifier" in without.stdout
+    facts = json.loads(updraft("compose", "run", str(path), "Hello", *options, "--verifier", "logprob").stdout)
+    assert facts["alternatives"][0]["score"] == pytest.approx(facts["confidence"]) and facts["verified"] is not None

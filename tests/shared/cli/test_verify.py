@@ -92,7 +92,7 @@ def test_models_are_asked(updraft: Updraft, tmp_path: Path) -> None:
     [
         (["--verifier", "self"], "--model"),
         (["--verifier", "reward"], "--reward"),
-        (["--verifier", "no-such"], "regex, number, json-schema"),
+        (["--verifier", "no-such"], "number, regex, json-schema"),
         (["--verifier", "{"], "not JSON"),
         (["--verifier", "reward", "--reward", '{"good": "+"}'], "reward.model"),
         (["--verifier", "reward", "--reward", "/no/such.json"], "cannot be read"),
@@ -104,3 +104,26 @@ def test_what_is_missing_is_told_with_a_remedy(arguments: list[str], told: str, 
     result = updraft("verify", "answer", *arguments, "q", "a")
     assert result.exit_code in (1, 2) and told in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_what_thin_tests_let_pass_is_measured(updraft: Updraft, tmp_path: Path) -> None:
+    bodies = (("2 * x", True), ("x * x", False), ("x + 1", False))
+    lines = [
+        {
+            "question": "Write double(x).",
+            "answer": f"```python\ndef double(x): return {body}\n```",
+            "right": right,
+            "settings": {"tests": "assert double(2) == 4"},
+        }
+        for body, right in bodies
+    ]
+    file = tmp_path / "code.jsonl"
+    file.write_text("\n".join(map(json.dumps, lines)))
+    allowed = ("--execute-code", "--unconfined-code")
+    result = updraft("verify", "measure", "--verifier", "unit-tests", *allowed, "--data", str(file), "--json")
+    assert result.exit_code == 0, result.output
+    record = json.loads(result.stdout)
+    assert (record["passed_right"], record["passed_wrong"], record["wrong"]) == (1, 1, 2)
+    spec = '{"kind": "unit-tests", "tests": "assert double(3) == 6"}'
+    answer = updraft("verify", "answer", "--verifier", spec, *allowed, "--json", "q", lines[0]["answer"])
+    assert json.loads(answer.stdout)["false_positive_rate"] == 0.5

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -11,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from updraft.engine.base import Run
-from updraft.engine.scheduler import PATIENCE, Pass, Priority, Scheduler, Want
+from updraft.engine.scheduler import PATIENCE, Grouping, Pass, Priority, Scheduler, Want
 
 BUDGET = 64
 
@@ -50,14 +52,36 @@ def sizes(chosen: Pass[int]) -> dict[int, int]:
     return {task: len(want.run.tokens) for task, want in chosen.places}
 
 
+def by_parity(placed: Sequence[Run], waiting: Sequence[Run], room: int) -> list[int]:
+    """Runs of even sequences need one thing, those of odd ones another."""
+    own = placed[-1].sequence % 2
+    return [number for number, run in enumerate(waiting) if run.sequence % 2 == own]
+
+
+def hostile(placed: Sequence[Run], waiting: Sequence[Run], room: int) -> list[int]:
+    """Whoever came last goes first, for ever."""
+    return sorted(range(len(waiting)), key=lambda number: -waiting[number].sequence)
+
+
+def fickle(seed: int) -> Grouping:
+    """Another order every time, of some of them."""
+    drawn = random.Random(seed)
+
+    def order(placed: Sequence[Run], waiting: Sequence[Run], room: int) -> list[int]:
+        return drawn.sample(range(len(waiting)), drawn.randint(0, len(waiting)))
+
+    return order
+
+
+groupings = st.one_of(st.sampled_from([None, by_parity, hostile]), st.integers(0, 99).map(fickle))
 kinds = st.tuples(st.sampled_from(Priority), st.integers(1, BUDGET), st.sampled_from(["a", "b", "c"]))
 
 
-@given(st.lists(st.lists(kinds, max_size=12), max_size=6))
+@given(st.lists(st.lists(kinds, max_size=12), max_size=6), groupings)
 def test_no_pass_is_fuller_than_the_budget_and_places_are_what_was_wanted(
-    passes: list[list[tuple[Priority, int, str]]],
+    passes: list[list[tuple[Priority, int, str]]], grouping: Grouping | None
 ) -> None:
-    scheduler = Scheduler[int](BUDGET)
+    scheduler = Scheduler[int](BUDGET, grouping)
     for number, wanted in enumerate(passes):
         everybody = clients(*wanted)
         wants = {client.sequence: client.want() for client in everybody}
@@ -72,11 +96,13 @@ def test_no_pass_is_fuller_than_the_budget_and_places_are_what_was_wanted(
             assert not cut or (asked.priority is Priority.PREFILL and asked.run.rows == want.run.rows == 0)
 
 
-@given(st.lists(kinds, min_size=1, max_size=10), st.integers(1, 40))
-@settings(max_examples=60)
-def test_nobody_waits_longer_than_promised(wanted: list[tuple[Priority, int, str]], passes: int) -> None:
-    """Also not a write under endless verification, nor a long run among short ones."""
-    scheduler, everybody = Scheduler[int](BUDGET), clients(*wanted)
+@given(st.lists(kinds, min_size=1, max_size=10), st.integers(1, 40), groupings)
+@settings(max_examples=100)
+def test_nobody_waits_longer_than_promised(
+    wanted: list[tuple[Priority, int, str]], passes: int, grouping: Grouping | None
+) -> None:
+    """Also not a write under endless verification, nor a long run among short ones, nor whom a grouping is against."""
+    scheduler, everybody = Scheduler[int](BUDGET, grouping), clients(*wanted)
     for number in range(passes):
         serve(scheduler, everybody, number)
     longest = PATIENCE + len(everybody)
@@ -143,15 +169,18 @@ def test_who_is_late_is_told_and_takes_no_place() -> None:
     st.sampled_from([Priority.VERIFY, Priority.WRITE, Priority.PREFILL]),
     st.lists(st.integers(1, 16), min_size=2, max_size=4),
     st.integers(0, 12),
+    groupings,
 )
 @settings(max_examples=40, deadline=None)
-def test_tenants_that_want_more_than_there_is_get_equal_shares(priority: Priority, runs: list[int], more: int) -> None:
+def test_tenants_that_want_more_than_there_is_get_equal_shares(
+    priority: Priority, runs: list[int], more: int, grouping: Grouping | None
+) -> None:
     """However long their runs are and however many sessions they have: the first tenant has more of them."""
     everybody: list[Client] = []
     for tenant, size in enumerate(runs):
         count = -(-BUDGET // size) + (more if tenant == 0 else 0)
         everybody += [Client(len(everybody) + number, priority, size, str(tenant)) for number in range(count)]
-    scheduler, passes = Scheduler[int](BUDGET), 40
+    scheduler, passes = Scheduler[int](BUDGET, grouping), 40
     for number in range(passes):
         serve(scheduler, everybody, number)
     had = Counter[str]()
@@ -173,3 +202,48 @@ def test_idling_earns_no_more_credit_than_two_passes() -> None:
         serve(scheduler, [*here, *away], number)
     ahead = sum(client.positions for client in away) - sum(client.positions for client in here)
     assert 0 <= ahead <= 3 * BUDGET
+
+
+def test_runs_that_need_the_same_share_a_pass() -> None:
+    scheduler = Scheduler[int](BUDGET, by_parity)
+    everybody = clients((Priority.VERIFY, 16, ""), count=8)
+    assert [set(sizes(serve(scheduler, everybody, number))) for number in range(2)] == [{0, 2, 4, 6}, {1, 3, 5, 7}]
+
+
+def test_a_grouping_is_asked_only_where_not_all_fits() -> None:
+    def never(placed: Sequence[Run], waiting: Sequence[Run], room: int) -> list[int]:
+        raise AssertionError("it was asked")
+
+    everybody = clients((Priority.VERIFY, 16, ""), count=4)
+    assert set(sizes(serve(Scheduler[int](BUDGET, never), everybody, 0))) == {0, 1, 2, 3}
+
+
+def test_a_grouping_that_names_nobody_changes_nothing() -> None:
+    everybody = clients((Priority.VERIFY, 16, "a"), (Priority.WRITE, 9, "b"), (Priority.PREFILL, 20, "a"), count=4)
+    plain, grouped = Scheduler[int](BUDGET), Scheduler[int](BUDGET, lambda placed, waiting, room: [])
+    for number in range(12):
+        wants = [(client.sequence, client.want()) for client in everybody]
+        assert grouped.choose(wants, 0.0) == serve(plain, everybody, number)
+
+
+def test_the_longest_waiting_goes_whatever_the_grouping_says() -> None:
+    scheduler, everybody = Scheduler[int](BUDGET, hostile), clients((Priority.VERIFY, 16, ""), count=8)
+    for number in range(8):
+        serve(scheduler, everybody, number)
+    assert everybody[0].served[0] == 0  # it came first
+    assert [client.served[0] for client in everybody[1:5]] == [1, 2, 3, 4]  # one after the other, by their waiting
+
+
+def test_who_would_be_late_is_not_passed_over() -> None:
+    """Passes take a second; the one deadline is nearer than a grouping may keep anybody waiting for."""
+    everybody = clients((Priority.VERIFY, 16, ""), count=9)
+
+    def third(deadline: float) -> set[int]:
+        scheduler = Scheduler[int](BUDGET, hostile)
+        for now in (10.0, 11.0, 12.0):
+            wants = [(c.sequence, c.want()._replace(deadline=deadline if c.sequence == 4 else 1e9)) for c in everybody]
+            found = set(sizes(scheduler.choose(wants, now)))
+        return found
+
+    assert third(12.0 + PATIENCE + 0.5) == {2, 6, 7, 8}
+    assert third(12.0 + PATIENCE - 0.5) == {2, 4, 7, 8}

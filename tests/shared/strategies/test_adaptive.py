@@ -176,7 +176,7 @@ async def test_a_cancelled_run_frees_its_sequences(loop: EngineLoop, engine: Has
     places = EnginePlaces(engine)
     for judge in ("self", "logprob"):
         forks = Forks(loop, places, SamplingParams(temperature=1.0, seed=3))
-        strategy = Adaptive(judge=judge, gamma=1.0, wave=8, look=100)  # type: ignore[arg-type]
+        strategy = Adaptive(judge=judge, gamma=1.0, wave=8, look=100)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(run(strategy, forks, problem(max_tokens=900), samples=64), 0.02)
     await asyncio.wrap_future(loop.call(places.close))

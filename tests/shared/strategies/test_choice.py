@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.fakes.engine import HashEngine
+from tests.fakes.verifiers import RuleVerifier
 from updraft.errors import ConfigError, InvalidRequest, UnknownName
 from updraft.sampling import SamplingParams
 from updraft.strategies import Budget, Outcome, Progress, Sample, Strategy, parse_strategy
-from updraft.strategies.choice import Candidate, ComputeOptimal, Plan, Record, fit_plans
+from updraft.strategies.choice import Candidate, ComputeOptimal, Plan, Record, fit_plans, load_choice
 from updraft.strategies.solve import solve
 from updraft.strategies.subject import Subject
 
@@ -78,10 +81,30 @@ async def test_plans_are_checked_before_anything_is_spent(subject: Subject) -> N
 def test_a_profile_is_the_strategy_as_json() -> None:
     strategy = ComputeOptimal(plans=PLANS)
     assert parse_strategy("auto", strategy.model_dump(mode="json")) == strategy
-    settings: list[dict[str, Any]] = [{"plans": []}, {"pilot": 0}, {"difficulty": {"intercept": float("nan")}}]
+    settings: list[dict[str, Any]] = [{"plans": [{}]}, {"pilot": 0}, {"difficulty": {"intercept": float("nan")}}]
     for wrong in settings:
         with pytest.raises(InvalidRequest):
             parse_strategy("auto", wrong)
+
+
+def test_a_choice_is_read_from_its_file(tmp_path: Path) -> None:
+    strategy, path = ComputeOptimal(plans=PLANS), tmp_path / "choice.json"
+    path.write_text(json.dumps({"name": "auto", **strategy.model_dump(mode="json")}))
+    assert load_choice(path) == strategy
+    for text in ("", "[]", "{}", '{"name": "rpc"}', '{"name": "auto", "pilot": 0}'):
+        path.write_text(text)
+        with pytest.raises(ConfigError):
+            load_choice(path)
+    with pytest.raises(ConfigError, match="could not be read"):
+        load_choice(tmp_path / "missing.json")
+
+
+def test_without_plans_the_verifier_decides() -> None:
+    plain = ComputeOptimal().plans_for(None)
+    assert [plan.strategy for plan in plain] == [None, "rpc", "rpc"]
+    for steps, name in ((False, "best-of-n"), (True, "particle-filtering")):
+        verifier = RuleVerifier(lambda claim: 0.5, steps=steps)
+        assert [plan.strategy for plan in ComputeOptimal().plans_for(verifier)] == [None, name, name]
 
 
 def test_plans_follow_what_paid_in_each_class() -> None:

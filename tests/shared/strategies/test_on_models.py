@@ -34,7 +34,7 @@ def tiny(tiny_model_path: Path) -> Iterator[EngineLoop]:
 
 @pytest.fixture(scope="module")
 def smollm2(smollm2_q4_0_path: Path) -> Iterator[EngineLoop]:
-    yield from running(LlamaEngine(smollm2_q4_0_path, context=256, sequences=4, threads=2))
+    yield from running(LlamaEngine(smollm2_q4_0_path, context=256, sequences=8, threads=1))
 
 
 def running(engine: LlamaEngine) -> Iterator[EngineLoop]:
@@ -69,6 +69,7 @@ async def test_every_strategy_is_a_function_of_the_seed(tiny: EngineLoop, name: 
 
 
 @pytest.mark.smollm2
+@pytest.mark.slow
 async def test_smollm2_is_asked_about_its_own_answer_and_votes(smollm2: EngineLoop) -> None:
     tokenizer = smollm2.engine.tokenizer
     yes, no = answer_tokens(tokenizer)
@@ -77,8 +78,8 @@ async def test_smollm2_is_asked_about_its_own_answer_and_votes(smollm2: EngineLo
     question = b"".join(tokenizer.piece(token) for token in follow_up(smollm2.engine, QUESTION)).decode()
     assert question.strip().startswith("user\nWould you do better")
     assert question.endswith("assistant\n")
-    outcome = await answer(smollm2, "adaptive", {"gamma": 1.0}, "What is the capital of France?", 24)
+    outcome = await answer(smollm2, "adaptive", {"gamma": 1.0}, "What is the capital of France?", 12)
     assert 0.0 < outcome.confidence < 1.0
-    vote = await answer(smollm2, "rpc", {}, "What is 2 + 2? Answer with the number only.", 24)
+    vote = await answer(smollm2, "rpc", {}, "What is 2 + 2? Answer with the number only.", 12)
     assert vote.alternatives[0].sample == vote.sample
     assert sum(alternative.samples for alternative in vote.alternatives) + vote.unparsed == 6

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from updraft import sandbox
@@ -59,6 +59,7 @@ class TestNumber:
         assert await scores({"kind": "number", "value": 1234567}, "1,234,567", "1234568") == [1.0, 0.0]
         assert await scores({"kind": "number", "value": 0.1}, "0.1") == [1.0]
 
+    @settings(deadline=None)
     @given(st.integers(-(10**9), 10**9))
     def test_every_whole_number_is_itself_and_not_the_next(self, value: int) -> None:
         from updraft.verifiers.exact import Number
@@ -95,6 +96,7 @@ class TestBlocks:
     def test_json_is_found_where_it_is(self, text: str, found: object) -> None:
         assert find_json(text) == found
 
+    @settings(deadline=None)
     @given(
         st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=8), st.text("abc \n")
     )
@@ -102,6 +104,7 @@ class TestBlocks:
         text = f"{around}\n```json\n{json.dumps(document, indent=1)}\n```\n{around}"
         assert find_json(text) == document
 
+    @settings(deadline=None)
     @given(st.text())
     def test_any_text_is_read_without_an_error(self, text: str) -> None:
         find_json(text)

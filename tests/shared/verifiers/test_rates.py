@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from updraft.errors import ConfigError, GoalUnreachable, InvalidRequest
@@ -46,6 +46,7 @@ async def test_counts_at_the_threshold_and_the_area() -> None:
     assert rates.area == pytest.approx(14 / 15)
     assert rates.ceiling(0.5) == pytest.approx(0.5 / 0.7)
     assert (await measured([0.5, 0.5], [0.5])).area == 0.5
+    assert (await measured([0.1], [0.1])).ceiling(0.5) is None  # nothing passes
     assert (await measured([0.5], [])).false_positive_rate is None
 
 
@@ -98,6 +99,7 @@ def test_where_rates_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     assert rates_folder() == tmp_path / "updraft" / "verifiers"
 
 
+@settings(deadline=None)
 @given(st.integers(1, 200), st.floats(0, 1))
 def test_the_interval_holds_the_rate_and_has_its_level(total: int, part: float) -> None:
     count = round(total * part)
@@ -110,8 +112,8 @@ def test_the_interval_holds_the_rate_and_has_its_level(total: int, part: float) 
 
 
 def test_known_intervals() -> None:
-    assert clopper_pearson(0, 10) == (0.0, pytest.approx(0.3084971, abs=1e-6))
-    assert clopper_pearson(5, 10) == (pytest.approx(0.1870860, abs=1e-6), pytest.approx(0.8129140, abs=1e-6))
+    np.testing.assert_allclose(clopper_pearson(0, 10), (0.0, 0.3084971), atol=1e-6)
+    np.testing.assert_allclose(clopper_pearson(5, 10), (0.1870860, 0.8129140), atol=1e-6)
 
 
 def test_labelled_answers_are_read(tmp_path: Path) -> None:
@@ -131,6 +133,12 @@ def test_labelled_answers_are_read(tmp_path: Path) -> None:
         ('{"question": "q", "right": true}', "answer is missing"),
         ('{"answer": "a", "right": true}', "question is missing"),
         ('{"question": "q", "answer": "a", "right": true, "logprob": "x"}', "logprob"),
+        ('{"question": "q", "answer": "a", "right": true, "settings": 1}', "settings is 1"),
+        (
+            '{"question": "q", "answer": "a", "right": true, "settings": {"value": 1}}\n'
+            '{"question": "q", "answer": "a", "right": true}',
+            "some lines have settings",
+        ),
         ("[]", "must be an object"),
         ("", "not one item"),
     ],
@@ -145,3 +153,24 @@ def test_lines_that_are_wrong_are_named(line: str, reason: str, tmp_path: Path) 
 async def test_no_answers_are_refused() -> None:
     with pytest.raises(InvalidRequest):
         await measured([], [])
+
+
+async def test_questions_may_have_settings_of_their_own(tmp_path: Path) -> None:
+    """What thin tests let pass: rates of the verifier with any tests."""
+    lines = [
+        Labelled(Claim(f"{value}?", (), (), answer), right, {"value": value})
+        for value in range(8)
+        for answer, right in ((f"It is {value}.", True), (f"It is {value + 1}.", False), (f"So {value}.", value > 5))
+    ]
+    resources = Resources(records=tmp_path)
+    verifier = open_verifier({"kind": "number", "value": 0}, resources)
+    rates = await measure_rates(verifier, lines, resources)
+    assert (rates.right, rates.passed_right, rates.wrong, rates.passed_wrong) == (10, 10, 14, 6)
+    save_rates(tmp_path, rates)
+    other = open_verifier({"kind": "number", "value": 77}, resources)
+    assert other.false_positive_rate == pytest.approx(6 / 14)
+    assert open_verifier({"kind": "number", "value": 77, "tolerance": 1}, resources).false_positive_rate is None
+    with pytest.raises(InvalidRequest, match="tolerance"):
+        await measure_rates(verifier, [Labelled(lines[0].claim, True, {"tolerance": 1})], resources)
+    with pytest.raises(InvalidRequest, match=r"verifier\.value"):
+        await measure_rates(verifier, [Labelled(lines[0].claim, True, {"value": "x"})], resources)

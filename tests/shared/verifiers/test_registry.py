@@ -11,8 +11,8 @@ from updraft.errors import ConfigError, InvalidRequest, UnknownName
 from updraft.verifiers import VERIFIERS, Claim, Judgement, Resources, open_verifier, parse_verifier
 
 SPECS: list[dict[str, Any]] = [
-    {"kind": "regex", "pattern": "^4"},
     {"kind": "number", "value": 4, "tolerance": 0.5},
+    {"kind": "regex", "pattern": "^4"},
     {"kind": "json-schema", "schema": {"type": "object"}},
     {"kind": "unit-tests", "tests": "assert f(1) == 2"},
     {"kind": "self"},
@@ -97,6 +97,8 @@ async def test_the_threshold_decides_and_a_reason_is_given() -> None:
     assert good.passed and good.score == pytest.approx(0.9048, abs=1e-4)
     assert not bad.passed and bad.reason == "the score is below 0.5"
     assert unknown == Judgement(None, reason="the answer's log-probability is not known")
+    [given] = await verifier.judge([Claim("q", (), (), "a", -0.1)])  # of labelled data, without tokens
+    assert given == good
     assert verifier.judges_steps and verifier.false_positive_rate is None
 
 

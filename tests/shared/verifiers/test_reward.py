@@ -51,6 +51,12 @@ def claim(text: str, *, finished: bool = True) -> Claim:
     return Claim("2+2", (), (), text, finished=finished)
 
 
+async def steps_of(model: RewardModel, claim: Claim) -> list[float]:
+    [scores] = await model.scores([claim])
+    assert isinstance(scores, list)
+    return scores
+
+
 @pytest.mark.parametrize(
     ("aggregate", "score"),
     [
@@ -68,8 +74,8 @@ async def test_steps_make_an_answers_score(model: RewardModel, aggregate: str, s
 
 
 async def test_a_step_that_is_being_written_does_not_count(model: RewardModel) -> None:
-    assert await model.scores([claim("a2\nb9 and th", finished=False)]) == [[pytest.approx(sure(2))]]
-    assert await model.scores([claim("a2\nb9\n", finished=False)]) == [[pytest.approx(sure(2)), pytest.approx(sure(9))]]
+    assert await steps_of(model, claim("a2\nb9 and th", finished=False)) == pytest.approx([sure(2)])
+    assert await steps_of(model, claim("a2\nb9\n", finished=False)) == pytest.approx([sure(2), sure(9)])
     verifier = open_verifier("reward", Resources(rewards={"prm": model}))
     [none] = await verifier.judge([claim("no st", finished=False)])
     assert none.score is None and not none.failed and none.reason == "no step of the answer is whole yet"
@@ -152,6 +158,14 @@ async def test_an_answer_cannot_write_the_models_marks() -> None:
     finally:
         model.close()
     assert ("<|right|>", False) in encoded and ("<|right|>", True) not in encoded and ("2+2", False) in encoded
+
+
+async def test_nothing_need_stand_before_an_answer() -> None:
+    model = RewardModel(engine_of(), RewardFormat(question="{question}", step="\n", mark="\n"))
+    try:
+        assert await steps_of(model, Claim("", (), (), "a2")) == pytest.approx([sure(2)])
+    finally:
+        model.close()
 
 
 @pytest.mark.parametrize("said", ["++", "", 10_000, -1])

@@ -123,7 +123,7 @@ class TokenTable:
         self._shape, self._prior = shape, prior
         self._keys = shape.layers * shape.experts
         self._most = max(1, max_bytes // (4 * self._keys))
-        self._rows: dict[int, int] = {}
+        self._rows: dict[int, int] = {}  # from 1 on; row 0 stays empty, for all other tokens
         self._counts = np.zeros((16, self._keys), np.float32)
         self._seen = np.zeros(16, np.float32)
         self._usual = np.zeros(self._keys, np.float32)
@@ -149,11 +149,9 @@ class TokenTable:
 
     def chances(self, tokens: Ints) -> Floats:
         """Chance of each expert for each token, shape (tokens, layers x experts); zeros before anything was learned."""
-        usual = self._usual / max(self._total, 1.0)
-        found = np.tile(usual, (len(tokens), 1))
-        places = [place for place, token in enumerate(tokens.tolist()) if token in self._rows]
-        rows = [self._rows[token] for token in tokens[places].tolist()]
-        found[places] = (self._counts[rows] + self._prior * usual) / (self._seen[rows] + self._prior)[:, None]
+        usual = self._usual * (self._prior / max(self._total, 1.0))
+        rows = np.array([self._rows.get(token, 0) for token in tokens.tolist()], np.int64)
+        found: Floats = (self._counts[rows] + usual) / (self._seen[rows] + self._prior)[:, None]
         return found
 
     def _forecast(self, tokens: Ints) -> Forecast | None:
@@ -170,14 +168,14 @@ class TokenTable:
             if row is None:
                 if len(self._rows) == self._most:
                     continue
-                row = self._rows[token] = len(self._rows)
+                row = self._rows[token] = len(self._rows) + 1
                 self._grow(row + 1)
             self._counts[row, own] += 1.0
             self._seen[row] += 1.0
 
     def _grow(self, rows: int) -> None:
         if rows > len(self._seen):
-            more = min(2 * len(self._seen), max(self._most, rows)) - len(self._seen)
+            more = min(2 * len(self._seen), max(self._most + 1, rows)) - len(self._seen)
             self._counts = np.concatenate([self._counts, np.zeros((more, self._keys), np.float32)])
             self._seen = np.concatenate([self._seen, np.zeros(more, np.float32)])
 

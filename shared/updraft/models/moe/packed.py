@@ -10,23 +10,23 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from updraft.errors import BadModelFile, ConfigError, MissingExtra, ModelNotFound, WrongTrunk
-from updraft.exits.files import replace_file
+from updraft.errors import BadModelFile, WrongTrunk
 from updraft.models.moe.shape import MixtralShape
 from updraft.models.rows import quantised_rows, unpacked_rows
 from updraft.models.weights import Weights
+from updraft.tensor_file import TensorFile
 
 __all__ = ["INPUT", "OUTPUT", "PackedMoe", "read_moe", "write_moe"]
 
 FloatArray = NDArray[np.float32]
 
 INPUT, OUTPUT = "input", "output"
-_FORMAT = "updraft-moe-1"
+_FILE = TensorFile("mixture of experts", "updraft-moe-1", 16 << 30)
 _GATE = "gate.weight"  # small, and a choice hangs on it
 
 
@@ -69,8 +69,6 @@ def write_moe(moe: PackedMoe, path: Path) -> None:
 
     Raises ConfigError if it cannot be written.
     """
-    from safetensors.numpy import save
-
     packed: dict[str, NDArray[Any]] = {}
     for name, values in moe.tensors.items():
         if values.ndim == 1:
@@ -80,19 +78,11 @@ def write_moe(moe: PackedMoe, path: Path) -> None:
         else:
             packed |= quantised_rows(name, values)
     facts = {
-        "format": _FORMAT,
         "trunk": moe.trunk,
         "shape": json.dumps(moe.shape.to_json()),
         "facts": json.dumps(dict(moe.facts)),
     }
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, save(packed, facts))
-    except OSError as error:
-        raise ConfigError(
-            f"{path} cannot be written: {error.strerror or error}",
-            remedy="Choose a folder with room that this user can write.",
-        ) from error
+    _FILE.write(path, packed, facts)
 
 
 def read_moe(path: Path) -> PackedMoe:
@@ -103,32 +93,12 @@ def read_moe(path: Path) -> PackedMoe:
         BadModelFile: not such a file, or tensors missing, unknown, of another shape or not finite.
         MissingExtra: safetensors is not installed.
     """
-    try:
-        from safetensors import SafetensorError, safe_open
-    except ModuleNotFoundError as error:
-        raise MissingExtra(
-            f"{path} is a safetensors file, and safetensors is not installed",
-            remedy='pip install "updraft-llm[smollm2]"',
-        ) from error
-
-    def refuse(reason: str) -> NoReturn:
-        raise BadModelFile(f"{path} is not a mixture of experts: {reason}")
-
-    if not path.is_file():
-        raise ModelNotFound(f"there is no mixture of experts at {path}")
-    try:
-        with safe_open(path, framework="np") as opened:
-            facts = opened.metadata() or {}
-            packed = {name: np.asarray(opened.get_tensor(name)) for name in opened.keys()}  # noqa: SIM118
-        if facts.get("format") != _FORMAT:
-            refuse(f"its format is {facts.get('format')!r}, not {_FORMAT!r}")
+    facts, packed = _FILE.read(path)
+    with _FILE.refusing(path):
         shape = MixtralShape.from_json(json.loads(facts["shape"]))
-        tensors = unpacked_rows(packed)
-        moe = PackedMoe(shape, facts["trunk"], tensors, json.loads(facts["facts"]))
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError, IndexError, RecursionError) as error:
-        refuse(str(error))
-    if reason := _fault(moe):
-        refuse(reason)
+        moe = PackedMoe(shape, facts["trunk"], unpacked_rows(packed), json.loads(facts["facts"]))
+        if reason := _fault(moe):
+            raise ValueError(reason)
     return moe
 
 
