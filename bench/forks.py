@@ -44,9 +44,9 @@ _COLUMNS: Final = {
     "separate_prefilled": ("prefill", "d"),
     "forks_prefilled": ("by forks", "d"),
     "prefill_ratio": ("x less", ".1f"),
-    "separate_mib": ("KV MiB", ".1f"),
-    "forks_mib": ("copied", ".1f"),
-    "shared_mib": ("shared", ".1f"),
+    "separate_mib": ("KV MiB", ".2f"),
+    "forks_mib": ("copied", ".2f"),
+    "shared_mib": ("shared", ".2f"),
     "same": ("same text", ""),
 }
 
@@ -157,7 +157,7 @@ class ForksBench:
                 ways.append(await measure_forks(engine, self._problem(engine, prompt), strategy, samples, share=share))
             pairs.append((ways[0], ways[1]))
             step(f"{model}, {strategy}, {samples} samples")
-        return {"model": model, "strategy": strategy, "samples": samples} | row_of(
+        return {"model": Path(model).name, "strategy": strategy, "samples": samples} | row_of(
             pairs, position_bytes(resolve(model))
         )
 
