@@ -186,6 +186,7 @@ class Workspace:
             self.ended = self.ended or "calls"
         self.spent.verifier_calls += len(asked)
         judgements = await self._judged([self.claim(answer) for answer in asked]) if asked else []
+        self.spent.verifier_positions += sum(judgement.positions for judgement in judgements)
         judgements += [Judgement(None, reason="no calls or no time are left")] * (len(answers) - len(asked))
         for answer, judgement in zip(answers, judgements, strict=True):
             number = answer.number if isinstance(answer, Branch) else answer.branch

@@ -41,12 +41,14 @@ class Judgement:
         passed: the score is enough; exact verifiers say just this.
         reason: why it did not pass or could not be judged; never holds the prompt.
         failed: the verifier itself went wrong (crashed, hung, returned nonsense), as told from not being able to tell.
+        positions: that a model of the verifier's own computed for it.
     """
 
     score: float | None
     passed: bool = False
     reason: str = ""
     failed: bool = False
+    positions: int = 0
 
 
 class Reader(Protocol):

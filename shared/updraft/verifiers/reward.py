@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import ClassVar, Final, Literal
 
 from updraft.errors import ConfigError
+from updraft.strategies.branch_tasks import Work
 from updraft.verifiers.base import Claim, Judgement
 from updraft.verifiers.reward_model import RewardModel
 from updraft.verifiers.settings import Resources, Scorer, VerifierSettings
@@ -39,10 +41,11 @@ class Reward(VerifierSettings):
         model, aggregate = self._chosen(resources), _AGGREGATES[self.aggregate]
 
         async def score(claims: Sequence[Claim]) -> list[Judgement]:
-            return [
-                found if isinstance(found, Judgement) else Judgement(aggregate(found))
-                for found in await model.scores(claims)
-            ]
+            work = Work()
+            scores = await model.scores(claims, work)
+            judged = [found if isinstance(found, Judgement) else Judgement(aggregate(found)) for found in scores]
+            # What is alike in the claims was computed once: the first one bears it.
+            return [replace(judged[0], positions=work.positions), *judged[1:]] if judged else []
 
         return score
 

@@ -113,13 +113,17 @@ class RewardModel:
 
     What was computed of an answer's beginning stays in the engine's caches, and scores of prefixes are remembered: a
     step more costs what the step is long.
+
+    Attributes:
+        work: what was computed so far.
     """
 
     def __init__(self, engine: Engine, form: RewardFormat) -> None:
         self.format = form
         self._choices = [_token(engine, form.good), _token(engine, form.bad)]
         self._loop = EngineLoop(engine)
-        self._forks = Forks(self._loop, EnginePlaces(engine), SamplingParams(seed=0))
+        self._places = EnginePlaces(engine)
+        self.work = Work()
         self._known: OrderedDict[bytes, float] = OrderedDict()  # by digests of texts
         self._loop.start()
 
@@ -133,32 +137,36 @@ class RewardModel:
         text = self.engine.info.fingerprint + self.format.model_dump_json()
         return hashlib.sha256(text.encode()).hexdigest()
 
-    @property
-    def work(self) -> Work:
-        """What was computed so far."""
-        return self._forks.work
-
     def close(self) -> None:
         """Free the engine. Safe to call twice."""
         self._loop.stop()
 
-    async def scores(self, claims: Sequence[Claim]) -> list[list[float] | Judgement]:
-        """For each claim the probability of `good` against `bad` after each step, or why there is none."""
+    async def scores(self, claims: Sequence[Claim], work: Work | None = None) -> list[list[float] | Judgement]:
+        """For each claim the probability of `good` against `bad` after each step, or why there is none.
+
+        Args:
+            work: what is computed for these claims is added to it.
+        """
         texts = [self._texts(claim) for claim in claims]
-        found = await self._read([each for each in texts if not isinstance(each, Judgement)])
+        forks = Forks(self._loop, self._places, SamplingParams(seed=0))
+        try:
+            found = await self._read(forks, [each for each in texts if not isinstance(each, Judgement)])
+        finally:
+            for bill in (self.work, *([] if work is None else [work])):
+                bill.positions += forks.work.positions
         return [each if isinstance(each, Judgement) else [found[text] for text in each[1:]] for each in texts]
 
-    async def _read(self, texts: Sequence[Sequence[Text]]) -> dict[Text, float]:
+    async def _read(self, forks: Forks, texts: Sequence[Sequence[Text]]) -> dict[Text, float]:
         """The scores of all texts, beginnings first: what is alike is computed once, a new answer's question too."""
-        found = await self._wave([each[0] for each in texts if each[0] and _key(each[1]) not in self._known])
+        found = await self._wave(forks, [each[0] for each in texts if each[0] and _key(each[1]) not in self._known])
         for depth in range(1, max(map(len, texts), default=0)):
-            found |= await self._wave([each[depth] for each in texts if depth < len(each)])
+            found |= await self._wave(forks, [each[depth] for each in texts if depth < len(each)])
         return found
 
-    async def _wave(self, texts: Sequence[Text]) -> dict[Text, float]:
+    async def _wave(self, forks: Forks, texts: Sequence[Text]) -> dict[Text, float]:
         keys = {text: _key(text) for text in texts}
         wanted = [text for text, key in keys.items() if key not in self._known]
-        rows = await self._forks.choices(wanted, self._choices)
+        rows = await forks.choices(wanted, self._choices)
         for text, (good, bad) in zip(wanted, rows.astype(np.float64), strict=True):
             self._known[keys[text]] = float(0.5 * (1.0 + np.tanh((good - bad) / 2.0)))
         for key in keys.values():
