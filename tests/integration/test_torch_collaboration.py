@@ -93,7 +93,7 @@ async def test_passes_that_are_shared_by_experts_write_the_same_text(
     monkeypatch.setattr(ExpertOverlap, "__call__", counted)
     texts: list[list[str]] = []
     for experts in (None, make_experts(ExpertSettings(budget="50%", group=True))):
-        options = {"context": 256, "threads": 1, "sequences": 6}
+        options: dict[str, Any] = {"context": 256, "threads": 1, "sequences": 6}
         edge = open_engine(small, **options)
         large = open_engine(folder, batch_tokens=16, experts=experts, **options)
         async with running_cloud(large, pass_tokens=16) as cloud, running_agent(edge, cloud.address) as agent:
