@@ -17,6 +17,7 @@ from updraft.token_log import TokenLog
 from updraft_cloud.engine.worker import Worker, WorkerOptions
 from updraft_cloud.frames import Draft, End, Failed, Open, Reply, Span, TakeOver, Verdict
 from updraft_cloud.messages import Begin, Deliver, Emitted, Finish, FromEngine, Measured, encode
+from updraft_cloud.solve_frames import SolveReply
 
 __all__ = ["SessionsRun", "session_rows"]
 
@@ -125,7 +126,7 @@ class SessionsRun:
             for number, reply in message.replies:
                 self._answered(number, self._edges[number], reply)
 
-    def _answered(self, number: int, edge: _Edge, reply: Reply) -> None:
+    def _answered(self, number: int, edge: _Edge, reply: Reply | SolveReply) -> None:
         if isinstance(reply, Failed):
             self._error = from_code(reply.code, reply.message, reply.remedy)
         elif isinstance(reply, Span):

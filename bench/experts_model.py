@@ -145,12 +145,12 @@ class Clocked:
     def expect(self, tokens: Sequence[int]) -> None:
         self.inner.expect(tokens)
 
-    def begin(self, tokens: Tensor) -> None:
+    def begin(self, tokens: Tensor, first: int = 0) -> None:
         if self._first is None:
             self._first = time.perf_counter()
         self.tokens += len(tokens)
         self.passes += 1
-        self.inner.begin(tokens)
+        self.inner.begin(tokens, first)
 
     def compute(self, layer: int, hidden: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
         return self.inner.compute(layer, hidden, chosen, weights)

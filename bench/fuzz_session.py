@@ -16,6 +16,7 @@ from updraft_cloud import wire
 from updraft_cloud.engine.worker import Worker, WorkerOptions
 from updraft_cloud.frames import Close, Draft, Failed, Frame, Limits, Open, Reply, Score, Span, TakeOver, Verdict
 from updraft_cloud.messages import Begin, Deliver, Emitted, Finish, FromEngine
+from updraft_cloud.solve_frames import SolveReply
 
 from .fault_runner import tiny_engine
 from .mutation import damaged, random_message
@@ -38,7 +39,7 @@ class SessionTarget:
         engine = tiny_engine(sequences=4)
         self._worker = Worker(engine, 0, WorkerOptions(), send=self._heard.put)
         self._worker.start()
-        self._replies: deque[Reply] = deque()
+        self._replies: deque[Reply | SolveReply] = deque()
         self._number = 0
         self._open: Open | None = None
         self._log = TokenLog([])
@@ -130,7 +131,7 @@ class SessionTarget:
         if (len(self._log), self._log.hash) != (verdict.position, verdict.log_hash):
             raise AssertionError("A verdict leads to another log than its own.")
 
-    def _next_reply(self) -> Reply:
+    def _next_reply(self) -> Reply | SolveReply:
         """The session's next answer."""
         while not self._replies:
             try:

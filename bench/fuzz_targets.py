@@ -12,10 +12,11 @@ from typing import Any, Final, Protocol
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from updraft.config import load_cloud_settings
+from updraft.config import StrategySettings, load_cloud_settings
 from updraft.engine.saved_state import pack_state, unpack_state
 from updraft.errors import UpdraftError
 from updraft.exits.carry import CARRIES, Packed, pack, unpack
+from updraft.sampling import Distribution, Sampled, SamplingParams
 from updraft.token_log import TokenLog
 from updraft.transport.token_file import read_tokens
 from updraft.v1 import collaboration_pb2 as pb
@@ -23,6 +24,7 @@ from updraft_cloud import messages
 from updraft_cloud import wire as cloud_wire
 from updraft_cloud.frames import Limits
 from updraft_edge import wire as edge_wire
+from updraft_edge.solving.wire import Asking, read_answer, read_progress
 
 from .mutation import damaged, random_message
 
@@ -125,10 +127,62 @@ def _read_cloud_frame(data: bytes) -> object:
             return None
 
 
+def _solve_request(chance: random.Random) -> bytes:
+    """Some of them are right."""
+    request = random_message(pb.SolveRequest, chance)
+    if chance.random() < 0.5:
+        request = pb.SolveRequest(tokenizer_hash="letters", prompt=_PROMPT, max_tokens=9, strategy="rpc")
+        request.sampling.seed, request.budget.samples = 1, chance.randrange(3)
+        request.strategy_json = chance.choice(("", "{}", "[]", '{"a": 1e999}', "{" * 99))
+        request.given.add(tokens=_RUN, logprob=-chance.random())
+    return request.SerializeToString()
+
+
+def _read_solve_request(data: bytes) -> object:
+    """As the cloud does; what is taken goes to the engine and is the same there."""
+    order = cloud_wire.read_solve(pb.SolveRequest.FromString(data), LIMITS, StrategySettings())
+    message = messages.Solve(1, "tenant", order)
+    assert messages.decode_to_engine(messages.encode(message)) == message  # noqa: S101 (what it promises)
+    return order
+
+
+_ASKING: Final = Asking("letters", _PROMPT, (), SamplingParams(seed=1), 9, (), 0, True, True, 64)
+_GIVEN: Final = [[Sampled(token, -0.5, Distribution(1.0, 1.0, 0.5)) for token in _RUN]]
+
+
+def _solve_event(chance: random.Random) -> bytes:
+    """Half of them fit what `_read_solve_event` has asked."""
+    event = random_message(pb.SolveEvent, chance)
+    if chance.random() < 0.5:
+        sample = pb.SolveSample(tokens=_RUN, logprob=-1.0, given=chance.randrange(2))
+        event = pb.SolveEvent(answer=pb.SolveAnswer(sample=sample, confidence=chance.random()))
+        event.answer.alternatives.add(sample=sample, weight=chance.random())
+    return event.SerializeToString()
+
+
+def _read_solve_event(data: bytes) -> object:
+    """As the edge does."""
+    event = pb.SolveEvent.FromString(data)
+    match event.WhichOneof("body"):
+        case "progress":
+            return read_progress(event.progress)
+        case "answer":
+            return read_answer(event.answer, _ASKING, _GIVEN)
+        case "error":
+            return edge_wire.read_error(event.error)
+        case _:
+            return None
+
+
 def _to_engine(chance: random.Random) -> bytes:
     """What a front end would send for a frame that it has taken."""
     while True:
         try:
+            if chance.random() < 0.1:
+                request = pb.SolveRequest.FromString(_solve_request(chance))
+                return messages.encode(
+                    messages.Solve(1, "", cloud_wire.read_solve(request, LIMITS, StrategySettings()))
+                )
             frame: Any = cloud_wire.read_frame(random_message(pb.EdgeFrame, chance), LIMITS)
             if type(frame).__name__ == "Open":
                 return messages.encode(messages.Begin(chance.randrange(9), "tenant", frame))
@@ -235,8 +289,10 @@ def _session() -> Target:
 # Each with its share of the frames; what reads files takes longest.
 TARGETS: Final[dict[str, tuple[Callable[[], Target], float]]] = {
     "edge-frame": (lambda: Decoder(_edge_frame, _read_edge_frame), 0.25),
-    "cloud-frame": (lambda: Decoder(_cloud_frame, _read_cloud_frame), 0.2),
-    "session": (_session, 0.25),
+    "cloud-frame": (lambda: Decoder(_cloud_frame, _read_cloud_frame), 0.15),
+    "solve-request": (lambda: Decoder(_solve_request, _read_solve_request), 0.05),
+    "solve-event": (lambda: Decoder(_solve_event, _read_solve_event), 0.05),
+    "session": (_session, 0.2),
     "to-engine": (lambda: Decoder(_to_engine, messages.decode_to_engine), 0.1),
     "from-engine": (lambda: Decoder(_from_engine, messages.decode_from_engine), 0.1),
     "hidden-states": (lambda: Decoder(_hidden, _read_hidden), 0.05),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -13,7 +15,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "shared"))
 
 import typer
 from typer.core import TyperGroup
-from typer.testing import CliRunner
 
 from updraft.cli import app
 
@@ -38,11 +39,11 @@ def paths(command: object, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ..
 def document() -> str:
     """The whole page."""
     sections = [INTRODUCTION]
-    for path in paths(typer.main.get_command(app)):
-        result = CliRunner().invoke(app, [*path, "--help"], prog_name="updraft")
-        if result.exit_code != 0:
-            raise SystemExit(f"`updraft {' '.join(path)} --help` failed: {result.output}")
-        lines = [line.rstrip() for line in result.stdout.strip().splitlines()]
+    command = typer.main.get_command(app)
+    for path in paths(command):
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            command.main([*path, "--help"], prog_name="updraft", standalone_mode=False, terminal_width=80)
+        lines = [line.rstrip() for line in printed.getvalue().strip().splitlines()]
         sections.append("\n".join([f"## `{' '.join(('updraft', *path))}`", "", "```", *lines, "```", ""]))
     return "\n".join(sections)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import statistics
 import subprocess
@@ -84,6 +85,7 @@ def unnamed_exports(source: str) -> list[str]:
     return wrong
 
 
+@functools.cache
 def function_lengths(source: str) -> list[tuple[str, int, int]]:
     """Name, first line and number of lines of every function."""
     functions = (

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 __all__ = ["asserted", "exposes", "runs_data", "shell_faults"]
 
@@ -55,16 +55,16 @@ Found = tuple[ast.stmt | ast.expr, str]
 
 def runs_data(source: str) -> list[str]:
     """Uses of what can run code that came as data, and ZeroMQ sockets that leave the machine."""
-    tree = ast.parse(source)
-    names = _imported_names(tree)
-    return _reported(found for node in ast.walk(tree) for found in _data_faults(node, names))
+    nodes = [*ast.walk(ast.parse(source))]
+    names = _imported_names(nodes)
+    return _reported(found for node in nodes for found in _data_faults(node, names))
 
 
 def exposes(source: str) -> list[str]:
     """Shells, addresses that anyone can call, TLS without its checks, file names that others can guess or choose."""
-    tree = ast.parse(source)
-    names = _imported_names(tree)
-    return _reported(found for node in ast.walk(tree) for found in _exposures(node, names))
+    nodes = [*ast.walk(ast.parse(source))]
+    names = _imported_names(nodes)
+    return _reported(found for node in nodes for found in _exposures(node, names))
 
 
 def asserted(source: str) -> list[str]:
@@ -164,10 +164,10 @@ def _given(node: ast.Call, name: str) -> str | None:
     return next((ast.unparse(keyword.value) for keyword in node.keywords if keyword.arg == name), None)
 
 
-def _imported_names(tree: ast.Module) -> dict[str, str]:
+def _imported_names(nodes: Iterable[ast.AST]) -> dict[str, str]:
     """What each imported name stands for."""
     names: dict[str, str] = {}
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.ImportFrom):
             names |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Import):

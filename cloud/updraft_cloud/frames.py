@@ -14,6 +14,7 @@ import msgspec
 from updraft.engine.base import FloatRows, ModelInfo
 from updraft.errors import InvalidRequest, TokenizerMismatch, TrunkMismatch, UpdraftError
 from updraft.exits.carry import Carry
+from updraft.models.rungs import layers_text
 from updraft.sampling import MAX_TOP_LOGPROBS, SamplingParams
 from updraft_cloud.sessions.acceptance import AnyRule, Lossless
 
@@ -27,6 +28,7 @@ __all__ = [
     "End",
     "Failed",
     "Frame",
+    "Frozen",
     "HandBack",
     "Hidden",
     "HiddenEntry",
@@ -41,6 +43,7 @@ __all__ = [
     "TakeOver",
     "Verdict",
     "Work",
+    "check_edge",
 ]
 
 
@@ -61,11 +64,11 @@ class Limits:
     top_logprobs: int = MAX_TOP_LOGPROBS
 
 
-class _Frozen(msgspec.Struct, frozen=True, tag=True):
+class Frozen(msgspec.Struct, frozen=True, tag=True):
     """Equal by value and told apart by its name."""
 
 
-class HiddenEntry(_Frozen, frozen=True):
+class HiddenEntry(Frozen, frozen=True):
     """How a session's hidden states travel, and after how many layers of which staged model they were taken."""
 
     layers: int
@@ -73,7 +76,7 @@ class HiddenEntry(_Frozen, frozen=True):
     fingerprint: str
 
 
-class Open(_Frozen, frozen=True):
+class Open(Frozen, frozen=True):
     tokenizer_hash: str
     fingerprint: str
     prompt: list[int]
@@ -92,16 +95,21 @@ class Open(_Frozen, frozen=True):
 
         `boundaries` are the numbers of layers after which this model takes them.
         """
-        if self.tokenizer_hash != info.tokenizer_hash:
-            raise TokenizerMismatch(
-                f"The edge's tokenizer {self.tokenizer_hash[:12]!r} is not the cloud's {info.tokenizer_hash[:12]!r}."
-            )
-        if self.fingerprint and self.fingerprint != info.fingerprint:
-            raise InvalidRequest(
-                f"The session asks for model {self.fingerprint[:12]!r}; this cloud serves {info.fingerprint[:12]!r}."
-            )
+        check_edge(self.tokenizer_hash, self.fingerprint, info)
         if self.entry is not None:
             _check_entry(self.entry, info, boundaries)
+
+
+def check_edge(tokenizer_hash: str, fingerprint: str, info: ModelInfo) -> None:
+    """Refuse an edge that speaks another tokenizer than the model's or insists on another model."""
+    if tokenizer_hash != info.tokenizer_hash:
+        raise TokenizerMismatch(
+            f"The edge's tokenizer {tokenizer_hash[:12]!r} is not the cloud's {info.tokenizer_hash[:12]!r}."
+        )
+    if fingerprint and fingerprint != info.fingerprint:
+        raise InvalidRequest(
+            f"The session asks for model {fingerprint[:12]!r}; this cloud serves {info.fingerprint[:12]!r}."
+        )
 
 
 def _check_entry(entry: HiddenEntry, info: ModelInfo, boundaries: Collection[int]) -> None:
@@ -113,20 +121,20 @@ def _check_entry(entry: HiddenEntry, info: ModelInfo, boundaries: Collection[int
             f"{info.fingerprint[:12]!r}."
         )
     if entry.layers not in boundaries:
-        known = ", ".join(map(str, boundaries))
         raise TrunkMismatch(
-            f"The edge's hidden states come after {entry.layers} layers; this cloud takes them after {known}."
+            f"The edge's hidden states come after {entry.layers} layers; this cloud takes them after "
+            f"{layers_text(sorted(boundaries))}."
         )
 
 
-class Branch(_Frozen, frozen=True):
+class Branch(Frozen, frozen=True):
     """Another way than the run: `tokens` after its first `shared` ones."""
 
     shared: int
     tokens: list[int]
 
 
-class Draft(_Frozen, frozen=True):
+class Draft(Frozen, frozen=True):
     position: int
     committed: list[int]
     log_hash: int
@@ -134,7 +142,7 @@ class Draft(_Frozen, frozen=True):
     branches: list[Branch] = []
 
 
-class Score(_Frozen, frozen=True):
+class Score(Frozen, frozen=True):
     """Tokens after the log whose probabilities are asked for: of each of them, of `choices` after them, or both."""
 
     position: int
@@ -146,14 +154,14 @@ class Score(_Frozen, frozen=True):
     top_logprobs: int
 
 
-class HandBack(_Frozen, frozen=True):
+class HandBack(Frozen, frozen=True):
     threshold: float
     window: int
     min_stay: int
     recent: list[float]
 
 
-class TakeOver(_Frozen, frozen=True):
+class TakeOver(Frozen, frozen=True):
     position: int
     committed: list[int]
     log_hash: int
@@ -163,7 +171,7 @@ class TakeOver(_Frozen, frozen=True):
     written: int = 0
 
 
-class Hidden(_Frozen, frozen=True):
+class Hidden(Frozen, frozen=True):
     """Hidden states, float32, shape (count, width), of the positions from `position` on."""
 
     position: int
@@ -171,11 +179,11 @@ class Hidden(_Frozen, frozen=True):
     states: FloatRows
 
 
-class Cancel(_Frozen, frozen=True):
+class Cancel(Frozen, frozen=True):
     pass
 
 
-class Close(_Frozen, frozen=True):
+class Close(Frozen, frozen=True):
     pass
 
 
@@ -207,7 +215,7 @@ class Spent(msgspec.Struct):
     queued: int | None = None
 
 
-class Crowd(_Frozen, frozen=True):
+class Crowd(Frozen, frozen=True):
     """What the sessions that draft are like; see the wire's Crowd."""
 
     acceptance: float
@@ -215,7 +223,7 @@ class Crowd(_Frozen, frozen=True):
     prompt: float
 
 
-class Cost(_Frozen, frozen=True):
+class Cost(Frozen, frozen=True):
     """What the cloud's work costs: microseconds a pass and a position, and the share of time that passes take."""
 
     pass_micros: int
@@ -225,7 +233,7 @@ class Cost(_Frozen, frozen=True):
     crowd: Crowd | None = None
 
 
-class Report(_Frozen, frozen=True):
+class Report(Frozen, frozen=True):
     """What is known of one committed token: nats, and its most probable alternatives if they were asked for."""
 
     logprob: float
@@ -234,7 +242,7 @@ class Report(_Frozen, frozen=True):
     top: list[tuple[int, float]] = []
 
 
-class Verdict(_Frozen, frozen=True):
+class Verdict(Frozen, frozen=True):
     """How much of a draft stands; `position` is the log's length after it, `token` the cloud's own if there is one."""
 
     position: int
@@ -249,7 +257,7 @@ class Verdict(_Frozen, frozen=True):
     cost: Cost | None = None
 
 
-class Span(_Frozen, frozen=True):
+class Span(Frozen, frozen=True):
     """Tokens that the cloud wrote from `position` on."""
 
     position: int
@@ -261,13 +269,13 @@ class Span(_Frozen, frozen=True):
     cost: Cost | None = None
 
 
-class Scored(_Frozen, frozen=True):
+class Scored(Frozen, frozen=True):
     choices: list[float]
     reports: list[Report]
     spent: Spent
 
 
-class Failed(_Frozen, frozen=True):
+class Failed(Frozen, frozen=True):
     """The session has ended with an error of Updraft's tree."""
 
     code: str

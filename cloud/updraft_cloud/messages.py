@@ -13,9 +13,10 @@ import numpy as np
 
 from updraft.engine.base import FloatRows, ModelInfo
 from updraft.engine.loop import PassRecord
-from updraft.errors import ProtocolViolation, RequestTooLarge
+from updraft.errors import InvalidRequest, ProtocolViolation, RequestTooLarge
 from updraft_cloud.context import ContextStatistics
 from updraft_cloud.frames import Cost, Open, Reply, Work
+from updraft_cloud.solve_frames import SolveOrder, SolveReply
 
 __all__ = [
     "MAX_BYTES",
@@ -28,6 +29,7 @@ __all__ = [
     "Measured",
     "NotReady",
     "Ready",
+    "Solve",
     "ToEngine",
     "decode_from_engine",
     "decode_to_engine",
@@ -61,13 +63,21 @@ class Deliver(_Message, frozen=True):
     deadline: float | None = None
 
 
+class Solve(_Message, frozen=True):
+    """An answer is to be worked on. `session` is a number like that of a session, and `Finish` ends it."""
+
+    session: int
+    tenant: str
+    order: SolveOrder
+
+
 class Finish(_Message, frozen=True):
-    """A session is over, or its edge has gone."""
+    """A session or a Solve is over, or its edge has gone."""
 
     session: int
 
 
-ToEngine = Begin | Deliver | Finish
+ToEngine = Begin | Deliver | Solve | Finish
 
 
 class Description(_Message, frozen=True):
@@ -103,7 +113,7 @@ class NotReady(_Message, frozen=True):
 class Emitted(_Message, frozen=True):
     """Answers of sessions, in the order in which they were made."""
 
-    replies: list[tuple[int, Reply]]
+    replies: list[tuple[int, Reply | SolveReply]]
 
 
 class Measured(_Message, frozen=True):
@@ -163,5 +173,5 @@ def _decoded(decoder: msgspec.msgpack.Decoder[Any], data: bytes) -> Any:
         raise ProtocolViolation(f"A message of {len(data)} bytes; at most {MAX_BYTES} are read.")
     try:
         return decoder.decode(data)
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+    except (msgspec.DecodeError, ValueError, RecursionError, InvalidRequest) as error:
         raise ProtocolViolation(f"A message between the two processes is damaged: {error}.") from error

@@ -87,6 +87,7 @@ class CloudServer:
                 max_sessions=settings.max_sessions,
                 write_timeout_s=settings.write_timeout_s,
                 idle_timeout_s=settings.idle_timeout_s,
+                strategies=settings.strategies,
             ),
             metrics=self.metrics,
             readiness=self.readiness,

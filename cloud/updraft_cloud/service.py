@@ -10,11 +10,15 @@ from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import count
+from typing import Any
+
+import grpc.aio
 
 from updraft import __version__
-from updraft.config import AdmissionSettings
+from updraft.config import AdmissionSettings, StrategySettings
 from updraft.errors import CloudUnavailable, Overloaded, UpdraftError
 from updraft.logging_setup import log_fields
+from updraft.strategies import STRATEGIES
 from updraft.tracing import NO_TRACER, Span, Tracer
 from updraft.transport import abort_with, caller
 from updraft.transport.bearer import SESSION_HEADER
@@ -29,6 +33,10 @@ from updraft_cloud.messages import Begin, Emitted, Finish, FromEngine, Measured
 from updraft_cloud.operations.meter import SessionMeter
 from updraft_cloud.operations.metrics import CloudMetrics
 from updraft_cloud.operations.readiness import Readiness
+from updraft_cloud.solve_calls import SolveCalls
+from updraft_cloud.solve_frames import Noted, Solved
+from updraft_cloud.solve_stream import SolveContext
+from updraft_cloud.solving.verifiers import verifier_names
 from updraft_cloud.stream import Context, Stream
 
 __all__ = ["CollaborationService", "ServiceLimits"]
@@ -48,6 +56,7 @@ class ServiceLimits:
     max_sessions: int = 64
     write_timeout_s: float = 10.0
     idle_timeout_s: float = 300.0
+    strategies: StrategySettings = field(default_factory=StrategySettings)
 
 
 class CollaborationService(collaboration_pb2_grpc.CollaborationServicer):
@@ -68,6 +77,7 @@ class CollaborationService(collaboration_pb2_grpc.CollaborationServicer):
         self._tracer = tracer
         self._limits = limits
         self._streams: dict[int, Stream] = {}
+        self._solves = SolveCalls(host, limits.strategies, self._metrics, write_timeout_s=limits.write_timeout_s)
         self._numbers = count(1)
         self._cost: Cost | None = None  # as the engine told it last
         self._names = SessionNames()
@@ -75,8 +85,8 @@ class CollaborationService(collaboration_pb2_grpc.CollaborationServicer):
 
     @property
     def active(self) -> int:
-        """Streams that are open."""
-        return len(self._streams)
+        """Sessions and Solves whose calls are open."""
+        return len(self._streams) + len(self._solves)
 
     @cached_property
     def admission(self) -> Admission:
@@ -93,9 +103,12 @@ class CollaborationService(collaboration_pb2_grpc.CollaborationServicer):
     def heard(self, message: FromEngine) -> None:
         if isinstance(message, Emitted):
             for number, reply in message.replies:
-                stream = self._streams.get(number)
-                if stream is not None:
+                if isinstance(reply, Noted | Solved):
+                    self._solves.answer(number, reply)
+                elif (stream := self._streams.get(number)) is not None:
                     stream.answer(reply)
+                elif isinstance(reply, Failed):
+                    self._solves.answer(number, reply)
         elif isinstance(message, Measured):
             self._cost = message.cost
             self._metrics.engine.measured(message)
@@ -109,6 +122,7 @@ class CollaborationService(collaboration_pb2_grpc.CollaborationServicer):
         for stream in self._streams.values():
             if stream.begun:
                 stream.answer(away)
+        self._solves.lost(away)
 
     async def Describe(self, request: pb.DescribeRequest, context: Context) -> pb.DescribeResponse:
         await self._check_streams(context)
@@ -125,7 +139,28 @@ class CollaborationService(collaboration_pb2_grpc.CollaborationServicer):
             weight_bytes=served.info.weight_bytes,
             boundaries=served.boundaries,
             width=served.info.width,
+            strategies=list(STRATEGIES),
+            verifiers=verifier_names(self._limits.strategies),
+            max_samples=self._limits.strategies.max_samples,
+            max_solve_tokens=self._limits.strategies.max_tokens,
         )
+
+    async def Solve(self, request: pb.SolveRequest, context: SolveContext) -> None:
+        await self._check_streams(context)
+        who, metadata = caller(), context.invocation_metadata() or ()
+        span = self._tracer.start("solve", caller=metadata, tenant=who.tenant)
+        request_name, trace = _request_of(metadata), span.trace_id
+        with log_fields(request=request_name, tenant=who.tenant, device=who.name, token=who.token, trace=trace):
+            await self._solves.serve(
+                request,
+                context,
+                span,
+                number=next(self._numbers),
+                tenant=who.tenant,
+                limits=self._wire_limits,
+                admission=self.admission,
+                draining=self._draining,
+            )
 
     async def Session(self, frames: AsyncIterator[pb.EdgeFrame], context: Context) -> None:
         await self._check_streams(context)
@@ -168,12 +203,13 @@ class CollaborationService(collaboration_pb2_grpc.CollaborationServicer):
             span.end(failure)
 
     async def drain(self, seconds: float) -> None:
-        """Take no new sessions, ask the open ones to go, and wait for them."""
+        """Take no new sessions, ask the open ones to go, and wait for them. A Solve that does not end in time is sent
+        again by its edge, elsewhere if it can be."""
         self._draining = True
         for stream in self._streams.values():
             stream.notify(pb.Notice.KIND_DRAIN, "The service is going away.")
         deadline = asyncio.get_running_loop().time() + seconds
-        while self._streams and asyncio.get_running_loop().time() < deadline:
+        while self.active and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(0.02)
 
     @property
@@ -233,10 +269,10 @@ class CollaborationService(collaboration_pb2_grpc.CollaborationServicer):
             self._host.send(Finish(stream.number))  # before anything that a second cancellation could break off
             await asyncio.gather(reader, return_exceptions=True)
 
-    async def _check_streams(self, context: Context) -> None:
+    async def _check_streams(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         """Refuse a call by its status where even answering is too much."""
         try:
-            self.admission.check_streams(len(self._streams))
+            self.admission.check_streams(self.active)
         except Overloaded as error:
             await abort_with(context, error)
 

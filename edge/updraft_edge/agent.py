@@ -12,7 +12,7 @@ from typing import Self
 from updraft.config import EdgeSettings
 from updraft.engine import Engine, open_engine
 from updraft.engine.loop import EngineLoop
-from updraft.generation import Completion, GenerationRequest, TokenEvent
+from updraft.generation import Completion, GenerationEvent, GenerationRequest, ProgressEvent, TokenEvent
 from updraft.modes import ModeSettings
 from updraft.sampling import Sampled
 from updraft.tracing import Tracer, open_tracer
@@ -156,7 +156,14 @@ class Agent:
         return described | describe_outside(self._link, self.endpoint, self.rules)
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[TokenEvent | Completion, None]:
-        """Token events, then one Completion.
+        """Token events, then one Completion. Raises as `follow` does."""
+        async with contextlib.aclosing(self.follow(request)) as events:
+            async for event in events:
+                if not isinstance(event, ProgressEvent):
+                    yield event
+
+    async def follow(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
+        """Token events, and what happens before them if the request asks for that, then one Completion.
 
         Raises:
             InvalidRequest: the request cannot be answered as it is.
@@ -173,8 +180,9 @@ class Agent:
                 try:
                     last = 0.0
                     async for event in write(answer, composition):
-                        self.metrics.token(event, event.seconds - last)
-                        last = event.seconds
+                        if isinstance(event, TokenEvent):
+                            self.metrics.token(event, event.seconds - last)
+                            last = event.seconds
                         yield event
                 finally:
                     completion = answer.completion(mode=composition.mode, model=self.model, seed=composition.seed)

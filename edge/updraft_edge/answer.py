@@ -9,7 +9,7 @@ from math import exp
 from updraft.auto.learner import Ticket
 from updraft.detokenize import StreamDecoder
 from updraft.engine.base import Tokenizer
-from updraft.generation import Completion, FinishReason, Statistics, TokenEvent
+from updraft.generation import Completion, FinishReason, ProgressEvent, Solution, Statistics, TokenEvent
 from updraft.modes import Mode, Origin
 from updraft.sampling import Sampled
 from updraft.token_log import TokenLog
@@ -80,6 +80,8 @@ class Answer:
         self.finished: FinishReason | None = None
         self.degraded: str | None = None
         self.withheld: str | None = None
+        self.solution: Solution | None = None
+        self.notes: list[ProgressEvent] = []  # that happened on the way, until somebody takes them
         self.ticket: Ticket | None = None  # what `auto` chose for it
         self.watch = Watch()
         self._tokenizer = tokenizer
@@ -87,6 +89,11 @@ class Answer:
         self._stop_text = StopText(stop)
         self._text: list[str] = []
         self.started = started
+
+    def take_notes(self) -> list[ProgressEvent]:
+        """What happened on the way since the last time."""
+        notes, self.notes = self.notes, []
+        return notes
 
     def done(self) -> bool:
         """Whether the answer is finished."""
@@ -129,6 +136,7 @@ class Answer:
             statistics=self.statistics,
             withheld=self.withheld,
             routed=self._tier() if mode == Mode.ROUTE else None,
+            solution=self.solution,
         )
 
     def _tier(self) -> str:

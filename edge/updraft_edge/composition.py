@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from updraft.errors import CloudUnavailable, UpdraftError, Withheld
 from updraft.generation import GenerationRequest
@@ -16,11 +17,17 @@ from updraft_edge.endpoint.session import EndpointSession
 from updraft_edge.lookup.drafter import LookupDrafter
 from updraft_edge.policies.plain import Never
 from updraft_edge.seams import Branching, CloudSide, Drafter, EscalationPolicy, StopRule, Yielding
+from updraft_edge.solving.session import SolveSession
 from updraft_edge.stopping.costs import Costs
 from updraft_edge.stopping.rules import WhileReady
 from updraft_edge.tree import Branches
 
-__all__ = ["Composition", "Order", "Parts", "fails"]
+__all__ = ["Composition", "Order", "Parts", "Session", "fails"]
+
+
+Session = CloudSession | EndpointSession | SolveSession
+
+_LATE: Final = frozenset({Mode.ROUTE, Mode.SOLVE})
 
 
 @dataclass(slots=True)
@@ -34,7 +41,7 @@ class Composition:
     stop: StopRule
     policy: EscalationPolicy
     costs: Costs
-    session: CloudSession | EndpointSession | None
+    session: Session | None
     alone: Callable[[Order], Drafter]
     request: GenerationRequest
     sampling: SamplingParams
@@ -63,7 +70,7 @@ class Composition:
         try:
             if self.session.away:
                 raise CloudUnavailable("The cloud has been away; the breaker is open.")
-            if self.mode is not Mode.ROUTE:  # its prompt stays here unless the score sends it
+            if self.mode not in _LATE:  # the prompt stays here unless the score or the vote sends it
                 self.session.prepare()
         except (CloudUnavailable, Withheld) as error:
             if fails(error, answer):
@@ -118,7 +125,7 @@ class Order:
     request: GenerationRequest
     sampling: SamplingParams
     answer: Answer
-    session: CloudSession | EndpointSession | None
+    session: Session | None
 
 
 Parts = tuple[Drafter, StopRule, EscalationPolicy]

@@ -12,9 +12,15 @@ from typing import cast
 import grpc
 from grpc import aio
 
-from updraft.agent_wire import completion_to_json, parse_request, request_from_proto, token_to_proto
+from updraft.agent_wire import (
+    completion_to_json,
+    parse_request,
+    progress_to_proto,
+    request_from_proto,
+    token_to_proto,
+)
 from updraft.errors import Cancelled, UpdraftError
-from updraft.generation import AgentView, Completion, TokenEvent
+from updraft.generation import AgentView, GenerationEvent, ProgressEvent, TokenEvent
 from updraft.modes import ModeSettings
 from updraft.transport import abort_with
 from updraft.v1 import agent_pb2 as pb
@@ -63,7 +69,7 @@ class AgentService:
 
     async def _stream(self, raw: bytes, context: GenerateContext) -> None:
         request = request_from_proto(parse_request(raw), self._defaults)
-        answer = cast("AsyncGenerator[TokenEvent | Completion, None]", self._agent.generate(request))
+        answer = cast("AsyncGenerator[GenerationEvent, None]", self._agent.follow(request))
         async with aclosing(answer) as events:
             async for event in events:
                 await self._write(_message(event), context)
@@ -85,9 +91,11 @@ class AgentService:
             raise asyncio.CancelledError from error
 
 
-def _message(event: TokenEvent | Completion) -> pb.GenerateEvent:
+def _message(event: GenerationEvent) -> pb.GenerateEvent:
     if isinstance(event, TokenEvent):
         return pb.GenerateEvent(token=token_to_proto(event))
+    if isinstance(event, ProgressEvent):
+        return pb.GenerateEvent(progress=progress_to_proto(event))
     return pb.GenerateEvent(finished=pb.Finished(completion_json=completion_to_json(event)))
 
 

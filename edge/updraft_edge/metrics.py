@@ -7,7 +7,7 @@ import math
 from prometheus_client import CollectorRegistry, Counter, Enum, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from updraft.generation import Completion, TokenEvent
+from updraft.generation import Completion, Solution, TokenEvent
 from updraft.modes import Origin
 
 __all__ = ["EdgeMetrics"]
@@ -24,7 +24,7 @@ _ENTROPY_NATS = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0,
 
 _SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99, 1.0)
 _TOKENS = (0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32, 48)
-_QUESTIONS = ("verify", "write", "score")
+_QUESTIONS = ("verify", "write", "score", "solve")
 
 
 class EdgeMetrics:
@@ -42,6 +42,7 @@ class EdgeMetrics:
         self._count_cloud_work(self.registry)
         self._count_questions(self.registry)
         self._measure_latency(self.registry)
+        self._count_solves(self.registry)
 
     def _count_tokens_and_requests(self, registry: CollectorRegistry) -> None:
         tokens = Counter(
@@ -120,6 +121,23 @@ class EdgeMetrics:
         for kind in ("drain", "slow_down"):
             self._notices.labels(kind)
 
+    def _count_solves(self, registry: CollectorRegistry) -> None:
+        self._solves = Counter(
+            "updraft_solves",
+            "Answers of the mode solve, by strategy (vote: the edge's own) and by why it stopped.",
+            ["strategy", "end"],
+            registry=registry,
+        )
+        self._samples = Counter("updraft_solve_samples", "Answers or branches that were begun.", registry=registry)
+        tokens = Counter(
+            "updraft_solve_tokens", "Tokens drawn, of all branches together, by tier.", ["origin"], registry=registry
+        )
+        self._drawn = {origin: tokens.labels(origin.value) for origin in Origin}
+        self._calls = Counter("updraft_verifier_calls", "Answers or steps that verifiers judged.", registry=registry)
+        self._failures = Counter(
+            "updraft_verifier_failures", "Answers whose verifier crashed, hung or returned nonsense.", registry=registry
+        )
+
     def _measure_latency(self, registry: CollectorRegistry) -> None:
         self._first = Histogram(
             "updraft_time_to_first_token_seconds",
@@ -164,6 +182,8 @@ class EdgeMetrics:
 
     def finished(self, completion: Completion) -> None:
         """A request came to its end, also if the caller cancelled it."""
+        if completion.solution is not None:
+            self._solved(completion.solution)
         statistics = completion.statistics
         self._running.dec()
         self._requests.labels(completion.mode, completion.finish_reason).inc()
@@ -196,6 +216,15 @@ class EdgeMetrics:
     def answered(self, kind: str, seconds: float) -> None:
         """It has begun to answer, so long after it was asked."""
         self._round_trip[kind].observe(seconds)
+
+    def _solved(self, solution: Solution) -> None:
+        compute = solution.compute
+        self._solves.labels(solution.strategy, solution.ended).inc()
+        self._samples.inc(compute.samples)
+        self._drawn[Origin.EDGE].inc(compute.edge_tokens)
+        self._drawn[Origin.CLOUD].inc(compute.cloud_tokens)
+        self._calls.inc(compute.verifier_calls)
+        self._failures.inc(bool(solution.complaints))
 
     def judged(self, accepted: int) -> None:
         """A verdict let so many draft tokens stand."""

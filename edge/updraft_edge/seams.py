@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol, runtime_checkable
 
+from updraft.generation import ProgressEvent
 from updraft.sampling import Sampled
 from updraft_edge import wire
 
@@ -146,8 +147,9 @@ class CloudSide(Protocol):
         """Begin what can be begun before the first question. Raises Withheld where the prompt must stay here."""
         ...
 
-    def write(self, condition: HandOver) -> AsyncGenerator[wire.Span, None]:
+    def write(self, condition: HandOver) -> AsyncGenerator[wire.Span | ProgressEvent, None]:
         """Spans that the cloud writes until the condition holds; commit each to the log before asking for the next.
+        Between them may come what happens on the way.
 
         Raises LinkError or Overloaded where the cloud is away or late, Withheld where the log must stay here.
         """

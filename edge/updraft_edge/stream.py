@@ -27,7 +27,7 @@ from updraft_edge.link import CloudLink
 from updraft_edge.rules.guard import Guard
 from updraft_edge.watch import Watch
 
-__all__ = ["CloudStream"]
+__all__ = ["CloudStream", "lost"]
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +131,7 @@ class CloudStream:
         except TimeoutError as error:
             raise self._late(patience) from error
         except grpc.aio.AioRpcError as error:
-            raise _lost(error) from error
+            raise lost(error) from error
         if frame is cast("Any", grpc.aio).EOF:
             raise CloudUnavailable("The cloud ended the session.")
         if not isinstance(frame, pb.CloudFrame):  # gRPC's way to say that it could not be decoded
@@ -171,7 +171,7 @@ class CloudStream:
         return CloudUnavailable("The stream is broken.")
 
 
-def _lost(error: grpc.aio.AioRpcError) -> UpdraftError:
+def lost(error: grpc.aio.AioRpcError) -> UpdraftError:
     """Why a stream ended. Whoever asked is still there, so one that was cancelled is a lost one."""
     reason = error_from_rpc(error)
     return CloudUnavailable(reason.message) if isinstance(reason, Cancelled) else reason

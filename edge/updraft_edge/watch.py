@@ -37,7 +37,8 @@ class Watch:
         self._open = contextlib.ExitStack()
 
     def ask(self, kind: str, **attributes: Value) -> Ask:
-        """A question to the cloud begins: `verify`, `write` or `score`. A context manager around all its attempts."""
+        """A question to the cloud begins: `verify`, `write`, `score` or `solve`. A context manager around all of its
+        attempts."""
         if self._metrics is not None:
             self._metrics.asked(kind)
         return Ask(self._metrics, kind, self.span.child("cloud.ask", kind=kind, **attributes))

@@ -1,4 +1,4 @@
-"""The only place in the edge tier where messages to and from the cloud are made and read."""
+"""The only place in the edge tier, with `solving.wire`, where messages to and from the cloud are made and read."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from updraft.errors import (
 from updraft.exits.carry import Carry, Packed
 from updraft.generation import FinishReason
 from updraft.mode_settings import AcceptanceSettings
+from updraft.modes import Origin
 from updraft.sampling import Distribution, Sampled, SamplingParams
 from updraft.sampling_wire import sampling_to_proto
 from updraft.token_log import TokenLog
@@ -37,6 +38,7 @@ __all__ = [
     "open_frame",
     "read_error",
     "read_price",
+    "read_report",
     "read_scored",
     "read_span",
     "read_verdict",
@@ -103,12 +105,14 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Tokens that the cloud wrote; `last` if the span ends with them, `finish` if the answer does."""
+    """Tokens that the cloud wrote; `last` if the span ends with them, `finish` if the answer does. Those of the mode
+    `solve` may be the edge's own."""
 
     tokens: list[Sampled]
     last: bool
     finish: FinishReason | None
     spent: pb.Spent
+    origin: Origin = Origin.CLOUD
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +210,7 @@ def read_verdict(message: pb.Verdict, log: TokenLog, run: Sequence[int], branche
     if message.branch and len(message.reports) != len(committed):
         raise ProtocolViolation("A verdict follows a branch and does not report on its tokens.")
     reported = committed[len(committed) - len(message.reports) :]
-    reports = [_read_report(token, report) for token, report in zip(reported, message.reports, strict=True)]
+    reports = [read_report(token, report) for token, report in zip(reported, message.reports, strict=True)]
     own = reports.pop() if message.has_token else None
     return Verdict(
         message.accepted,
@@ -225,7 +229,7 @@ def read_span(message: pb.Span, log: TokenLog) -> Span:
     if message.position != len(log) or len(message.reports) != len(tokens):
         raise ProtocolViolation("A span does not continue the log.")
     _agree(log, tokens, message.log_hash)
-    drawn = [_read_report(token, report) for token, report in zip(tokens, message.reports, strict=True)]
+    drawn = [read_report(token, report) for token, report in zip(tokens, message.reports, strict=True)]
     return Span(drawn, message.end != pb.END_UNSPECIFIED, _FINISH.get(message.end), message.spent)
 
 
@@ -256,7 +260,7 @@ def read_scored(message: pb.Scored, tokens: Sequence[int], choices: Sequence[int
     numbers = [*message.choices, *(report.logprob for report in message.reports)]
     if not all(math.isfinite(number) for number in numbers):
         raise ProtocolViolation("A score holds a number that is not finite.")
-    reports = [_read_report(token, report) for token, report in zip(tokens, message.reports, strict=False)]
+    reports = [read_report(token, report) for token, report in zip(tokens, message.reports, strict=False)]
     return Scored(list(message.choices), reports, message.spent)
 
 
@@ -298,7 +302,8 @@ def _agree(log: TokenLog, tokens: Sequence[int], expected: int) -> None:
         raise LogMismatch(f"The cloud's log differs after token {len(log)}.")
 
 
-def _read_report(token: int, message: pb.TokenReport) -> Sampled:
+def read_report(token: int, message: pb.TokenReport) -> Sampled:
+    """What the cloud says of a token. Raises ProtocolViolation for alternatives that do not fit together."""
     if len(message.top_ids) != len(message.top_logprobs):
         raise ProtocolViolation("A report's alternatives do not fit their log-probabilities.")
     top = tuple(zip(message.top_ids, message.top_logprobs, strict=True))

@@ -13,10 +13,11 @@ from updraft.generation import GenerationRequest
 from updraft.mode_settings import ExitSettings
 from updraft.modes import TEXT_MODES, Mode, ModeSettings
 from updraft.sampling import Sampler, SamplingParams
+from updraft.strategies.effort import plan_of
 from updraft_edge import wire
 from updraft_edge.answer import Answer
 from updraft_edge.cloud_session import CloudSession
-from updraft_edge.composition import Composition, Order, Parts
+from updraft_edge.composition import Composition, Order, Parts, Session
 from updraft_edge.drafters import ModelDrafter, NoDrafter
 from updraft_edge.endpoint.link import EndpointLink
 from updraft_edge.endpoint.session import EndpointSession, only_text
@@ -33,6 +34,8 @@ from updraft_edge.policies.reason import Reasoning
 from updraft_edge.policies.route_parts import route_parts
 from updraft_edge.policies.rubric import Questions
 from updraft_edge.policies.scores import SHAPED
+from updraft_edge.solving.parts import asking_of, solve_parts
+from updraft_edge.solving.session import SolveSession
 from updraft_edge.stopping.costs import Costs
 from updraft_edge.stopping.predictors import Predictors
 from updraft_edge.stopping.rules import FixedLength, WhileReady, at_most, make_stop_rule
@@ -82,9 +85,10 @@ class Workshop:
     def compose(self, settings: ModeSettings, request: GenerationRequest, answer: Answer) -> Composition:
         """Raises InvalidRequest or ConfigError where the edge model cannot do what the settings ask for."""
         local = settings.local_only or (self._link is None and self._endpoint is None)
-        mode = Mode.EDGE if local else settings.mode
+        mode = Mode.EDGE if local and settings.mode is not Mode.SOLVE else settings.mode
         sampling = request.sampling.with_seed()
-        session = None if mode is Mode.EDGE else self._session(mode, settings, request, sampling, answer)
+        alone = local or mode is Mode.EDGE
+        session = None if alone else self._session(mode, settings, request, sampling, answer)
         order = Order(settings, request, sampling, answer, session)
         drafter, stop, policy = self._makers()[mode](order)
         stop = self.escalation.logged(stop, answer, mode, drafter)
@@ -108,6 +112,7 @@ class Workshop:
             Mode.ROUTE: self._route,
             Mode.REASON: self._reason,
             Mode.EXIT: self._exit,
+            Mode.SOLVE: self._solve,
         }
 
     def alone(self, order: Order) -> ModelDrafter:
@@ -147,15 +152,22 @@ class Workshop:
     def _route(self, order: Order) -> Parts:
         return route_parts(self, self.escalation, order, self._loop.engine.tokenizer)
 
+    def _solve(self, order: Order) -> Parts:
+        if order.request.ignore_end:
+            raise InvalidRequest("ignore_end does not go with the mode solve.", param="ignore_end")
+        plan = plan_of(order.settings, order.answer.most)
+        return solve_parts(self, order, plan, self._loop.engine.tokenizer)
+
     @property
     def _logged_rows(self) -> int:
         """Rows of the prompt that the log of verdicts wants measured."""
         return LOGGED_PROMPT_ROWS if self.escalation.log is not None else 0
 
     def _reason(self, order: Order) -> Parts:
-        settings = order.settings.reason
+        settings, session = order.settings.reason, order.session
+        assert not isinstance(session, SolveSession)  # noqa: S101  # which is of another mode
         prompt, chat = order.answer.log.tokens[: order.answer.log.prompt_length], order.request.messages is not None
-        judge = step_judge(order.session, settings.scoring, lambda: self._questions.after(prompt, chat=chat))
+        judge = step_judge(session, settings.scoring, lambda: self._questions.after(prompt, chat=chat))
         reasoning = Reasoning(settings, judge, order.answer, self._loop.engine.tokenizer)
         return self.drafter(order, settings.step_tokens + AHEAD_STEP), reasoning, reasoning
 
@@ -205,11 +217,16 @@ class Workshop:
         request: GenerationRequest,
         sampling: SamplingParams,
         answer: Answer,
-    ) -> CloudSession | EndpointSession:
+    ) -> Session:
         if self._endpoint is not None and mode in TEXT_MODES:
             return EndpointSession(self._endpoint, request, sampling, answer, self._loop.engine.tokenizer)
         if self._link is None:
             raise only_text(mode)
+        if mode is Mode.SOLVE:
+            plan = plan_of(settings, answer.most)
+            asking = asking_of(self._loop.engine, request, sampling, answer)
+            named = settings.strategy is not None
+            return SolveSession(self._link, asking, plan, answer, self._loop.engine.tokenizer, named=named)
         opening = wire.Opening(
             tokenizer_hash=self._loop.engine.info.tokenizer_hash,
             sampling=sampling,

@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator
 
 from updraft.errors import LinkError, Overloaded, Unauthenticated, Withheld
-from updraft.generation import TokenEvent
+from updraft.generation import ProgressEvent, TokenEvent
 from updraft.modes import Mode, Origin
 from updraft.sampling import Sampled
 from updraft_edge.answer import Answer
@@ -21,10 +21,15 @@ __all__ = ["write"]
 log = logging.getLogger(__name__)
 
 
-async def write(answer: Answer, composition: Composition) -> AsyncIterator[TokenEvent]:
-    """Events of the answer until it is finished. Raises what neither a retry nor the edge alone can mend."""
+async def write(answer: Answer, composition: Composition) -> AsyncIterator[TokenEvent | ProgressEvent]:
+    """Events of the answer, and of what happens on the way to it, until it is finished.
+
+    Raises what neither a retry nor the edge alone can mend.
+    """
     while not answer.done():
         run = await _draft(answer, composition)
+        for note in answer.take_notes():
+            yield note
         try:
             match decision := await composition.policy.decide(run):
                 case Decision.COMMIT:
@@ -37,8 +42,8 @@ async def write(answer: Answer, composition: Composition) -> AsyncIterator[Token
                     for event in _commit(answer, composition, run[: decision.keep]):
                         yield event
                     run = []
-                    async for event in _hand_over(answer, composition, decision):
-                        yield event
+                    async for item in _hand_over(answer, composition, decision):
+                        yield item
                     continue
         except (LinkError, Overloaded, Unauthenticated, Withheld) as error:
             if fails(error, answer):
@@ -86,14 +91,19 @@ async def _verify(answer: Answer, composition: Composition, run: list[Sampled]) 
     return events + answer.commit(own, Origin.CLOUD, verified=True, finish=verdict.finish)
 
 
-async def _hand_over(answer: Answer, composition: Composition, condition: HandOver) -> AsyncIterator[TokenEvent]:
+async def _hand_over(
+    answer: Answer, composition: Composition, condition: HandOver
+) -> AsyncIterator[TokenEvent | ProgressEvent]:
     """Let the cloud write until it hands back or the answer is finished."""
     if answer.done():
         return
     composition.drafter.hold(True)
     async with contextlib.aclosing(composition.writer.write(condition)) as spans:
         async for span in spans:
-            events = answer.commit(span.tokens, Origin.CLOUD, verified=True, finish=span.finish)
+            if isinstance(span, ProgressEvent):
+                yield span
+                continue
+            events = answer.commit(span.tokens, span.origin, verified=True, finish=span.finish)
             composition.drafter.settle([sampled.token for sampled in span.tokens])
             for event in events:
                 yield event

@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError
 from pydantic import TypeAdapter, ValidationError
 
 from updraft.errors import InvalidRequest, ProtocolViolation
-from updraft.generation import ChatMessage, Completion, GenerationRequest, TokenEvent
+from updraft.generation import ChatMessage, Completion, GenerationRequest, ProgressEvent, TokenEvent
 from updraft.modes import ModeSettings, Origin, parse_settings
 from updraft.sampling_wire import sampling_from_proto, sampling_to_proto
 from updraft.v1 import agent_pb2 as pb
@@ -19,6 +19,8 @@ __all__ = [
     "completion_to_json",
     "info_from_json",
     "parse_request",
+    "progress_from_proto",
+    "progress_to_proto",
     "request_from_proto",
     "request_to_proto",
     "token_from_proto",
@@ -52,6 +54,8 @@ def request_to_proto(
             local_only=local_only,
             ignore_end=request.ignore_end,
             trace=request.trace,
+            progress=request.progress,
+            alternatives=request.alternatives,
         )
         _put_input(request, message)
     except (TypeError, ValueError) as error:
@@ -112,6 +116,8 @@ def request_from_proto(message: pb.GenerateRequest, defaults: ModeSettings | Non
         top_logprobs=message.top_logprobs,
         ignore_end=message.ignore_end,
         trace=message.trace,
+        progress=message.progress,
+        alternatives=message.alternatives,
     )
 
 
@@ -152,10 +158,6 @@ def token_from_proto(message: pb.TokenCommitted) -> TokenEvent:
     Raises:
         ProtocolViolation: the origin is none that this version knows.
     """
-    try:
-        origin = Origin(message.origin)
-    except ValueError as error:
-        raise ProtocolViolation(f"The agent sent a token of unknown origin {message.origin!r}.") from error
     return TokenEvent(
         index=message.index,
         token=message.token,
@@ -163,13 +165,47 @@ def token_from_proto(message: pb.TokenCommitted) -> TokenEvent:
         logprob=message.logprob,
         entropy=message.entropy,
         energy=message.energy,
-        origin=origin,
+        origin=_origin(message.origin),
         verified=message.verified,
         seconds=message.seconds,
         top=tuple((item.token, item.logprob) for item in message.top),
         piece=message.piece,
         layer=message.layer if message.HasField("layer") else None,
     )
+
+
+def progress_to_proto(event: ProgressEvent) -> pb.Progress:
+    return pb.Progress(
+        kind=event.kind,
+        origin=event.origin.value,
+        branch=event.branch,
+        value=event.value,
+        source=event.source,
+        tokens=event.tokens,
+        seconds=event.seconds,
+        stage=event.stage,
+    )
+
+
+def progress_from_proto(message: pb.Progress) -> ProgressEvent:
+    """The event of a wire message. Raises as `token_from_proto` does."""
+    return ProgressEvent(
+        kind=message.kind,
+        origin=_origin(message.origin),
+        branch=message.branch if message.HasField("branch") else None,
+        value=message.value if message.HasField("value") else None,
+        source=message.source if message.HasField("source") else None,
+        tokens=message.tokens,
+        seconds=message.seconds,
+        stage=message.stage,
+    )
+
+
+def _origin(name: str) -> Origin:
+    try:
+        return Origin(name)
+    except ValueError as error:
+        raise ProtocolViolation(f"The agent sent an event of unknown origin {name!r}.") from error
 
 
 def completion_to_json(completion: Completion) -> str:

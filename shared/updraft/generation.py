@@ -17,9 +17,14 @@ __all__ = [
     "AgentView",
     "ChatMessage",
     "Completion",
+    "Compute",
     "FinishReason",
+    "GenerationEvent",
     "GenerationRequest",
     "Generator",
+    "OtherAnswer",
+    "ProgressEvent",
+    "Solution",
     "Statistics",
     "TokenEvent",
 ]
@@ -46,6 +51,8 @@ class GenerationRequest:
         top_logprobs: alternatives for each token, 0 to 20.
         ignore_end: do not end at the model's end tokens (for benchmarks).
         trace: record every decision in the completion.
+        progress: tell what happens on the way to an answer of the mode `solve`.
+        alternatives: list the other final answers that were found, in the mode `solve`.
     """
 
     messages: Sequence[ChatMessage] | None = None
@@ -59,6 +66,8 @@ class GenerationRequest:
     top_logprobs: int = 0
     ignore_end: bool = False
     trace: bool = False
+    progress: bool = False
+    alternatives: bool = False
 
     def __post_init__(self) -> None:
         given = [self.messages, self.prompt, self.prompt_tokens]
@@ -107,6 +116,31 @@ class TokenEvent:
     top: tuple[tuple[int, float], ...] = ()
     piece: bytes = b""
     layer: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressEvent:
+    """Something that happened on the way to an answer of the mode `solve`; see `updraft.strategies.Progress`.
+
+    Attributes:
+        kind: sample, step, score, prune, resample, answer or stage.
+        origin: the tier where it happened.
+        branch: its number there; None for none.
+        value: a score or a confidence, 0 to 1.
+        source: number of the branch that was copied.
+        tokens: that the tier has drawn so far, of all branches together.
+        seconds: since the request arrived.
+        stage: name of the pipeline's component that begins.
+    """
+
+    kind: str
+    origin: Origin
+    branch: int | None = None
+    value: float | None = None
+    source: int | None = None
+    tokens: int = 0
+    seconds: float = 0.0
+    stage: str = ""
 
 
 @dataclass(slots=True)
@@ -160,6 +194,63 @@ class Statistics:
         return (self.tokens - 1) / span if self.tokens > 1 and span > 0 else 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Compute:
+    """What an answer of the mode `solve` has cost beyond its own tokens.
+
+    Attributes:
+        samples: answers or branches that were begun, on both tiers.
+        edge_tokens, cloud_tokens: drawn, of all branches together.
+        prefilled: positions that the cloud computed and did not draw.
+        verifier_calls: answers or steps that a verifier judged.
+        seconds: of the cloud's work.
+    """
+
+    samples: int = 0
+    edge_tokens: int = 0
+    cloud_tokens: int = 0
+    prefilled: int = 0
+    verifier_calls: int = 0
+    verifier_positions: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class OtherAnswer:
+    """A final answer that was found: the best sample that gave it, and its part of the vote, 0 to 1."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    weight: float
+    samples: int
+    origin: str
+    score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """How an answer of the mode `solve` came about.
+
+    Attributes:
+        strategy: its name; `vote` where the edge's own answers decided.
+        confidence: 0 to 1, how sure it is; None where nothing could be compared.
+        verified: a verifier passed the answer; None where none could judge it.
+        ended: why the strategy stopped: done, confident, saturated, samples, tokens, calls or time.
+        unparsed: samples that no final answer could be read from.
+        complaints: what went wrong with the verifier.
+        alternatives: all final answers, the chosen one first, if they were asked for.
+    """
+
+    strategy: str
+    confidence: float | None
+    verified: bool | None = None
+    ended: str = "done"
+    compute: Compute = field(default_factory=Compute)
+    unparsed: int = 0
+    complaints: tuple[str, ...] = ()
+    alternatives: tuple[OtherAnswer, ...] = ()
+
+
 @dataclass(slots=True)
 class Completion:
     """A whole answer.
@@ -171,6 +262,7 @@ class Completion:
         trace: the decisions, where the request asked for them.
         routed: the tier that answered in mode `route`, edge or cloud; None in other modes.
         withheld: the rule or the limit that kept the answer, or the rest of it, on the device; never what it found.
+        solution: how it came about in mode `solve`; None in other modes.
     """
 
     text: str
@@ -186,6 +278,10 @@ class Completion:
     trace: Trace | None = None
     withheld: str | None = None
     routed: str | None = None
+    solution: Solution | None = None
+
+
+GenerationEvent = TokenEvent | ProgressEvent | Completion
 
 
 class Generator(Protocol):
@@ -197,7 +293,11 @@ class Generator(Protocol):
 
 
 class AgentView(Generator, Protocol):
-    """What the servers need besides: description and readiness."""
+    """What the servers need besides: progress, description and readiness."""
+
+    def follow(self, request: GenerationRequest) -> AsyncIterator[GenerationEvent]:
+        """As `generate`, with the progress that the request asks for before the first token."""
+        ...
 
     @property
     def model(self) -> str:

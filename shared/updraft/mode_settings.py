@@ -14,6 +14,7 @@ __all__ = [
     "LookupSettings",
     "ReasonSettings",
     "RouteSettings",
+    "SolveSettings",
     "SpanSettings",
     "StopSettings",
 ]
@@ -234,8 +235,31 @@ class ReasonSettings(BaseModel):
     first_steps: int = Field(default=0, ge=0, le=64, description="So many first steps are the cloud's own.")
 
 
+class SolveSettings(BaseModel):
+    """The edge's part in the mode `solve`: its answers vote first, and vote on in the cloud."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    edge_samples: int | None = Field(
+        default=None,
+        ge=0,
+        le=8,
+        description="Answers that the edge draws before the cloud is asked; the effort says when left out.",
+    )
+    threshold: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="The edge's answer stands where its part of the vote reaches this (RPC confidence, NeurIPS 2025), "
+        "and the cloud is asked below it; the effort says when left out.",
+    )
+
+
 class BudgetSettings(BaseModel):
-    """Holds the escalation policy of `span` and `route` to a budget over a window."""
+    """`share`, `cost` and `token_ms` hold the escalation policy of `span` and `route` to a budget over a window.
+
+    The others bound what one answer of the mode `solve` may compute.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -249,6 +273,18 @@ class BudgetSettings(BaseModel):
         ge=8,
         le=100_000,
         description="Tokens over which the budget is held; 64 times as many in mode `route`, which escalates answers.",
+    )
+    samples: int | None = Field(
+        default=None, ge=1, le=1024, description="Most answers, particles or expansions, whatever the strategy counts."
+    )
+    tokens: int | None = Field(
+        default=None, ge=1, le=1 << 20, description="Most tokens that the cloud draws, of all branches together."
+    )
+    calls: int | None = Field(
+        default=None, ge=1, le=1 << 16, description="Most answers or steps that a verifier judges."
+    )
+    seconds: float | None = Field(
+        default=None, gt=0, le=3600, description="After so long the strategy stops with what it has."
     )
 
 

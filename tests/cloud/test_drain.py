@@ -31,7 +31,7 @@ OPERATIONS = OperationsSettings(enabled=True, port=0, drain_notice_s=0.2)
 FIRST_TOKENS = "updraft_time_to_first_token_seconds_count"
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-TOKENS = 120
+TOKENS = 60
 PATIENT = {"reconnect_attempts": 40, "reply_timeout_s": 60.0, "connect_timeout_s": 20.0}
 
 

@@ -68,6 +68,8 @@ async def load(agent: Agent) -> None:
         settings = parse_settings({"mode": mode, **extra})
         for prompt in ("the sky is", "the sky was"):
             await complete(agent, GenerationRequest(prompt=prompt, max_tokens=20, settings=settings, ignore_end=True))
+    solving = parse_settings({"effort": "low", "solve": {"edge_samples": 0}})
+    await complete(agent, GenerationRequest(prompt="the sky is", max_tokens=20, settings=solving))
     await agent.score(agent.encode("the sky"), settings=parse_settings({"mode": "cloud"}))
 
 

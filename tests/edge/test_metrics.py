@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from prometheus_client import CollectorRegistry
 
+from tests.fakes.solutions import SOLUTION
 from updraft.generation import Completion, Statistics, TokenEvent
 from updraft.modes import Origin
 from updraft_edge.metrics import EdgeMetrics
@@ -127,3 +128,16 @@ def test_two_agents_of_one_process_count_apart() -> None:
     one.started()
     assert value(other.registry, "updraft_requests_running") == 0
     assert b"updraft_requests_running 1.0" in one.render()
+
+
+def test_solves_are_counted_with_what_they_cost() -> None:
+    metrics = EdgeMetrics()
+    metrics.started()
+    metrics.finished(completion(mode="solve", solution=SOLUTION))
+    registry = metrics.registry
+    assert value(registry, "updraft_solves_total", strategy="rpc", end="confident") == 1
+    assert value(registry, "updraft_solve_samples_total") == SOLUTION.compute.samples
+    assert value(registry, "updraft_solve_tokens_total", origin="cloud") == SOLUTION.compute.cloud_tokens
+    assert value(registry, "updraft_solve_tokens_total", origin="edge") == SOLUTION.compute.edge_tokens
+    assert value(registry, "updraft_verifier_calls_total") == SOLUTION.compute.verifier_calls
+    assert value(registry, "updraft_verifier_failures_total") == 1

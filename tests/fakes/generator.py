@@ -6,10 +6,21 @@ import asyncio
 import codecs
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing
+from typing import cast
 
 from updraft.errors import InvalidRequest
-from updraft.generation import Completion, FinishReason, GenerationRequest, Statistics, TokenEvent
+from updraft.generation import (
+    Completion,
+    FinishReason,
+    GenerationEvent,
+    GenerationRequest,
+    ProgressEvent,
+    Solution,
+    Statistics,
+    TokenEvent,
+)
 from updraft.modes import Mode, ModeSettings, Origin
 from updraft.sampling import Distribution, Sampled
 from updraft.traces.steps import Trace, TraceStep
@@ -35,6 +46,8 @@ class FakeAgent:
         fail_after: see `failure`.
         degraded_reason: mark answers as degraded for this reason.
         cancel_after: end the answer as cancelled after so many tokens.
+        progress: what happens before the first token, for requests that ask for it.
+        solution: what completions say of how they came about.
 
     Attributes:
         requests: every request so far.
@@ -55,6 +68,8 @@ class FakeAgent:
         model: str = "fake-pair",
         context: int = 2048,
         ready: bool = True,
+        progress: Sequence[ProgressEvent] = (),
+        solution: Solution | None = None,
     ) -> None:
         self.script = script
         self.delay = delay
@@ -65,6 +80,8 @@ class FakeAgent:
         self.model = model
         self.context = context
         self.ready = ready
+        self.progress = progress
+        self.solution = solution
         self.requests: list[GenerationRequest] = []
         self.running = 0
         self.most_running = 0
@@ -121,6 +138,17 @@ class FakeAgent:
             raise
         finally:
             self.running -= 1
+
+    async def follow(self, request: GenerationRequest) -> AsyncIterator[GenerationEvent]:
+        if request.progress:
+            for event in self.progress:
+                yield event
+        events = cast("AsyncGenerator[TokenEvent | Completion, None]", self.generate(request))
+        async with aclosing(events):
+            async for item in events:
+                if isinstance(item, Completion):
+                    item.solution = self.solution
+                yield item
 
     async def _play(self, request: GenerationRequest, answer: _Answer) -> AsyncIterator[TokenEvent]:
         pieces = self.script(request) if callable(self.script) else self.script

@@ -26,7 +26,7 @@ PROMPTS = [
     "Write the first lines of a story about a lighthouse keeper.",
     "List three uses of a paper clip.",
 ]
-LENGTH = 40
+LENGTH = 24
 
 
 def ask(mode: str, prompt: str, temperature: float = 0.0, **extra: object) -> GenerationRequest:

@@ -1,4 +1,4 @@
-"""Mode `exit` on ONNX Runtime: an edge with the lower stages, a cloud with all of them, hidden states between."""
+"""Mode `exit`: an edge with the lower stages, a cloud with all of them, hidden states between."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from tests.fakes.hf_model import write_hf_model
 from tests.fakes.staged_model import write_exit, write_staged_model
 from tests.fakes.tiers import complete, running_agent, running_cloud
+from updraft.config import CloudSettings, EdgeSettings, StagedSettings
 from updraft.config.admission import AdmissionSettings
 from updraft.config.kv import KvSettings
 from updraft.engine import open_engine
@@ -20,17 +22,16 @@ from updraft.generation import ChatMessage, GenerationRequest
 from updraft.models.weights import read_weights
 from updraft.modes import Origin, parse_settings
 from updraft.sampling import SamplingParams
-from updraft_cloud.engine.host import LocalHost
+from updraft_cloud.engine.host import LocalHost, load_engine
 from updraft_edge.agent import Agent
-
-pytest.importorskip("onnx")
-pytest.importorskip("onnxruntime")
 
 PROMPTS = ["Explain in two sentences why the sky is blue.", "List three uses of a paper clip."]
 
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
     folder = tmp_path_factory.mktemp("staged") / "tiny"
     write_staged_model(folder, exits=(1, 3), layers=4, precision="int4")
     return folder
@@ -95,6 +96,30 @@ async def sometimes_confident(agent: Agent) -> None:
 async def test_a_tiny_model_in_two_tiers_is_one_function(tiny: Path, carry: Carry, split: int) -> None:
     async with tiers(tiny, carry, split) as agent:
         await never_confident(agent, 4, (1, 3)[split])
+        await sometimes_confident(agent)
+
+
+@pytest.mark.parametrize(("split", "carry"), [(0, "float32"), (0, "int8"), (2, "float16")])
+async def test_a_folder_that_torch_computes_in_two_tiers_is_one_function(
+    tmp_path: Path, split: int, carry: Carry
+) -> None:
+    """Opened by settings. The edge has exits after one and three layers and none of those above; the cloud no exits."""
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("safetensors")
+    torch.set_num_threads(1)
+    folder = write_hf_model(tmp_path / "model", "llama", num_hidden_layers=4, noise=0.1)
+    weights = read_weights(folder)
+    exits = ",".join(str(write_exit(tmp_path / f"exit{n}.safetensors", weights, n)) for n in (1, 3))
+    shared: dict[str, Any] = {"model": str(folder), "context": 256, "sequences": 2, "threads": 1}
+    own = {"split": split, "carry": carry}
+    edge = EdgeSettings(**shared, staged=StagedSettings(**own, rungs=exits, last_stage=2))  # type: ignore[arg-type]
+    cloud_engine = load_engine(CloudSettings(**shared, staged=StagedSettings(**own)))  # type: ignore[arg-type]
+    small = open_engine(edge.model, **edge.engine_options())
+    async with (
+        running_cloud(cloud_engine, kv=KvSettings(share=False)) as cloud,
+        running_agent(small, cloud.address) as agent,
+    ):
+        await never_confident(agent, 4, split + 1)
         await sometimes_confident(agent)
 
 

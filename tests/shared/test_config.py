@@ -186,6 +186,7 @@ def test_numbers_have_sensible_ranges(leaf: Any, bad: str, monkeypatch: pytest.M
     zero_is_fine |= {"threshold", "q", "hand_over", "split", "deepest", "last_stage"}
     zero_is_fine |= {"alpha", "floor", "ask", "give_up", "first_steps", "share", "cost", "explore", "random_share"}
     zero_is_fine |= {"host_bytes", "disk_bytes", "drain_notice_s", "ratio", "queue_length", "top_logprobs"}
+    zero_is_fine |= {"edge_samples"}
     if bad == "0" and (leaf.key[-1] in zero_is_fine or leaf.key[1] in {"limits", "prices"}):
         return
     if bad == "-1" and leaf.key[-2:] in {("span", "escalate"), ("route", "threshold")}:  # an energy may be negative
@@ -390,6 +391,7 @@ def test_the_template_has_every_key_with_its_default_and_meaning(write: WriteFil
             "listen": {},
             "identity": {},
             "admission": {},
+            "strategies": {},
         },
     }
     file = write(re.sub(r"^# ([a-z_0-9]+ = )", r"\1", text, flags=re.MULTILINE))
@@ -403,3 +405,15 @@ def test_pauses_between_attempts_double_up_to_a_bound() -> None:
     assert [link.pause_s(tried) for tried in range(4)] == [0.5, 1.0, 2.0, 2.0]
     assert link.pause_s(100) == 2.0
     assert CloudLinkSettings(reconnect_backoff_s=3.0).pause_s(5) == 3.0
+
+
+def test_verifiers_are_listed_in_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_cloud_settings().strategies.verifiers is None
+    monkeypatch.setenv("UPDRAFT_CLOUD__STRATEGIES__VERIFIERS", "number, regex")
+    assert load_cloud_settings().strategies.verifiers == ("number", "regex")
+
+
+def test_a_file_may_ask_for_effort(write: WriteFile) -> None:
+    file = write('[edge.mode]\neffort = "high"\nstrategy = {name = "adaptive", wave = 2}')
+    mode = load_edge_settings(file).mode
+    assert (mode.mode, mode.effort, mode.strategy) == ("solve", "high", {"name": "adaptive", "wave": 2})

@@ -17,7 +17,9 @@ def test_settings_are_laid_over_the_defaults_field_by_field() -> None:
 
 @pytest.mark.parametrize("mode", ["fast", "", "EDGE", 3, ["draft"], None])
 def test_an_unknown_mode_is_named_with_the_known_ones(mode: Any) -> None:
-    with pytest.raises(UnknownName, match="edge, cloud, draft, lookup, cascade, span, route, reason, exit, auto"):
+    with pytest.raises(
+        UnknownName, match="edge, cloud, draft, lookup, cascade, span, route, reason, exit, solve, auto"
+    ):
         parse_settings({"mode": mode})
 
 

@@ -110,7 +110,7 @@ def load_engine(settings: CloudSettings) -> Engine:
 
 
 def worker_options(settings: CloudSettings) -> WorkerOptions:
-    return WorkerOptions(settings.pass_tokens, settings.prefill_chunk, settings.kv)
+    return WorkerOptions(settings.pass_tokens, settings.prefill_chunk, settings.kv, settings.strategies)
 
 
 def _threadsafe(loop: asyncio.AbstractEventLoop, heard: Callable[[FromEngine], None]) -> Callable[[FromEngine], None]:

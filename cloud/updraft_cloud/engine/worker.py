@@ -10,6 +10,7 @@ from functools import partial
 import msgspec
 
 from updraft.config.kv import KvSettings
+from updraft.config.strategies import StrategySettings
 from updraft.engine.base import Engine
 from updraft.engine.loop import EngineLoop, PassRecord
 from updraft.errors import EngineFailure, UpdraftError
@@ -20,10 +21,22 @@ from updraft_cloud.engine.crowd import Crowd
 from updraft_cloud.experts.statistics import expert_numbers
 from updraft_cloud.experts.together import grouping_of
 from updraft_cloud.frames import Cost, Draft, End, Failed, Reply, Span, Verdict
-from updraft_cloud.messages import Begin, Deliver, Description, Emitted, Finish, FromEngine, Measured, ToEngine
+from updraft_cloud.messages import (
+    Begin,
+    Deliver,
+    Description,
+    Emitted,
+    Finish,
+    FromEngine,
+    Measured,
+    Solve,
+    ToEngine,
+)
 from updraft_cloud.sessions.pending_states import entry_stages
 from updraft_cloud.sessions.session import Session
 from updraft_cloud.sessions.tree import Copies
+from updraft_cloud.solve_frames import Solved, SolveReply
+from updraft_cloud.solving.solver import Solver
 
 __all__ = ["Worker", "WorkerOptions"]
 
@@ -32,11 +45,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class WorkerOptions:
-    """Tokens in one forward pass, and in one prefill run of a session; what becomes of idle sessions' caches."""
+    """Tokens in one forward pass, and in one prefill run of a session; what becomes of idle sessions' caches; what
+    strategies may take."""
 
     pass_tokens: int = 256
     prefill_chunk: int = 48
     kv: KvSettings = field(default_factory=KvSettings)
+    strategies: StrategySettings = field(default_factory=StrategySettings)
 
 
 class Worker:
@@ -57,7 +72,8 @@ class Worker:
         self.context = ContextManager(engine, options.kv)
         self._copies = Copies(self.loop, self.context)
         self._sessions: dict[int, Session] = {}
-        self._replies: list[tuple[int, Reply]] = []
+        self._solver = Solver(self.loop, self.context, options.strategies, self._emit)
+        self._replies: list[tuple[int, Reply | SolveReply]] = []
         self._passes: list[PassRecord] = []
         self._costs = PassCosts()
         self._crowd = Crowd()
@@ -72,9 +88,11 @@ class Worker:
 
     def start(self) -> None:
         self.loop.start()
+        self._solver.start()
 
     def stop(self) -> None:
         """End the loop after the pass under way and free the engine. Safe to call twice."""
+        self._solver.stop()
         self.loop.stop()
         self.context.close()
 
@@ -94,6 +112,8 @@ class Worker:
                     self._begin(message)
                 case Deliver():
                     self._deliver(message)
+                case Solve():
+                    self._solver.begin(message)
                 case Finish():
                     self._finish(message.session)
         except UpdraftError as error:
@@ -135,24 +155,30 @@ class Worker:
             session.fail(failure)
 
     def _finish(self, number: int) -> None:
+        self._solver.cancel(number)
         session = self._sessions.pop(number, None)
         self._crowd.left(number)
         if session is not None:
             self.loop.remove(session)
             session.close()
 
-    def _emit(self, number: int, reply: Reply) -> None:
+    def _emit(self, number: int, reply: Reply | SolveReply) -> None:
         if isinstance(reply, Verdict):
             self._crowd.judged(number, reply.accepted)
         elif isinstance(reply, Span):
             self._crowd.wrote(number, len(reply.tokens))
-        if isinstance(reply, Verdict) or (isinstance(reply, Span) and reply.end is not End.NOT_YET):
+        if isinstance(reply, Verdict | Solved) or (isinstance(reply, Span) and reply.end is not End.NOT_YET):
             # The edge decides now what to ask for next.
             reply = msgspec.structs.replace(reply, cost=self._cost())
         self._replies.append((number, reply))
 
     def _cost(self) -> Cost | None:
-        return self._costs.cost(len(self._sessions), self._crowd.figures)
+        return self._costs.cost(self._count, self._crowd.figures)
+
+    @property
+    def _count(self) -> int:
+        """Sessions and solves that are open."""
+        return len(self._sessions) + self._solver.active
 
     def _settle(self) -> None:
         """Once a turn of the loop: idle sessions may lose their sequences; what was answered goes off together."""
@@ -181,4 +207,4 @@ class Worker:
     def _report(self) -> None:
         passes, self._passes = self._passes, []
         experts = expert_numbers(self.loop.engine)
-        self._send(Measured(passes, self.context.statistics, len(self._sessions), self._cost(), experts))
+        self._send(Measured(passes, self.context.statistics, self._count, self._cost(), experts))

@@ -28,7 +28,7 @@ class HostExperts:
     def expect(self, tokens: Sequence[int]) -> None:
         return None
 
-    def begin(self, tokens: Tensor) -> None:
+    def begin(self, tokens: Tensor, first: int = 0) -> None:
         return None
 
     def compute(self, layer: int, hidden: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:

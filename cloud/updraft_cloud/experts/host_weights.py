@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from updraft.engine.experts import ExpertSource
@@ -25,7 +26,8 @@ class HostWeights:
 
     Args:
         pinned_bytes: most bytes of page-locked memory, from which a GPU copies by itself. Experts that do not fit all
-            together stay where the checkpoint has them and go through one pinned buffer.
+            together, or that the system does not give so much for, stay where the checkpoint has them, a memory-mapped
+            file, and go through one pinned buffer.
     """
 
     def __init__(self, source: ExpertSource, pinned_bytes: int) -> None:
@@ -38,9 +40,9 @@ class HostWeights:
         first = source.weights(0, 0)
         keys = range(shape.layers * shape.experts)
         if len(keys) * weight_bytes(first) <= pinned_bytes:
-            self._pinned = {key: self._page_locked(self.stored(key)) for key in keys}
-        else:
-            log.info("experts are larger than the memory that may be pinned; they are read as they are needed")
+            self._pinned = self._all_page_locked(keys)
+        if not self._pinned:
+            log.info("experts do not fit into the memory that may be pinned; they are read as they are needed")
             self._staging = self._page_locked(first)
 
     def stored(self, key: int) -> dict[str, Tensor]:
@@ -53,6 +55,14 @@ class HostWeights:
         for name, buffer in self._staging.items():
             buffer.copy_(weights[name])
         return self._staging or weights
+
+    def _all_page_locked(self, keys: Iterable[int]) -> dict[int, dict[str, Tensor]]:
+        """All of them, or none where the system does not give the memory."""
+        try:
+            return {key: self._page_locked(self.stored(key)) for key in keys}
+        except (RuntimeError, MemoryError) as error:
+            log.warning("experts cannot be pinned: %s", error)
+            return {}
 
     @staticmethod
     def _page_locked(weights: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -60,7 +60,7 @@ class PlacedExperts:
     def expect(self, tokens: Sequence[int]) -> None:
         """All experts are where they belong."""
 
-    def begin(self, tokens: Tensor) -> None:
+    def begin(self, tokens: Tensor, first: int = 0) -> None:
         self._before = None
 
     def compute(self, layer: int, hidden: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:

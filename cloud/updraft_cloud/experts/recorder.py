@@ -78,10 +78,10 @@ class RouteRecorder:
     def expect(self, tokens: Sequence[int]) -> None:
         self._inner.expect(tokens)
 
-    def begin(self, tokens: Tensor) -> None:
+    def begin(self, tokens: Tensor, first: int = 0) -> None:
         self._tokens = tokens.detach().cpu().numpy().astype(np.int32)
         self._layers, self._ahead = [], []
-        self._inner.begin(tokens)
+        self._inner.begin(tokens, first)
 
     def compute(self, layer: int, hidden: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
         result = self._inner.compute(layer, hidden, chosen, weights)

@@ -74,12 +74,13 @@ class Residency:
         """Tokens that wait for a later pass."""
         self._foretold(self.policy.forecaster.expect(tokens), later=True)
 
-    def begin(self, tokens: Ints) -> None:
-        """A pass begins."""
+    def begin(self, tokens: Ints, first: int = 0) -> None:
+        """A pass begins at a layer; what was foretold for those below it is not wanted in it."""
         self._now, self._later = self._later, self._now
         self._later.clear()
         self.policy.replacement.begin()
         self._foretold(self.policy.forecaster.begin(tokens), later=False)
+        self._now.passed(slice(0, first * self.shape.experts))
 
     def need(self, layer: int, keys: Ints, chosen: Ints, look: Look) -> Needed:
         """A layer's router chose: pins what is there or coming, and takes note for the policy.

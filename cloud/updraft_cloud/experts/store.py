@@ -22,6 +22,7 @@ from updraft_cloud.experts.together import overlap_of
 from updraft_cloud.experts.waiting import WaitingTokens
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 __all__ = ["OffloadedExperts", "slots_for"]
@@ -41,6 +42,22 @@ def slots_for(shape: MoeShape, budget: int, expert_bytes: int) -> int:
             remedy=f"Give at least {shape.active * expert_bytes} bytes.",
         )
     return min(budget // expert_bytes, shape.layers * shape.experts)
+
+
+def _room(sample: dict[str, Tensor], slots: int, device: torch.device) -> list[dict[str, Tensor]]:
+    """Tensors like an expert's for so many of them; all or none. Raises EngineFailure."""
+    import torch
+
+    try:
+        return [
+            {name: torch.empty_like(values, device=device) for name, values in sample.items()} for _ in range(slots)
+        ]
+    except (RuntimeError, MemoryError):  # torch has no class of its own for the CPU
+        size = weight_bytes(sample)
+    raise EngineFailure(
+        f"{device} has no room for {slots} experts of {size} bytes each, {slots * size} bytes in all",
+        remedy="Give the experts a smaller budget (--expert-budget).",
+    )
 
 
 class OffloadedExperts:
@@ -63,6 +80,7 @@ class OffloadedExperts:
 
     Raises:
         ConfigError: the budget is too small.
+        EngineFailure: it is larger than the device's free memory.
     """
 
     def __init__(
@@ -76,21 +94,16 @@ class OffloadedExperts:
         pinned_bytes: int = 1 << 62,
         group: bool = False,
     ) -> None:
-        import torch
-
         shape, sample = source.shape, source.weights(0, 0)
         slots = slots_for(shape, budget, weight_bytes(sample))
         self._source, self._shape, self._budget, self._carrier = source, shape, budget, carrier
         self._costs = costs
-        self._host = HostWeights(source, pinned_bytes)
         own = policy(shape, slots)
         self.grouping = overlap_of(own.forecaster) if group else None
         self._book = Residency(shape, slots, own)
-        self._tensors = [
-            {name: torch.empty_like(values, device=source.device) for name, values in sample.items()}
-            for _ in range(slots)
-        ]
-        self._book.statistics.most_bytes = sum(map(weight_bytes, self._tensors))
+        self._tensors = _room(sample, slots, source.device)
+        self._host = HostWeights(source, pinned_bytes)
+        self._book.statistics.most_bytes = self.device_bytes
         self._changed = threading.Condition()
         self._flight: Copy | None = None
         self._waiting = WaitingTokens()
@@ -108,6 +121,11 @@ class OffloadedExperts:
     def slots(self) -> int:
         return self._book.slots
 
+    @property
+    def device_bytes(self) -> int:
+        """What the experts on the device take now."""
+        return sum(map(weight_bytes, self._tensors))
+
     def expect(self, tokens: Sequence[int]) -> None:
         if len(tokens):
             with self._changed:
@@ -115,7 +133,7 @@ class OffloadedExperts:
                 self._book.expect(self._waiting.tokens())
                 self._changed.notify_all()
 
-    def begin(self, tokens: Tensor) -> None:
+    def begin(self, tokens: Tensor, first: int = 0) -> None:
         self.end()  # of a pass that nobody ended
         with self._changed:
             if self._closed:
@@ -123,7 +141,7 @@ class OffloadedExperts:
             self._open = True
             self._failures.clear()
             own = tokens.detach().cpu().numpy()
-            self._book.begin(own)
+            self._book.begin(own, first)
             self._waiting.begin(own)
             if len(self._waiting):
                 self._book.expect(self._waiting.tokens())
@@ -186,7 +204,7 @@ class OffloadedExperts:
         """
         with self._changed:
             self._book.check_integrity([] if self._flight is None else [self._flight])
-            held = sum(map(weight_bytes, self._tensors))
+            held = self.device_bytes
             if held > self._budget or held > self.statistics.most_bytes:
                 raise EngineFailure(f"experts take {held} bytes of a budget of {self._budget}")
             for key in range(self._shape.layers * self._shape.experts) if deep and not self._closed else ():

@@ -16,6 +16,7 @@ from updraft.v1 import collaboration_pb2 as pb
 from updraft_cloud.admission.place_queue import Refusal
 from updraft_cloud.frames import Verdict
 from updraft_cloud.operations.engine_metrics import EngineMetrics
+from updraft_cloud.operations.solve_metrics import SolveMetrics
 
 __all__ = ["CloudMetrics"]
 
@@ -28,7 +29,8 @@ _TOKENS: Final = (0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32, 48)
 
 
 class CloudMetrics:
-    """What the front end counts; `engine` takes what the engine's process measured.
+    """What the front end counts; `engine` takes what the engine's process measured, `solves` what
+    strategies worked on.
 
     A name that the edge has too means the same there, and vLLM's names are used where both have them, with the prefix
     `updraft_`. A session is `opened`, then `ended` exactly once.
@@ -40,6 +42,7 @@ class CloudMetrics:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self.engine = EngineMetrics(self.registry)
+        self.solves = SolveMetrics(self.registry)
         self._count_sessions(self.registry)
         self._count_tokens(self.registry)
         self._measure_latency(self.registry)

@@ -123,7 +123,7 @@ class Session:
         self._agree(draft)
         most = max(0, self._answer.left - 1)
         run = draft.run[:most]
-        if self._expect is not None:
+        if self._expect is not None and self._states is None:  # else the lower layers' experts would come for nothing
             self._expect([self.log.tokens[-1], *run])
         if self._states is not None and self._states.end < len(self.log) + len(run):
             raise ProtocolViolation(

@@ -6,7 +6,7 @@ from updraft.engine.base import ModelInfo
 from updraft.v1 import collaboration_pb2 as pb
 from updraft_cloud.frames import Cost, Crowd, End, Failed, Limits, Reply, Report, Scored, Span, Spent, Verdict
 
-__all__ = ["notice_frame", "opened_frame", "reply_frame"]
+__all__ = ["cost_message", "error_message", "notice_frame", "opened_frame", "reply_frame", "report_message"]
 
 _END = {
     End.NOT_YET: pb.END_UNSPECIFIED,
@@ -23,7 +23,7 @@ def opened_frame(session: str, info: ModelInfo, limits: Limits, cost: Cost | Non
         fingerprint=info.fingerprint,
         max_draft=limits.max_draft,
         context=limits.context,
-        cost=_cost(cost),
+        cost=cost_message(cost),
     )
     return pb.CloudFrame(opened=opened)
 
@@ -40,10 +40,10 @@ def reply_frame(reply: Reply) -> pb.CloudFrame:
         case Span():
             return pb.CloudFrame(span=_span(reply))
         case Scored(choices, reports, spent):
-            scored = pb.Scored(choices=choices, reports=map(_report, reports), spent=_spent(spent))
+            scored = pb.Scored(choices=choices, reports=map(report_message, reports), spent=_spent(spent))
             return pb.CloudFrame(scored=scored)
         case Failed():
-            return pb.CloudFrame(error=_error(reply))
+            return pb.CloudFrame(error=error_message(reply))
 
 
 def _verdict(verdict: Verdict) -> pb.Verdict:
@@ -55,10 +55,10 @@ def _verdict(verdict: Verdict) -> pb.Verdict:
         has_token=verdict.token is not None,
         log_hash=verdict.log_hash,
         end=_END[verdict.end],
-        reports=map(_report, verdict.reports),
+        reports=map(report_message, verdict.reports),
         spent=_spent(verdict.spent),
         branch=verdict.branch,
-        cost=_cost(verdict.cost),
+        cost=cost_message(verdict.cost),
     )
 
 
@@ -66,15 +66,15 @@ def _span(span: Span) -> pb.Span:
     return pb.Span(
         position=span.position,
         tokens=span.tokens,
-        reports=map(_report, span.reports),
+        reports=map(report_message, span.reports),
         end=_END[span.end],
         log_hash=span.log_hash,
         spent=_spent(span.spent),
-        cost=_cost(span.cost),
+        cost=cost_message(span.cost),
     )
 
 
-def _error(failed: Failed) -> pb.Error:
+def error_message(failed: Failed) -> pb.Error:
     return pb.Error(
         code=failed.code,
         message=failed.message,
@@ -84,7 +84,7 @@ def _error(failed: Failed) -> pb.Error:
     )
 
 
-def _report(report: Report) -> pb.TokenReport:
+def report_message(report: Report) -> pb.TokenReport:
     return pb.TokenReport(
         logprob=report.logprob,
         entropy=report.entropy,
@@ -104,7 +104,7 @@ def _spent(spent: Spent) -> pb.Spent:
     )
 
 
-def _cost(cost: Cost | None) -> pb.Cost | None:
+def cost_message(cost: Cost | None) -> pb.Cost | None:
     if cost is None:
         return None
     return pb.Cost(

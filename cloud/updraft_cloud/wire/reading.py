@@ -30,7 +30,7 @@ from updraft_cloud.frames import (
 )
 from updraft_cloud.sessions.acceptance import AnyRule, Likelihood, Lossless, Tolerance
 
-__all__ = ["MAX_BRANCHES", "MAX_WINDOW", "read_frame"]
+__all__ = ["MAX_BRANCHES", "MAX_STOP_TOKENS", "MAX_WINDOW", "check_prompt", "read_frame", "read_tokens"]
 
 MAX_WINDOW = 256
 MAX_BRANCHES = 16
@@ -69,15 +69,7 @@ def read_frame(message: pb.EdgeFrame, limits: Limits) -> Frame:
 
 
 def _read_open(message: pb.Open, limits: Limits) -> Open:
-    if not message.prompt:
-        raise InvalidRequest("The prompt is empty.", param="prompt")
-    if limits.opening_bytes is not None and message.ByteSize() > limits.opening_bytes:
-        raise RequestTooLarge(f"Open has {message.ByteSize()} bytes; at most {limits.opening_bytes} are taken.")
-    if limits.prompt is not None and len(message.prompt) > limits.prompt:
-        raise PromptTooLong(f"The prompt has {len(message.prompt)} tokens; at most {limits.prompt} are taken.")
-    length = len(message.prompt) + len(message.generated)
-    if length >= limits.context:
-        raise PromptTooLong(f"The log has {length} tokens; the cloud's context holds {limits.context}.")
+    check_prompt(message.prompt, message.ByteSize(), limits, written=len(message.generated))
     if message.max_tokens < 1:
         raise InvalidRequest("max_tokens is 0; it must be at least 1.", param="max_tokens")
     if len(message.generated) >= message.max_tokens:
@@ -90,17 +82,30 @@ def _read_open(message: pb.Open, limits: Limits) -> Open:
     return Open(
         tokenizer_hash=message.tokenizer_hash,
         fingerprint=message.fingerprint,
-        prompt=_tokens("prompt", message.prompt, limits.context, limits),
-        generated=_tokens("generated", message.generated, limits.context, limits),
+        prompt=read_tokens("prompt", message.prompt, limits.context, limits),
+        generated=read_tokens("generated", message.generated, limits.context, limits),
         sampling=sampling,
         max_tokens=message.max_tokens,
-        stop_tokens=frozenset(_tokens("stop_tokens", message.stop_tokens, MAX_STOP_TOKENS, limits)),
+        stop_tokens=frozenset(read_tokens("stop_tokens", message.stop_tokens, MAX_STOP_TOKENS, limits)),
         report=message.report,
         top_logprobs=message.top_logprobs,
         ignore_end=message.ignore_end,
         entry=_read_entry(message.entry) if message.HasField("entry") else None,
         acceptance=_read_acceptance(message.acceptance),
     )
+
+
+def check_prompt(prompt: Sequence[int], size: int, limits: Limits, *, written: int = 0) -> None:
+    """Refuse a prompt, with `written` tokens after it, in an opening message of `size` bytes, that cannot be taken."""
+    if not prompt:
+        raise InvalidRequest("The prompt is empty.", param="prompt")
+    if limits.opening_bytes is not None and size > limits.opening_bytes:
+        raise RequestTooLarge(f"The opening message has {size} bytes; at most {limits.opening_bytes} are taken.")
+    if limits.prompt is not None and len(prompt) > limits.prompt:
+        raise PromptTooLong(f"The prompt has {len(prompt)} tokens; at most {limits.prompt} are taken.")
+    if len(prompt) + written >= limits.context:
+        length = len(prompt) + written
+        raise PromptTooLong(f"The log has {length} tokens; the cloud's context holds {limits.context}.")
 
 
 def _read_acceptance(message: pb.Acceptance) -> AnyRule:
@@ -114,12 +119,12 @@ def _read_acceptance(message: pb.Acceptance) -> AnyRule:
 
 
 def _read_draft(message: pb.Draft, limits: Limits) -> Draft:
-    run = _tokens("run", message.run, limits.max_draft, limits)
+    run = read_tokens("run", message.run, limits.max_draft, limits)
     if len(message.branches) > MAX_BRANCHES:
         raise ProtocolViolation(f"A draft has {len(message.branches)} branches; at most {MAX_BRANCHES} are allowed.")
     room, branches = limits.max_draft - len(run), []
     for branch in message.branches:
-        tokens = _tokens("branches", branch.tokens, room, limits)
+        tokens = read_tokens("branches", branch.tokens, room, limits)
         if not tokens or branch.shared > len(run):
             raise ProtocolViolation(
                 f"A branch of {len(tokens)} tokens leaves a run of {len(run)} after {branch.shared}."
@@ -178,8 +183,8 @@ def _read_hand_back(message: pb.HandBack) -> HandBack:
 
 
 def _read_score(message: pb.Score, limits: Limits) -> Score:
-    tokens = _tokens("tokens", message.tokens, limits.context, limits)
-    choices = _tokens("choices", message.choices, MAX_CHOICES, limits)
+    tokens = read_tokens("tokens", message.tokens, limits.context, limits)
+    choices = read_tokens("choices", message.choices, MAX_CHOICES, limits)
     if not choices and not (message.each and tokens):
         raise ProtocolViolation("A score asks for nothing: neither choices nor a report on its tokens.")
     if message.top_logprobs > limits.top_logprobs:
@@ -196,10 +201,10 @@ def _read_score(message: pb.Score, limits: Limits) -> Score:
 
 
 def _committed(message: pb.Draft | pb.Score | pb.TakeOver, limits: Limits) -> list[int]:
-    return _tokens("committed", message.committed, limits.context, limits)
+    return read_tokens("committed", message.committed, limits.context, limits)
 
 
-def _tokens(name: str, ids: Sequence[int], most: int, limits: Limits) -> list[int]:
+def read_tokens(name: str, ids: Sequence[int], most: int, limits: Limits) -> list[int]:
     tokens = list(ids)
     if len(tokens) > most:
         raise ProtocolViolation(f"{name} holds {len(tokens)} tokens; at most {most} are allowed.")

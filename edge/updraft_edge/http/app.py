@@ -14,10 +14,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from updraft.generation import AgentView, Generator
+from updraft.generation import AgentView
 from updraft.modes import ModeSettings
 from updraft_edge.http.body import ClientGone, decode_json, read_body
-from updraft_edge.http.choices import while_connected
+from updraft_edge.http.choices import Follower, while_connected
 from updraft_edge.http.echo import PromptScores
 from updraft_edge.http.errors import Refused, http_exception
 from updraft_edge.http.gate import Admission, Gate
@@ -111,7 +111,7 @@ class _Answers:
     async def _answer(self, plan: Plan, scope: Scope, receive: Receive, send: Send) -> None:
         form = self._form(plan, self._agent)
         with contextlib.ExitStack() as stack:
-            generator: Generator = self._agent
+            generator: Follower = self._agent
             if plan.echo and (plan.logprobs or not plan.write):
                 generator = stack.enter_context(contextlib.closing(PromptScores(self._agent, write=plan.write)))
             if plan.stream:

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Protocol, Self, cast
 
 from starlette.types import Receive
 
 from updraft.errors import Cancelled, EngineFailure
-from updraft.generation import Completion, GenerationRequest, Generator, TokenEvent
+from updraft.generation import Completion, GenerationEvent, GenerationRequest
 
-__all__ = ["MAX_AT_ONCE", "Choices", "Step", "while_connected"]
+__all__ = ["MAX_AT_ONCE", "Choices", "Follower", "Step", "while_connected"]
 
 MAX_AT_ONCE = 8  # of one request; the choices of the largest single prompt
 _QUEUED = 64
 
-Step = tuple[int, TokenEvent | Completion]
+Step = tuple[int, GenerationEvent]
 """What a choice, named by its index, did next."""
+
+
+class Follower(Protocol):
+    """What answers are had from."""
+
+    def follow(self, request: GenerationRequest) -> AsyncIterator[GenerationEvent]:
+        """As `AgentView.follow`."""
+        ...
 
 
 class Choices:
@@ -28,7 +36,7 @@ class Choices:
     At most `MAX_AT_ONCE` run at a time. They stop to wait when the reader lags far behind.
     """
 
-    def __init__(self, generator: Generator, requests: Sequence[GenerationRequest]) -> None:
+    def __init__(self, generator: Follower, requests: Sequence[GenerationRequest]) -> None:
         self._generator = generator
         self._requests = requests
         self._queue: asyncio.Queue[Step | Exception] = asyncio.Queue(_QUEUED)
@@ -79,7 +87,7 @@ class Choices:
             await self._queue.put(error)
 
     async def _follow(self, index: int) -> None:
-        events = cast(AsyncGenerator[TokenEvent | Completion, None], self._generator.generate(self._requests[index]))
+        events = cast(AsyncGenerator[GenerationEvent, None], self._generator.follow(self._requests[index]))
         async with contextlib.aclosing(events):
             async for event in events:
                 if isinstance(event, Completion):

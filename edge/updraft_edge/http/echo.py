@@ -9,7 +9,7 @@ import asyncio
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
-from updraft.generation import AgentView, Completion, GenerationRequest, Statistics, TokenEvent
+from updraft.generation import AgentView, Completion, GenerationEvent, GenerationRequest, Statistics, TokenEvent
 from updraft.modes import Origin
 from updraft.sampling import Distribution, Sampled
 
@@ -32,15 +32,15 @@ class PromptScores:
         self._write = write
         self._scored: dict[tuple[int, ...], asyncio.Task[list[Sampled]]] = {}
 
-    async def generate(self, request: GenerationRequest) -> AsyncGenerator[TokenEvent | Completion, None]:
-        """The prompt's events, the answer's events, one Completion. Raises as `AgentView.score` and `generate` do."""
+    async def follow(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
+        """The prompt's events, the answer's events, one Completion. Raises as `AgentView.score` and `follow` do."""
         tokens = self._tokens(request)
         for event in self._events(tokens, await self._scores(tokens, request)):
             yield event
         if not self._write:
             yield self._empty(tokens, request)
             return
-        async for item in _closing(self._agent.generate(request)):
+        async for item in _closing(self._agent.follow(request)):
             yield item
 
     def close(self) -> None:
@@ -89,7 +89,7 @@ class PromptScores:
         )
 
 
-async def _closing(items: AsyncIterator[TokenEvent | Completion]) -> AsyncIterator[TokenEvent | Completion]:
+async def _closing(items: AsyncIterator[GenerationEvent]) -> AsyncIterator[GenerationEvent]:
     """The items of an agent; its generator is closed with this one."""
     try:
         async for item in items:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from updraft.generation import Completion, TokenEvent
+from updraft.generation import Completion, ProgressEvent, Solution, TokenEvent
 
-__all__ = ["LEAST_LOGPROB", "answer_label", "chunk_label", "finite", "token_labels"]
+__all__ = ["LEAST_LOGPROB", "answer_label", "chunk_label", "finite", "progress_label", "token_labels"]
 
 LEAST_LOGPROB = -9999.0
 """Stands for a probability of zero, whose logarithm JSON cannot say; OpenAI's API uses the same value."""
@@ -33,6 +33,21 @@ def chunk_label(event: TokenEvent) -> dict[str, Any]:
     }
 
 
+def progress_label(event: ProgressEvent) -> dict[str, Any]:
+    """The key's value in a streamed chunk that tells what happened on the way."""
+    told = {key: value for key, value in asdict(event).items() if value not in (None, "")}
+    return {"progress": told | {"origin": event.origin.value}}
+
+
+def _solution_label(solution: Solution, money: float) -> dict[str, Any]:
+    """How an answer of the mode `solve` came about."""
+    told = asdict(solution)
+    told["cost"] = told.pop("compute") | {"money": money}
+    if not solution.alternatives:
+        del told["alternatives"]
+    return told
+
+
 def answer_label(completion: Completion) -> dict[str, Any]:
     """The key's value in the last chunk of a choice."""
     statistics = completion.statistics
@@ -44,6 +59,7 @@ def answer_label(completion: Completion) -> dict[str, Any]:
     return {
         "mode": completion.mode,
         **{key: value for key, value in if_any.items() if value is not None},
+        **({} if completion.solution is None else _solution_label(completion.solution, statistics.cost)),
         "degraded": completion.degraded,
         "degraded_reason": completion.degraded_reason,
         "withheld": completion.withheld,

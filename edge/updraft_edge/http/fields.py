@@ -36,11 +36,9 @@ def _one_of(*values: object) -> _Harmless:
 
 UNSUPPORTED: dict[str, _Harmless] = {
     "audio": _one_of(),
-    "best_of": lambda value, data: value is None or (value is not True and value in (1, data.get("n"))),
     "function_call": _one_of("none", "auto"),
     "functions": _one_of([]),
     "modalities": _one_of(["text"]),
-    "reasoning_effort": _one_of(),
     "response_format": _one_of({"type": "text"}),
     "suffix": _one_of(""),
     "tool_choice": _one_of("none", "auto"),

@@ -10,8 +10,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from updraft.generation import AgentView, Completion, TokenEvent
-from updraft_edge.http.extension import answer_label, chunk_label, token_labels
+from updraft.generation import AgentView, Completion, ProgressEvent, TokenEvent
+from updraft_edge.http.candidates import best
+from updraft_edge.http.extension import answer_label, chunk_label, progress_label, token_labels
 from updraft_edge.http.logprobs import ChatLogprobs, CompletionLogprobs
 from updraft_edge.http.plan import Plan
 from updraft_edge.http.schemas import Prompt
@@ -69,6 +70,11 @@ class AnswerFormat(ABC):
         choice = {"index": index, **self._piece_of(index, event.text, [event]), "finish_reason": None}
         return self._chunk(choice, updraft=chunk_label(event))
 
+    def progress(self, index: int, event: ProgressEvent) -> dict[str, Any]:
+        """The chunk of something that happened on the way; it adds no text, and clients of OpenAI's pass over it."""
+        choice = {"index": index, **self._piece_of(index, "", []), "finish_reason": None}
+        return self._chunk(choice, updraft=progress_label(event))
+
     def last(self, index: int, completion: Completion) -> dict[str, Any]:
         """The chunk after a choice's last token."""
         choice = {"index": index, **self._piece_of(index, "", []), "finish_reason": completion.finish_reason}
@@ -79,13 +85,16 @@ class AnswerFormat(ABC):
         return {**self._header, "object": self.chunk_object, "choices": [], "usage": self._usage(completions)}
 
     def whole(self, completions: Sequence[Completion], events: Sequence[Sequence[TokenEvent]]) -> dict[str, Any]:
-        """The answer to a request that does not stream; both arguments hold one item a choice."""
+        """The answer to a request that does not stream; both arguments hold one item a candidate, and the best become
+        choices. All of them count in the usage."""
+        usage = self._usage(completions)
+        pairs = [(completions[place], events[place]) for place in best(self._plan, events)]
         choices = [
             {"index": index, **self._whole_of(index, completion, seen), "finish_reason": completion.finish_reason}
-            for index, (completion, seen) in enumerate(zip(completions, events, strict=True))
+            for index, (completion, seen) in enumerate(pairs)
         ]
-        body = {**self._header, "object": self.whole_object, "choices": choices, "usage": self._usage(completions)}
-        labels = [answer_label(c) | token_labels(seen) for c, seen in zip(completions, events, strict=True)]
+        body = {**self._header, "object": self.whole_object, "choices": choices, "usage": usage}
+        labels = [answer_label(completion) | token_labels(seen) for completion, seen in pairs]
         if len(labels) == 1:
             return body | {"updraft": labels[0]}
         for choice, label in zip(choices, labels, strict=True):
@@ -97,7 +106,7 @@ class AnswerFormat(ABC):
 
     def _usage(self, completions: Sequence[Completion]) -> dict[str, Any]:
         """A prompt counts once, however many choices it has. The agent computes each prompt anew: none is cached."""
-        prompt = sum(completion.statistics.prompt_tokens for completion in completions[:: self._plan.n])
+        prompt = sum(completion.statistics.prompt_tokens for completion in completions[:: self._plan.candidates])
         written = sum(len(completion.token_ids) for completion in completions)
         return {
             "prompt_tokens": prompt,

@@ -21,7 +21,8 @@ Body = TypeVar("Body", bound=SamplingBody)
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One generation a choice: `n` for the first prompt, then `n` for the second, in the order of their indices.
+    """`candidates` generations for the first prompt, then as many for the second, in the order of their indices; of
+    each prompt's, `n` are returned as choices.
 
     Attributes:
         logprobs: the answer lists log-probabilities; each request's `top_logprobs` says how many alternatives.
@@ -36,6 +37,7 @@ class Plan:
     logprobs: bool
     echo: tuple[Prompt, ...] = ()
     write: bool = True
+    candidates: int = 1
 
 
 Planner = Callable[[dict[str, Any], str, ModeSettings | None], Plan]
@@ -95,18 +97,18 @@ def _plan(
 ) -> Plan:
     n = 1 if body.n is None else body.n
     settings = body.settings(defaults)
-    sampling = [body.sampling(choice) for choice in range(n)]
+    sampling = [body.sampling(choice) for choice in range(body.candidates)]
     requests = tuple(
         GenerationRequest(
             **given,
             sampling=params,
             stop=tuple(body.stop),
             settings=settings,
-            logprobs=logprobs,
+            logprobs=logprobs or body.candidates > n,  # candidates are compared by one tier's
             ignore_end=bool(body.ignore_eos),
-            trace=body.trace,
+            **body.reports(),
         )
         for given in inputs
         for params in sampling
     )
-    return Plan(requests, n, bool(body.stream), body.include_usage, logprobs)
+    return Plan(requests, n, bool(body.stream), body.include_usage, logprobs, candidates=body.candidates)

@@ -2,19 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from updraft.errors import InvalidRequest
 from updraft.generation import ChatMessage
-from updraft.modes import ModeSettings, parse_settings
+from updraft.modes import Effort, ModeSettings, parse_settings
 from updraft.sampling import MAX_SEED, MAX_TOP_LOGPROBS, SamplingParams
 
-__all__ = ["MAX_CHOICES", "MAX_PROMPTS", "ChatBody", "CompletionBody", "Message", "Prompt", "SamplingBody"]
+__all__ = [
+    "MAX_BEST_OF",
+    "MAX_CHOICES",
+    "MAX_PROMPTS",
+    "ChatBody",
+    "CompletionBody",
+    "Message",
+    "Prompt",
+    "SamplingBody",
+]
 
 MAX_CHOICES = 8
 MAX_PROMPTS = 64
+MAX_BEST_OF = 20
+
+REPORTS = ("trace", "progress", "alternatives")
+"""Keys of `updraft` that are no settings of a mode: what the answer is to tell beside its text."""
+
+_EFFORTS = {
+    "none": Effort.NONE,
+    "minimal": Effort.NONE,
+    "low": Effort.LOW,
+    "medium": Effort.MEDIUM,
+    "high": Effort.HIGH,
+    "xhigh": Effort.MAX,
+}
+"""OpenAI's names."""
 
 Prompt = str | list[int]
 
@@ -96,20 +119,42 @@ class SamplingBody(_Strict):
     def settings(self, defaults: ModeSettings | None) -> ModeSettings | None:
         given = self.updraft
         if isinstance(given, dict):
-            given = {key: value for key, value in given.items() if key != "trace"}
+            given = {key: value for key, value in given.items() if key not in REPORTS}
+        if (effort := self.effort) is not None:
+            given = _with_effort(effort, {} if given is None else given)
         return None if given is None else parse_settings(given, defaults)
 
     @property
-    def trace(self) -> bool:
-        """`updraft.trace`, which is no setting of the mode: record every decision."""
-        asked = self.updraft.get("trace", False) if isinstance(self.updraft, dict) else False
-        if not isinstance(asked, bool):
-            raise InvalidRequest("updraft.trace must be true or false.", param="updraft.trace")
+    def effort(self) -> Effort | None:
+        """What OpenAI's own field asks for, on the endpoint that has it."""
+        return None
+
+    def reports(self) -> dict[str, Any]:
+        """What the answer is to tell beside its text. Raises InvalidRequest."""
+        given = self.updraft if isinstance(self.updraft, dict) else {}
+        asked = {name: given.get(name, False) for name in REPORTS}
+        for name, value in asked.items():
+            if not isinstance(value, bool):
+                raise InvalidRequest(f"updraft.{name} must be true or false.", param=f"updraft.{name}")
         return asked
+
+    @property
+    def candidates(self) -> int:
+        """Answers to write for each prompt, of which `n` are returned."""
+        return self.n or 1
 
     @property
     def include_usage(self) -> bool:
         return self.stream_options is not None and bool(self.stream_options.include_usage)
+
+
+def _with_effort(effort: Effort, given: object) -> object:
+    """The extension key with OpenAI's effort in it, where it does not say itself how the answer is to be written."""
+    if not isinstance(given, dict) or given.keys() & {"mode", "strategy", "profile"}:
+        return given
+    if given.get("effort") not in (None, effort):
+        raise InvalidRequest("reasoning_effort and updraft.effort differ; give one of them.", param="reasoning_effort")
+    return given | {"effort": effort}
 
 
 def _given(value: float | None, default: float) -> float:
@@ -167,6 +212,11 @@ class ChatBody(SamplingBody):
     max_completion_tokens: int | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = Field(default=None, ge=0, le=MAX_TOP_LOGPROBS)
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
+
+    @property
+    def effort(self) -> Effort | None:
+        return None if self.reasoning_effort is None else _EFFORTS[self.reasoning_effort]
 
     @model_validator(mode="after")
     def _fields_agree(self) -> Self:
@@ -181,6 +231,21 @@ class CompletionBody(SamplingBody):
     prompt: Annotated[list[Prompt], BeforeValidator(_prompt_list)]
     logprobs: int | None = Field(default=None, ge=0, le=5)
     echo: bool | None = None
+    best_of: int | None = Field(default=None, ge=1, le=MAX_BEST_OF)
+
+    @model_validator(mode="after")
+    def _best_is_chosen_at_the_end(self) -> Self:
+        if self.best_of is None:
+            return self
+        if self.best_of < (self.n or 1):
+            raise ValueError(f"best_of ({self.best_of}) must not be below n ({self.n or 1})")
+        if self.stream and self.best_of > (self.n or 1):
+            raise ValueError("best_of cannot be streamed: which answers are the best is known at the end")
+        return self
+
+    @property
+    def candidates(self) -> int:
+        return self.best_of or self.n or 1
 
     @property
     def writes(self) -> bool:

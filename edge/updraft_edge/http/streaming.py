@@ -11,9 +11,9 @@ from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from updraft.errors import UpdraftError
-from updraft.generation import Completion, Generator, TokenEvent
+from updraft.generation import Completion, ProgressEvent, TokenEvent
 from updraft_edge.http.body import ClientGone
-from updraft_edge.http.choices import Choices, Step
+from updraft_edge.http.choices import Choices, Follower, Step
 from updraft_edge.http.errors import error_body, log_unexpected
 from updraft_edge.http.openai_format import AnswerFormat
 from updraft_edge.http.plan import Plan
@@ -32,7 +32,7 @@ _HEADERS = [
 
 
 async def send_whole(
-    generator: Generator, plan: Plan, form: AnswerFormat, scope: Scope, receive: Receive, send: Send
+    generator: Follower, plan: Plan, form: AnswerFormat, scope: Scope, receive: Receive, send: Send
 ) -> None:
     """Run the plan, then send its answer; raises what a choice failed with, and nothing was sent."""
     events: list[list[TokenEvent]] = [[] for _ in plan.requests]
@@ -42,13 +42,13 @@ async def send_whole(
             for index, step in await choices.take():
                 if isinstance(step, Completion):
                     completions[index] = step
-                else:
+                elif isinstance(step, TokenEvent):
                     events[index].append(step)
     answer = form.whole([completions[index] for index in range(len(events))], events)
     await JSONResponse(answer)(scope, receive, send)
 
 
-async def send_stream(generator: Generator, plan: Plan, form: AnswerFormat, send: Send) -> None:
+async def send_stream(generator: Follower, plan: Plan, form: AnswerFormat, send: Send) -> None:
     """Run the plan and send its tokens as they come, with a comment now and then while there are none.
 
     A failure before the first token is raised with nothing sent, so that it gets a status of its own (unless it
@@ -84,7 +84,14 @@ async def _send_events(choices: Choices, steps: list[Step], plan: Plan, form: An
 
 def _chunks(form: AnswerFormat, steps: Iterable[Step]) -> Iterable[bytes]:
     for index, step in steps:
-        chunk = form.last(index, step) if isinstance(step, Completion) else form.token(index, step)
+        chunk: dict[str, Any] | None
+        match step:
+            case Completion():
+                chunk = form.last(index, step)
+            case ProgressEvent():
+                chunk = form.progress(index, step)
+            case _:
+                chunk = form.token(index, step)
         if chunk is not None:
             yield _encoded(chunk)
 

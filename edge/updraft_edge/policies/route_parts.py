@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from updraft_edge.composition import Order
     from updraft_edge.workshop import Workshop
 
-__all__ = ["route_parts"]
+__all__ = ["route_parts", "sample_drafters"]
 
 _SAMPLE_TEMPERATURE: Final = 0.7
 """At which a greedy request's samples are drawn besides its own answer, as self-consistency does (arXiv 2203.11171)."""
@@ -47,7 +47,7 @@ def route_parts(
     if settings.score == "answer_energy":
         return _by_answer(workshop, escalation, order)
     if settings.score == "consistency":
-        voting = VotingDrafter(_samples(workshop, order), order.answer, tokenizer)
+        voting = VotingDrafter(sample_drafters(workshop, order, settings.samples), order.answer, tokenizer)
 
         async def doubt() -> float:
             return 1.0 - await voting.confidence()
@@ -101,12 +101,12 @@ def _by_answer(workshop: Workshop, escalation: Escalation, order: Order) -> tupl
     return drafter, energy, held
 
 
-def _samples(workshop: Workshop, order: Order) -> list[Drafter]:
+def sample_drafters(workshop: Workshop, order: Order, count: int) -> list[Drafter]:
     """The request's own answer, and others with seeds of their own."""
     own = order.sampling
     temperature = own.temperature or _SAMPLE_TEMPERATURE
     samples = [own]
-    for number in range(1, order.settings.route.samples):
+    for number in range(1, count):
         seed = ((own.seed or 0) + number * 0x9E3779B97F4A7C15) & MAX_SEED
         samples.append(replace(own, temperature=temperature, seed=seed))
     return [workshop.drafter(replace(order, sampling=sampling), order.answer.most) for sampling in samples]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from updraft.engine.base import Tokenizer
 from updraft.errors import Overloaded
@@ -24,17 +24,26 @@ class VotingDrafter:
 
     Args:
         samples: one drafter a sample, each far enough ahead to write a whole answer; they are closed with this one.
+        stands: where the cloud was asked and wrote nothing, the winner stands after all; else the request's own answer.
+
+    Attributes:
+        on_vote: told the outcome, and all answers.
     """
 
-    def __init__(self, samples: Sequence[Drafter], answer: Answer, tokenizer: Tokenizer) -> None:
+    def __init__(
+        self, samples: Sequence[Drafter], answer: Answer, tokenizer: Tokenizer, *, stands: bool = False
+    ) -> None:
         self._samples = samples
+        self._stands = stands
         self._answer = answer
         self._tokenizer = tokenizer
+        self.on_vote: Callable[[Ballot, list[list[Sampled]]], None] = lambda ballot, answers: None
         self._voting: asyncio.Task[Ballot] | None = None
         self._chosen: list[Sampled] | None = None
         self._settled = 0  # tokens of the chosen answer
         self._proposed = 0
-        self._overruled = False  # the cloud has written: the first sample's drafter goes on after it
+        self._overruled = False  # the cloud writes: the first sample's drafter goes on after it
+        self._followed = False  # the cloud has written something
 
     async def confidence(self) -> float:
         """The part of the vote that the winner got; NaN where fewer than two samples could be written."""
@@ -57,6 +66,7 @@ class VotingDrafter:
 
     def settle(self, tokens: Sequence[int]) -> None:
         if self._overruled:
+            self._followed = self._followed or bool(tokens)
             self._samples[0].settle(tokens)
             return
         self._settled += len(tokens)
@@ -71,7 +81,8 @@ class VotingDrafter:
         self._samples[0].hold(held)
 
     def alone(self) -> None:
-        pass
+        if self._stands and self._overruled and not self._followed:
+            self._overruled = False
 
     def close(self) -> None:
         if self._voting is not None:
@@ -94,10 +105,12 @@ class VotingDrafter:
             if not isinstance(error, Overloaded):
                 raise error
         answers = [result for result in written if not isinstance(result, BaseException)]
-        texts = [self._text(answer) for answer in answers]
+        texts = [self.text(answer) for answer in answers]
         ballot = vote(texts, [_mean(answer) for answer in answers])
         self._chosen = answers[ballot.winner]
-        return ballot if len(answers) > 1 else Ballot(0, math.nan)
+        ballot = ballot if len(answers) > 1 else Ballot(0, math.nan)
+        self.on_vote(ballot, answers)
+        return ballot
 
     async def _written(self, sample: Drafter) -> list[Sampled]:
         """A whole answer of one sample."""
@@ -111,7 +124,8 @@ class VotingDrafter:
                 break
         return tokens
 
-    def _text(self, answer: Sequence[Sampled]) -> str:
+    def text(self, answer: Sequence[Sampled]) -> str:
+        """What an answer says."""
         pieces = (self._tokenizer.piece(sampled.token) for sampled in answer if sampled.token not in self._answer.ends)
         return b"".join(pieces).decode(errors="replace")
 

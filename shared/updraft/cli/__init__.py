@@ -14,6 +14,7 @@ from updraft.cli import (
     calibrate,
     certs,
     chat,
+    compose,
     configure,
     demo,
     doctor,
@@ -26,6 +27,7 @@ from updraft.cli import (
     tokens,
     trace,
     train,
+    verify,
 )
 from updraft.cli.reporting import DEBUG_VARIABLE, examples
 
@@ -35,6 +37,7 @@ VERBS = (
     demo,
     run,
     chat,
+    compose,
     trace,
     auto,
     serve,
@@ -45,6 +48,7 @@ VERBS = (
     train,
     calibrate,
     evaluate,
+    verify,
     experts,
     doctor,
     bench,

@@ -15,7 +15,7 @@ from updraft.cli.reporting import stderr
 from updraft.client import Client
 from updraft.config import EdgeSettings, load_edge_settings
 from updraft.errors import AgentUnavailable, InvalidRequest
-from updraft.generation import ChatMessage, Completion, GenerationRequest, TokenEvent
+from updraft.generation import ChatMessage, GenerationEvent, GenerationRequest
 from updraft.modes import parse_settings
 from updraft.process import pin_to_cores
 from updraft.sampling import SamplingParams
@@ -36,6 +36,8 @@ class Question:
     stop: Sequence[str] = ()
     settings: dict[str, Any] = field(default_factory=dict)
     trace: bool = False
+    progress: bool = False
+    alternatives: bool = False
 
 
 class Answerer(Protocol):
@@ -44,8 +46,11 @@ class Answerer(Protocol):
     @property
     def place(self) -> str: ...
 
-    def ask(self, question: Question) -> Iterator[TokenEvent | Completion]:
-        """Token events, then the completion. Closing the iterator early stops the answer."""
+    def ask(self, question: Question) -> Iterator[GenerationEvent]:
+        """Token events, after progress if that was asked for, then the completion.
+
+        Closing the iterator early stops the answer.
+        """
         ...
 
 
@@ -56,7 +61,7 @@ class RunningAgent:
         self._client = client
         self.place = f"the agent at {address}"
 
-    def ask(self, question: Question) -> Iterator[TokenEvent | Completion]:
+    def ask(self, question: Question) -> Iterator[GenerationEvent]:
         sampling = question.sampling
         stream = self._client.stream(
             question.prompt,
@@ -70,9 +75,11 @@ class RunningAgent:
             stop=question.stop,
             settings=question.settings,
             trace=question.trace,
+            progress=question.progress,
+            alternatives=question.alternatives,
         )
         with stream:
-            yield from stream
+            yield from stream.follow()
             yield stream.completion
 
 
@@ -90,7 +97,7 @@ class OwnAgent:
         self._agent = loop.enter(Agent(settings))
         self.place = f"an agent in this process ({settings.model})"
 
-    def ask(self, question: Question) -> Iterator[TokenEvent | Completion]:
+    def ask(self, question: Question) -> Iterator[GenerationEvent]:
         request = GenerationRequest(
             messages=question.messages,
             prompt=question.prompt,
@@ -99,8 +106,10 @@ class OwnAgent:
             stop=question.stop,
             settings=parse_settings(question.settings, self._settings.mode),
             trace=question.trace,
+            progress=question.progress,
+            alternatives=question.alternatives,
         )
-        return self._loop.iterate(self._agent.generate(request))
+        return self._loop.iterate(self._agent.follow(request))
 
 
 @contextlib.contextmanager

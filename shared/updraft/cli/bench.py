@@ -71,6 +71,7 @@ def register(app: typer.Typer) -> None:
         bench_exit,
         bench_experts,
         bench_faults,
+        bench_forks,
         bench_fuzz,
         bench_harness,
         bench_lookup,
@@ -79,6 +80,7 @@ def register(app: typer.Typer) -> None:
         bench_reason,
         bench_soak,
         bench_stopping,
+        bench_strategies,
     )  # they need the options of this module
 
     bench_auto.register(group)
@@ -88,6 +90,7 @@ def register(app: typer.Typer) -> None:
     bench_exit.register(group)
     bench_experts.register(group)
     bench_faults.register(group)
+    bench_forks.register(group)
     bench_fuzz.register(group)
     bench_harness.register(group)
     bench_lookup.register(group)
@@ -96,6 +99,7 @@ def register(app: typer.Typer) -> None:
     bench_reason.register(group)
     bench_soak.register(group)
     bench_stopping.register(group)
+    bench_strategies.register(group)
     app.add_typer(group, name="bench", epilog=examples("updraft bench modes"))
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -10,6 +11,7 @@ from updraft.cli.bench import RESULTS, OutOption, RoundsOption, run_bench
 from updraft.cli.experts_simulation import prompt_texts
 from updraft.cli.options import JsonOption
 from updraft.cli.reporting import examples, reported
+from updraft.errors import ConfigError
 
 __all__ = ["register"]
 
@@ -21,6 +23,7 @@ def register(group: typer.Typer) -> None:
         epilog=examples(
             "updraft bench experts",
             "updraft bench experts --budget 0.3 --copy-ratio 10",
+            "updraft bench experts --soak 30 --model smollm2-moe",
             "updraft bench experts --model smollm2-moe",
         ),
     )(experts)
@@ -29,7 +32,8 @@ def register(group: typer.Typer) -> None:
 @reported
 def experts(
     model: Annotated[
-        str | None, typer.Option(metavar="DIR", help="Mixture of experts that torch computes; else random weights.")
+        str | None,
+        typer.Option(metavar="NAME|DIR", help="Mixture of experts that torch computes; else random weights."),
     ] = None,
     budget: Annotated[
         list[float] | None, typer.Option(min=0.01, max=1.0, metavar="SHARE", help="Of all experts; may be repeated.")
@@ -56,6 +60,12 @@ def experts(
     ] = None,
     rounds: RoundsOption = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of torch.")] = None,
+    soak: Annotated[
+        float | None,
+        typer.Option(
+            min=0.01, metavar="MINUTES", help="Prompts of changing topics through one store instead: does memory grow?"
+        ),
+    ] = None,
     out: OutOption = RESULTS,
     as_json: JsonOption = False,
 ) -> None:
@@ -63,8 +73,19 @@ def experts(
 
     With a model also its sessions in passes that do not hold all: in turn, and by the experts that they need.
 
-    Exit code 1 if a single bit differs from resident experts, or the default policy is over 3 % slower than lru.
+    Exit code 1 if a single bit differs from resident experts, or the default policy is over 3 % slower than lru; with
+    --soak, of smollm2-moe unless a model is named, if memory grows or the budget is exceeded.
     """
+    if soak is not None:
+        given: dict[str, Any] = {
+            "--copy-ratio": copy_ratio,
+            "--host-slowdown": host_slowdown,
+            "--passes": passes,
+            "--rounds": rounds,
+        }
+        given |= {"--sessions": sessions, "--pass-tokens": pass_tokens, "--prompts": prompts}
+        _soak(given, budget or [], policy or [], out, as_json, minutes=soak, model=model, draft=draft, threads=threads)
+        return
     run_bench(
         "experts",
         "ExpertsBench",
@@ -83,3 +104,15 @@ def experts(
         rounds=rounds,
         threads=threads,
     )
+
+
+def _soak(
+    given: dict[str, Any], budgets: list[float], policies: list[str], out: Path, as_json: bool, **options: Any
+) -> None:
+    """One store, so one budget and one policy. Raises ConfigError for options that only the comparison has."""
+    wrong = [name for name, value in given.items() if value is not None]
+    wrong += ["a second --budget"] * (len(budgets) > 1) + ["a second --policy"] * (len(policies) > 1)
+    if wrong:
+        raise ConfigError(f"--soak does not go with {', '.join(wrong)}", remedy="Leave it out.")
+    options |= {"share": budgets[0] if budgets else None, "policy": policies[0] if policies else None}
+    run_bench("experts_soak", "ExpertsSoak", out, as_json, **options)

@@ -6,6 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from updraft.cli.effort import (
+    BudgetSamplesOption,
+    BudgetTokensOption,
+    EffortOption,
+    StrategyOption,
+    VerifierOption,
+    effort_settings,
+)
 from updraft.cli.options import (
     CloudOption,
     ConfigOption,
@@ -38,6 +46,11 @@ def register(app: typer.Typer) -> None:
 def chat(
     system: Annotated[str | None, typer.Option(metavar="TEXT", help="System message at the start.")] = None,
     mode: ModeOption = None,
+    effort: EffortOption = None,
+    strategy: StrategyOption = None,
+    verifier: VerifierOption = None,
+    budget_samples: BudgetSamplesOption = None,
+    budget_tokens: BudgetTokensOption = None,
     max_tokens: Annotated[int | None, typer.Option(metavar="N", help="Longest answer, tokens.")] = None,
     temperature: Annotated[float, typer.Option(metavar="T", help="0 takes the most probable token.")] = 0.0,
     seed: Annotated[int | None, typer.Option(metavar="N", help="Makes answers repeatable.")] = None,
@@ -62,7 +75,8 @@ def chat(
     from updraft.sampling import SamplingParams
 
     configure_logging("error", "text")
-    settings = mode_settings(mode, local_only)
+    solving = effort_settings(effort, strategy, verifier, budget_samples, budget_tokens)
+    settings = mode_settings(mode, local_only, solving)
     sampling = SamplingParams(temperature=temperature, seed=seed)
     own = overrides(setting, model=model, device=device, cloud__address=cloud)
     with open_answerer(agent=agent, config=config, overrides=own, in_process=in_process) as answerer:
@@ -123,9 +137,12 @@ class Conversation:
         from updraft.modes import parse_settings
 
         try:
-            self._settings = {**self._settings, "mode": parse_settings({"mode": name}).mode.value}
+            changed = parse_settings({"mode": name}).mode.value
         except UpdraftError as error:
             _complain(error)
+            return
+        others = () if changed == "solve" else ("effort", "strategy")  # which go with that mode alone
+        self._settings = {key: value for key, value in self._settings.items() if key not in others} | {"mode": changed}
 
     def _answer(self, line: str) -> None:
         """Print an answer; the conversation grows only by answers that were completed."""
@@ -135,7 +152,11 @@ class Conversation:
 
         messages = [*self.messages, ChatMessage("user", line)]
         question = Question(
-            messages=messages, sampling=self._sampling, max_tokens=self._max_tokens, settings=self._settings
+            messages=messages,
+            sampling=self._sampling,
+            max_tokens=self._max_tokens,
+            settings=self._settings,
+            progress=True,
         )
         try:
             completion = show_answer(self._answerer.ask(question), colour=self._colour)

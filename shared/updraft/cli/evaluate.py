@@ -54,8 +54,14 @@ ExecuteCodeOption = Annotated[
     bool,
     typer.Option(
         "--execute-code",
-        help="Run programs that the model wrote (humaneval, mbpp), with limits on time, memory and files. "
-        "This is no security boundary: do it in a container.",
+        help="Run programs that the model wrote (humaneval, mbpp), with limits, without network and without writing "
+        "to your files. They share the kernel and can read: best in a container.",
+    ),
+]
+UnconfinedCodeOption = Annotated[
+    bool,
+    typer.Option(
+        "--unconfined-code", help="With --execute-code: also where the system can only limit time and memory."
     ),
 ]
 ModelOption = Annotated[str, typer.Option(metavar="NAME|FILE", help="Edge model.")]
@@ -108,6 +114,7 @@ def evaluate(
     max_tokens: MaxTokensOption = None,
     shots: ShotsOption = 0,
     execute_code: ExecuteCodeOption = False,
+    unconfined_code: UnconfinedCodeOption = False,
     model: ModelOption = "smollm2-q4_0",
     cloud_model: CloudModelOption = "smollm2",
     cloud: CloudOption = None,
@@ -145,7 +152,9 @@ def evaluate(
         run=Run(
             data=_data_folder(data, task),
             variants=_variants(mode, sweep, setting, policy),
-            options=TaskOptions(max_tokens=max_tokens, shots=shots, execute_code=execute_code),
+            options=TaskOptions(
+                max_tokens=max_tokens, shots=shots, execute_code=execute_code, unconfined_code=unconfined_code
+            ),
             sampling=SamplingParams(temperature=temperature, seed=seed),
             limit=limit,
             shuffle=shuffle,

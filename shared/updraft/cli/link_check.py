@@ -14,6 +14,7 @@ from updraft.cli.checks import Check
 from updraft.config import CloudLinkSettings, EdgeSettings
 from updraft.engine.base import ModelInfo
 from updraft.errors import CloudUnavailable, UpdraftError
+from updraft.models.rungs import layers_text
 from updraft.transport import bearer_metadata, error_from_rpc, open_channel
 from updraft.v1 import collaboration_pb2 as pb
 from updraft.v1.collaboration_pb2_grpc import CollaborationStub
@@ -60,7 +61,7 @@ def check_link(settings: EdgeSettings, info: ModelInfo | None) -> list[Check]:
 def _model_check(cloud: pb.DescribeResponse) -> Check:
     detail = f"{cloud.model}: {cloud.layers} layers, {cloud.weight_bytes >> 20} MiB, context {cloud.context}"
     if cloud.boundaries:
-        detail += f", takes hidden states after {', '.join(map(str, cloud.boundaries))} layers"
+        detail += f", takes hidden states after {layers_text(cloud.boundaries)} layers"
     facts: dict[str, object] = {"model": cloud.model, "fingerprint": cloud.fingerprint, "version": cloud.version}
     facts["boundaries"] = list(cloud.boundaries)
     if cloud.version == __version__:

@@ -37,7 +37,7 @@ DeviceOption = Annotated[
 ]
 ModeOption = Annotated[
     str | None,
-    typer.Option(metavar="MODE", help="edge, cloud, draft, lookup, cascade, span, route, reason, exit or auto."),
+    typer.Option(metavar="MODE", help="edge, cloud, draft, lookup, cascade, span, route, reason, exit, solve or auto."),
 ]
 LocalOnlyOption = Annotated[bool | None, typer.Option("--local-only", help="Never open a connection to the cloud.")]
 CloudOption = Annotated[str | None, typer.Option("--cloud", metavar="HOST:PORT", help="Address of the cloud service.")]

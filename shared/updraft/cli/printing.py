@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Iterable, Iterator
@@ -10,9 +11,10 @@ from typing import Any, Final
 import typer
 
 from updraft.agent_wire import completion_to_json
+from updraft.cli.effort import ProgressLine, print_solution
 from updraft.cli.reporting import stderr
 from updraft.errors import ProtocolViolation
-from updraft.generation import Completion, TokenEvent
+from updraft.generation import Completion, GenerationEvent, ProgressEvent, TokenEvent
 from updraft.modes import Origin
 
 __all__ = ["colour_wanted", "completion_record", "last_of", "show_answer", "summary"]
@@ -30,22 +32,27 @@ def colour_wanted(asked: bool | None) -> bool:
     return sys.stdout.isatty() if asked is None else asked
 
 
-def show_answer(events: Iterable[TokenEvent | Completion], *, colour: bool) -> Completion:
-    """Print the tokens as they come and return the completion."""
+def show_answer(events: Iterable[GenerationEvent], *, colour: bool) -> Completion:
+    """Print the tokens as they come, and what happens before them, and return the completion."""
     terminal = sys.stdout.isatty()
 
-    def shown() -> Iterator[TokenEvent | Completion]:
-        for event in events:
-            if isinstance(event, TokenEvent) and event.text:
-                text = event.text.translate(CONTROLS) if terminal else event.text
-                typer.echo(typer.style(text, fg=COLOURS[event.origin]) if colour else text, nl=False, color=colour)
-            yield event
+    def shown() -> Iterator[GenerationEvent]:
+        with contextlib.closing(ProgressLine()) as line:
+            for event in events:
+                if isinstance(event, ProgressEvent):
+                    line.take(event)
+                    continue
+                line.close()
+                if isinstance(event, TokenEvent) and event.text:
+                    text = event.text.translate(CONTROLS) if terminal else event.text
+                    typer.echo(typer.style(text, fg=COLOURS[event.origin]) if colour else text, nl=False, color=colour)
+                yield event
         typer.echo()
 
     return last_of(shown())
 
 
-def last_of(events: Iterable[TokenEvent | Completion]) -> Completion:
+def last_of(events: Iterable[GenerationEvent]) -> Completion:
     """The completion, which is the last event. Raises ProtocolViolation if there is none."""
     completion: Completion | None = None
     for event in events:
@@ -86,6 +93,7 @@ def summary(completion: Completion, *, colour: bool) -> None:
     console = stderr()
     legend = "[green]edge[/] [cyan]cloud[/] · " if colour else ""
     console.print(f"{legend}[dim]{' · '.join(parts)}[/]", soft_wrap=True)
+    print_solution(completion)
     if completion.withheld is not None:
         console.print(f"kept on this device by {completion.withheld}", style="yellow", soft_wrap=True)
     if completion.degraded:

@@ -8,6 +8,15 @@ from typing import Annotated
 
 import typer
 
+from updraft.cli.effort import (
+    AlternativesOption,
+    BudgetSamplesOption,
+    BudgetTokensOption,
+    EffortOption,
+    StrategyOption,
+    VerifierOption,
+    effort_settings,
+)
 from updraft.cli.options import (
     CloudOption,
     ConfigOption,
@@ -39,6 +48,7 @@ def register(app: typer.Typer) -> None:
         epilog=examples(
             "updraft run 'Why is the sky blue?'",
             "echo 'Name three rivers.' | updraft run --mode span --json",
+            "updraft run --effort high 'What is 17 * 23?'",
             "updraft run --raw --temperature 0.8 --seed 7 'Once upon a time'",
         ),
     )(run)
@@ -63,6 +73,12 @@ def run(
     stop: Annotated[
         list[str] | None, typer.Option(metavar="TEXT", help="Text that ends the answer; may be repeated.")
     ] = None,
+    effort: EffortOption = None,
+    strategy: StrategyOption = None,
+    verifier: VerifierOption = None,
+    budget_samples: BudgetSamplesOption = None,
+    budget_tokens: BudgetTokensOption = None,
+    alternatives: AlternativesOption = False,
     local_only: LocalOnlyOption = None,
     cloud: CloudOption = None,
     model: ModelOption = None,
@@ -91,6 +107,7 @@ def run(
     from updraft.sampling import SamplingParams
 
     configure_logging("error", "text")
+    solving = effort_settings(effort, strategy, verifier, budget_samples, budget_tokens)
     messages = [ChatMessage("system", system)] if system else []
     question = Question(
         messages=None if raw else [*messages, ChatMessage("user", text)],
@@ -98,8 +115,10 @@ def run(
         sampling=SamplingParams(temperature=temperature, top_k=top_k, top_p=top_p, seed=seed),
         max_tokens=max_tokens,
         stop=tuple(stop or ()),
-        settings=mode_settings(mode, local_only),
+        settings=mode_settings(mode, local_only, solving),
         trace=trace is not None,
+        progress=not as_json,
+        alternatives=alternatives,
     )
     own = overrides(setting, model=model, device=device, cloud__address=cloud)
     with open_answerer(agent=agent, config=config, overrides=own, in_process=in_process) as answerer:
@@ -116,11 +135,14 @@ def run(
         summary(show_answer(events, colour=colour), colour=colour)
 
 
-def mode_settings(mode: str | None, local_only: bool | None) -> dict[str, object]:
-    """The keys of the mode settings that flags name. Raises UnknownName for a mode that does not exist."""
+def mode_settings(mode: str | None, local_only: bool | None, more: dict[str, object]) -> dict[str, object]:
+    """The keys of the mode settings that flags name, `more` among them.
+
+    Raises UnknownName for a mode, an effort or a strategy that does not exist, InvalidRequest for values out of range.
+    """
     from updraft.modes import parse_settings
 
-    given: dict[str, object] = {"mode": mode, "local_only": local_only}
+    given: dict[str, object] = {"mode": mode, "local_only": local_only, **more}
     named = {key: value for key, value in given.items() if value is not None}
     parse_settings(named)
     return named

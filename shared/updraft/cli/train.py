@@ -59,11 +59,12 @@ def register(app: typer.Typer) -> None:
             "updraft train student smollm2 --layers 0-8,27-29 --frozen 8 --prompts prompts.jsonl --out runs/student",
         ),
     )(student)
-    from updraft.cli import train_acceptance, train_moe, train_router
+    from updraft.cli import train_acceptance, train_laboratory, train_moe, train_router
 
     train_acceptance.register(group)
     train_router.register(group)
     train_moe.register(group)
+    train_laboratory.register(group)
     app.add_typer(
         group, name="train", epilog=examples("updraft train exits smollm2 --layers 8,16 --prompts prompts.jsonl")
     )

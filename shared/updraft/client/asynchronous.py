@@ -23,7 +23,7 @@ from updraft.client.connection import (
 )
 from updraft.client.request import GenerateOptions, build_request
 from updraft.errors import Cancelled, ProtocolViolation
-from updraft.generation import Completion, TokenEvent
+from updraft.generation import Completion, GenerationEvent, ProgressEvent, TokenEvent
 from updraft.v1 import agent_pb2 as pb
 
 __all__ = ["AsyncClient", "AsyncTokenStream"]
@@ -57,15 +57,15 @@ class AsyncTokenStream:
         return self
 
     async def __anext__(self) -> TokenEvent:
-        if self._completion is not None:
-            raise StopAsyncIteration
-        event = await self._read()
-        if isinstance(event, TokenEvent):
-            return event
-        self._completion = event
-        with suppress(grpc.RpcError):  # the answer is whole, whatever happens to the stream's last frame
-            await anext(self._events, None)
+        while (event := await self._next()) is not None:
+            if isinstance(event, TokenEvent):
+                return event
         raise StopAsyncIteration
+
+    async def follow(self) -> AsyncIterator[TokenEvent | ProgressEvent]:
+        """The same with what happens on the way to the answer, for a stream that was asked for `progress`."""
+        while (event := await self._next()) is not None:
+            yield event
 
     async def close(self) -> None:
         """Cancel what is still being written; does nothing after the end."""
@@ -80,7 +80,19 @@ class AsyncTokenStream:
     ) -> None:
         await self.close()
 
-    async def _read(self) -> TokenEvent | Completion:
+    async def _next(self) -> TokenEvent | ProgressEvent | None:
+        """The next event; None once the answer is complete."""
+        if self._completion is not None:
+            return None
+        event = await self._read()
+        if not isinstance(event, Completion):
+            return event
+        self._completion = event
+        with suppress(grpc.RpcError):  # the answer is whole, whatever happens to the stream's last frame
+            await anext(self._events, None)
+        return None
+
+    async def _read(self) -> GenerationEvent:
         if self._closed:
             raise Cancelled("The stream was closed before its end.")
         try:

@@ -12,7 +12,7 @@ import grpc
 from grpc import aio
 from pydantic import SecretStr
 
-from updraft.agent_wire import completion_from_json, token_from_proto
+from updraft.agent_wire import completion_from_json, progress_from_proto, token_from_proto
 from updraft.errors import (
     AgentUnavailable,
     CloudUnavailable,
@@ -21,7 +21,7 @@ from updraft.errors import (
     ProtocolViolation,
     UpdraftError,
 )
-from updraft.generation import Completion, TokenEvent
+from updraft.generation import GenerationEvent
 from updraft.transport import bearer_metadata, channel_credentials, channel_options, error_from_rpc
 from updraft.transport.address import format_address, parse_address
 from updraft.v1 import agent_pb2 as pb
@@ -125,7 +125,7 @@ class AgentEndpoint:
         return error
 
 
-def read_event(event: pb.GenerateEvent) -> TokenEvent | Completion:
+def read_event(event: pb.GenerateEvent) -> GenerationEvent:
     """What an event of the stream says.
 
     Raises:
@@ -134,6 +134,8 @@ def read_event(event: pb.GenerateEvent) -> TokenEvent | Completion:
     body = event.WhichOneof("body")
     if body == "token":
         return token_from_proto(event.token)
+    if body == "progress":
+        return progress_from_proto(event.progress)
     if body == "finished":
         return completion_from_json(event.finished.completion_json)
     raise ProtocolViolation("The agent sent an event of an unknown kind.")

@@ -19,7 +19,8 @@ class GenerateOptions(TypedDict, total=False):
     """Keyword arguments of `generate` and `stream`.
 
     Give exactly one of the prompt, `messages` and `prompt_tokens`. `settings` as a mapping, `mode` and `local_only`
-    are laid over the agent's defaults; a `ModeSettings` object replaces them all. Sampling parameters, their ranges
+    are laid over the agent's defaults; a `ModeSettings` object replaces them all. `effort`, `strategy`, `verifier` and
+    `budget` are settings, too. Sampling parameters, their ranges
     and defaults are those of `updraft.sampling.SamplingParams`.
     """
 
@@ -43,6 +44,12 @@ class GenerateOptions(TypedDict, total=False):
     ignore_end: bool
     local_only: bool
     trace: bool
+    effort: str | None
+    strategy: str | Mapping[str, object] | None
+    verifier: str | Mapping[str, object] | None
+    budget: Mapping[str, object] | None
+    progress: bool
+    alternatives: bool
 
 
 def build_request(prompt: str | None, options: GenerateOptions) -> pb.GenerateRequest:
@@ -68,6 +75,8 @@ def build_request(prompt: str | None, options: GenerateOptions) -> pb.GenerateRe
             top_logprobs=options.get("top_logprobs", 0),
             ignore_end=options.get("ignore_end", False),
             trace=options.get("trace", False),
+            progress=options.get("progress", False),
+            alternatives=options.get("alternatives", False),
         )
     except TypeError as error:
         raise InvalidRequest(f"An option is of a wrong type: {error}.") from error
@@ -108,7 +117,8 @@ def _settings(options: GenerateOptions) -> dict[str, object] | None:
         partial = dict(settings or {})
     else:
         raise InvalidRequest(f"settings is {settings!r}; it must be ModeSettings or a mapping.", param="settings")
-    mode = options.get("mode")
-    if mode is not None:
-        partial["mode"] = mode
+    for name in ("mode", "effort", "strategy", "verifier", "budget"):
+        value = options.get(name)
+        if value is not None:
+            partial[name] = dict(value) if isinstance(value, Mapping) else value
     return partial or None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +22,7 @@ from updraft.client.connection import (
 )
 from updraft.client.request import GenerateOptions, build_request
 from updraft.errors import Cancelled, ProtocolViolation
-from updraft.generation import Completion, TokenEvent
+from updraft.generation import Completion, GenerationEvent, ProgressEvent, TokenEvent
 from updraft.v1 import agent_pb2 as pb
 
 __all__ = ["Client", "TokenStream"]
@@ -59,15 +60,15 @@ class TokenStream:
         return self
 
     def __next__(self) -> TokenEvent:
-        if self._completion is not None:
-            raise StopIteration
-        event = self._read()
-        if isinstance(event, TokenEvent):
-            return event
-        self._completion = event
-        with suppress(grpc.RpcError):  # the answer is whole, whatever happens to the stream's last frame
-            next(self._call, None)
+        while (event := self._next()) is not None:
+            if isinstance(event, TokenEvent):
+                return event
         raise StopIteration
+
+    def follow(self) -> Iterator[TokenEvent | ProgressEvent]:
+        """The same with what happens on the way to the answer, for a stream that was asked for `progress`."""
+        while (event := self._next()) is not None:
+            yield event
 
     def close(self) -> None:
         """Cancel what is still being written; does nothing after the end."""
@@ -82,7 +83,19 @@ class TokenStream:
     ) -> None:
         self.close()
 
-    def _read(self) -> TokenEvent | Completion:
+    def _next(self) -> TokenEvent | ProgressEvent | None:
+        """The next event; None once the answer is complete."""
+        if self._completion is not None:
+            return None
+        event = self._read()
+        if not isinstance(event, Completion):
+            return event
+        self._completion = event
+        with suppress(grpc.RpcError):  # the answer is whole, whatever happens to the stream's last frame
+            next(self._call, None)
+        return None
+
+    def _read(self) -> GenerationEvent:
         if self._closed:
             raise Cancelled("The stream was closed before its end.")
         try:

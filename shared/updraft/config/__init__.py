@@ -14,6 +14,7 @@ from updraft.config.load import (
 )
 from updraft.config.outside import EndpointSettings, LimitSettings, PriceSettings, RulesSettings
 from updraft.config.schema import CloudLinkSettings, CloudSettings, EdgeSettings, ListenSettings, StagedSettings
+from updraft.config.strategies import StrategySettings
 from updraft.config.template import config_template
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "RulesSettings",
     "SettingSource",
     "StagedSettings",
+    "StrategySettings",
     "Tier",
     "config_path",
     "config_template",

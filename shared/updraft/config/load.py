@@ -20,6 +20,7 @@ from updraft.config.layers import OTHER_VARIABLES, PREFIX, Key, Tier, config_pat
 from updraft.config.schema import CloudSettings, EdgeSettings
 from updraft.devices import DeviceProfile, detect_device, load_profile
 from updraft.errors import ConfigError, UnknownName
+from updraft.modes import Mode, means_solve
 
 __all__ = ["SettingSource", "describe_sources", "edge_profile", "load_cloud_settings", "load_edge_settings"]
 
@@ -124,6 +125,9 @@ def _resolve(tier: Tier, config_file: Path | None, overrides: dict[str, Any]) ->
         except UnknownName as error:
             raise ConfigError(f"{error.message} It was named by {device.place}.", remedy=error.remedy) from error
         layers.append(_known({"edge": profile.edge_defaults()}, lambda _: f"device profile {profile.name}", given))
+        asked = {key[-1]: one.value for key, one in given.items() if key[:2] == ("edge", "mode")}
+        if "mode" not in asked and means_solve(asked):
+            layers.append({"edge": {"mode": {"mode": Mode.SOLVE}}})
     given = {key: one for key, one in given.items() if key[0] == tier}
     for key, one in given.items():
         if isinstance(one.value, bool) and _LEAVES[key].field.annotation is not bool:

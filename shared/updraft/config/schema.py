@@ -16,6 +16,7 @@ from updraft.config.identity import IdentitySettings
 from updraft.config.kv import KvSettings
 from updraft.config.operations import OperationsSettings, TracingSettings
 from updraft.config.outside import EndpointSettings, LimitSettings, PriceSettings, RulesSettings
+from updraft.config.strategies import StrategySettings
 from updraft.modes import ModeSettings
 
 __all__ = [
@@ -131,6 +132,16 @@ class StagedSettings(Settings):
     last_stage: int | None = Field(
         default=None, ge=0, le=4095, description="Deepest stage of a staged model to load; all when left out."
     )
+    rungs: tuple[Path, ...] | None = Field(
+        default=None,
+        description="Files of exits for a Hugging Face folder, whose stages are its layers; commas between them.",
+    )
+
+    @field_validator("rungs", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        """A variable or a flag gives the files as text: `exit8.safetensors,exit16.safetensors`."""
+        return [part.strip() for part in value.split(",")] if isinstance(value, str) and value else value
 
 
 class TierSettings(Settings):
@@ -304,6 +315,9 @@ class CloudSettings(TierSettings):
     identity: IdentitySettings = Field(default=IdentitySettings(), description="How the cloud knows who calls.")
     admission: AdmissionSettings = Field(
         default=AdmissionSettings(), description="What the cloud lets in, how fast, and how long it may stay."
+    )
+    strategies: StrategySettings = Field(
+        default=StrategySettings(), description="What one answer of the mode `solve` may take, and who may judge it."
     )
     max_sessions: int = Field(default=64, ge=1, le=100_000, description="Sessions open at once; more are turned away.")
     pass_tokens: int = Field(

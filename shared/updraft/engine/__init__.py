@@ -22,12 +22,13 @@ __all__ = [
 ]
 
 BACKENDS = ("llama", "onnx", "torch")
-# Options that one backend alone has.
-_OWN = {"onnx": {"split", "carry", "last_stage"}, "torch": {"device", "dtype", "expert_bits", "exact", "experts"}}
-_MODELS = {
-    "onnx": ("a staged model", "name a folder that `updraft models export` made"),
-    "torch": ("computed by torch", "name a Hugging Face folder"),
-}
+_STAGED = {"split", "carry", "last_stage"}
+_TORCH = {"device", "dtype", "expert_bits", "exact", "experts", "head", "rungs"}
+_OPTIONS = {"llama": set[str](), "onnx": _STAGED, "torch": _STAGED | _TORCH}  # besides those that all have
+_MODELS = (
+    (_STAGED, "a staged model", "name a folder that `updraft models export` made"),
+    (_TORCH, "computed by torch", "name a Hugging Face folder"),
+)
 
 
 def open_engine(model: str | Path, *, backend: str | None = None, **options: Any) -> Engine:
@@ -35,8 +36,8 @@ def open_engine(model: str | Path, *, backend: str | None = None, **options: Any
 
     Args:
         model: a name of `updraft models list`, the path of a .gguf file, or a staged model's or a Hugging Face folder.
-        backend: the library that computes: "llama" (llama.cpp), "onnx" (ONNX Runtime, which gives a `StagedEngine`) or
-            "torch"; the one that the model is made for when left out.
+        backend: the library that computes: "llama" (llama.cpp), "onnx" (ONNX Runtime) or "torch", both of which give
+            a `StagedEngine`; the one that the model is made for when left out.
         options: the backend's own arguments, see `LlamaEngine`, `OnnxEngine` and `TorchEngine`.
 
     Raises:
@@ -75,9 +76,8 @@ def _backend_of(path: Path) -> str:
 
 
 def _check_options(path: Path, backend: str, given: Iterable[str]) -> None:
-    for other, own in _OWN.items():
-        if other != backend and (wrong := sorted(own.intersection(given))):
-            kind, remedy = _MODELS[other]
+    for names, kind, remedy in _MODELS:
+        if wrong := sorted(names.intersection(given) - _OPTIONS[backend]):
             raise ConfigError(
                 f"{', '.join(wrong)} is set, but {path.name} is not {kind}.", remedy=f"Leave it out, or {remedy}."
             )

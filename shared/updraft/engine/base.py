@@ -40,7 +40,8 @@ class Run:
         sequence: the sequence they belong to.
         position: position of the first token; must equal the sequence's cached length.
         tokens: 1 to `Engine.max_run` token ids; a `StagedEngine` takes none, too, to deepen earlier positions.
-        rows: how many of the last tokens need a row of logits (0 to len(tokens)).
+        rows: how many of the last tokens need a row of logits (0 to len(tokens)); without tokens of the positions that
+            the run brings to its depth. Not every engine gives rows again.
         hidden: also return the last layer's normalised hidden state for these rows.
         depth: deepest stage to compute (`StagedEngine`); None for the whole model. Positions that stopped short of
             it are caught up in the same pass, so no position ever misses its keys and values.
@@ -166,7 +167,9 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StageInfo:
-    """A range of layers after which a staged model can stop: `first` to `last` (exclusive), counted from the bottom.
+    """A range of layers after which a staged model can stop or be entered: `first` to `last` (exclusive).
+
+    Layers are counted from the bottom.
 
     Attributes:
         blocks: layers of the exit at its end; 0 for the last stage, which ends in the model's own output.
@@ -182,6 +185,8 @@ class StagedEngine(Engine, Protocol):
     """An engine that can stop after any stage and go on later (early exit, CE-CoLLM, arXiv 2411.02829).
 
     `Run.depth` says how deep a run goes. `length` counts the positions that have passed a sequence's first stage.
+    A hidden state is the sum that goes from one layer to the next, before any norm. The ONNX engine keeps those after
+    every stage of its folder, the torch engine, whose stages are the layers, those where it was told to.
     """
 
     @property
@@ -194,6 +199,6 @@ class StagedEngine(Engine, Protocol):
     def boundary(self, sequence: int, stage: int, start: int, stop: int) -> FloatRows:
         """Hidden states between `stage` and the next, shape (stop - start, width); a view valid until `forward`.
 
-        Raises InvalidRequest where they have not been computed.
+        Raises InvalidRequest where they have not been computed or are not kept.
         """
         ...

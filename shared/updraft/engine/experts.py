@@ -77,15 +77,15 @@ class Experts(Protocol):
         """These token ids wait for one of the next passes (an edge's draft, a prompt): they may be routed ahead."""
         ...
 
-    def begin(self, tokens: Tensor) -> None:
-        """A pass begins over these token ids, int64, shape (tokens,)."""
+    def begin(self, tokens: Tensor, first: int = 0) -> None:
+        """A pass begins over these token ids, int64, shape (tokens,), at layer `first`: hidden states enter there."""
         ...
 
     def compute(self, layer: int, hidden: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
         """sum over k of weights[t, k] x expert chosen[t, k] of hidden[t], shape (tokens, width).
 
         Args:
-            layer: 0 to `shape.layers` - 1, in order within a pass.
+            layer: from the pass's first to `shape.layers` - 1, in order; a pass may end before the last.
             hidden: what the router saw, shape (tokens, width).
             chosen: int64, and `weights`: shape (tokens, active).
 

@@ -13,9 +13,9 @@ from updraft.engine.base import FloatRows, ModelInfo, Output, Run, StageInfo, To
 from updraft.engine.checks import ContextOptions
 from updraft.engine.onnx_model import StagedModel, load_model
 from updraft.engine.onnx_part import Part
-from updraft.engine.onnx_runs import CheckedRun, RunLimits, checked_run
 from updraft.engine.onnx_sequence import Layout, StagedSequence
 from updraft.engine.saved_state import pack_state, unpack_state
+from updraft.engine.staged_checks import CheckedRun, RunLimits, checked_run
 from updraft.errors import EngineFailure, InvalidRequest, Overloaded, PromptTooLong
 from updraft.exits.carry import Carry
 from updraft.models.staged import Manifest
@@ -244,14 +244,13 @@ class OnnxEngine:
         return self._model
 
 
-def _compute(run: CheckedRun) -> list[tuple[Part, int]]:
+def _compute(run: CheckedRun[StagedSequence]) -> list[tuple[Part, int]]:
     stop = run.sequence.fill(run.entry, run.tokens, run.inputs)
     return run.sequence.compute(run.entry, run.depth, stop, rows=run.rows > 0)
 
 
-def _features(run: CheckedRun) -> FloatRows:
-    stop = run.position + len(run.tokens)
-    return run.sequence.features(run.depth)[stop - run.rows : stop]
+def _features(run: CheckedRun[StagedSequence]) -> FloatRows:
+    return run.sequence.features(run.depth)[run.stop - run.rows : run.stop]
 
 
 def _read_only(rows: FloatRows) -> FloatRows:

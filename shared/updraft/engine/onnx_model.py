@@ -12,8 +12,9 @@ from updraft.engine.onnx_head import OutputMatrix
 from updraft.engine.onnx_native import library, load_session
 from updraft.engine.onnx_part import Graph
 from updraft.engine.onnx_tokenizer import StagedTokenizer, load_tokenizer
+from updraft.engine.staged_checks import check_split, loaded_stages
 from updraft.errors import ConfigError
-from updraft.exits.carry import CARRIES, Carry
+from updraft.exits.carry import Carry
 from updraft.models.staged import Manifest, check_folder
 
 __all__ = ["StagedModel", "load_model"]
@@ -74,8 +75,8 @@ def load_model(
     spare = int(manifest.exact)  # the row by which exact attention is padded has a position, too
     options.check(manifest.context_length - spare)
     blocks: dict[int, int] = {part.stage: part.blocks for part in manifest.exits}
-    count = _loaded_stages(manifest, last_stage, blocks)
-    _check_split(count, len(manifest.stages), split, carry)
+    count = loaded_stages(len(manifest.stages), last_stage, blocks)
+    check_split(count, len(manifest.stages), split, carry)
     stages = tuple(
         StageInfo(part.first, part.last, blocks.get(stage, 0)) for stage, part in enumerate(manifest.stages[:count])
     )
@@ -105,27 +106,3 @@ def _files(manifest: Manifest, count: int) -> set[str]:
     stages = {name for part in manifest.stages[:count] for name in (part.file, *part.external)}
     exits = {name for part in manifest.exits if part.stage < count for name in (part.file, *part.external)}
     return stages | exits | {manifest.head.file, *manifest.head.external}
-
-
-def _loaded_stages(manifest: Manifest, last_stage: int | None, blocks: dict[int, int]) -> int:
-    count = len(manifest.stages)
-    if last_stage is None:
-        return count
-    if isinstance(last_stage, bool) or not isinstance(last_stage, int) or not 0 <= last_stage < count:
-        raise ConfigError(f"last_stage is {last_stage!r}; this model has the stages 0 to {count - 1}")
-    if last_stage < count - 1 and last_stage not in blocks:
-        places = ", ".join(map(str, sorted(blocks))) or "none"
-        raise ConfigError(f"the model cannot end in stage {last_stage}, which has no exit (stages with one: {places})")
-    return last_stage + 1
-
-
-def _check_split(loaded: int, stages: int, split: int | None, carry: str) -> None:
-    if carry not in CARRIES:
-        raise ConfigError(f"carry is {carry!r}; it must be one of {', '.join(CARRIES)}")
-    if split is None:
-        if carry != "float32":
-            raise ConfigError(f"carry {carry} needs a split, the stage whose states travel")
-        return
-    last = min(loaded, stages - 1) - 1
-    if isinstance(split, bool) or not isinstance(split, int) or not 0 <= split <= last:
-        raise ConfigError(f"split is {split!r}; states can travel after the loaded stages 0 to {last}")

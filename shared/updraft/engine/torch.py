@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +12,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from updraft.engine.base import FloatRows, ModelInfo, Output, Run, Tokenizer
-from updraft.engine.checks import ContextOptions, checked_tokens
+from updraft.engine.base import FloatRows, ModelInfo, Output, Run, StageInfo, Tokenizer
+from updraft.engine.checks import ContextOptions
 from updraft.engine.experts import Experts, MakeExperts
-from updraft.engine.llama_batch import grouped
 from updraft.engine.saved_state import pack_state, unpack_state
+from updraft.engine.staged_checks import RunLimits, checked_run
 from updraft.engine.torch_cache import SequenceCache
-from updraft.engine.torch_model import Span
 from updraft.engine.torch_open import TorchModel, TorchOptions, open_model
+from updraft.engine.torch_pass import TorchRun, commit, compute, float_rows, outputs_of
 from updraft.engine.torch_quantised import ExpertBits
 from updraft.errors import EngineFailure, InvalidRequest, Overloaded, PromptTooLong, UpdraftError
+from updraft.exits.carry import Carry
 
 __all__ = ["TorchEngine"]
 
@@ -28,7 +30,10 @@ _MAX_RUN = 128  # as of the other engines
 
 
 class TorchEngine:
-    """An `updraft.engine.base.Engine` on torch. A model is computed whole: runs have no depth, inputs or entry.
+    """An `updraft.engine.base.StagedEngine` on torch, whose stages are the model's layers.
+
+    Hidden states, the sums that go from one layer to the next before any norm, can enter after every layer. They are
+    kept, so that runs can stop and states can leave, after the stages with an exit and after `split`.
 
     Args:
         folder: a Hugging Face folder of a supported family, see `updraft.models.hf`.
@@ -44,6 +49,16 @@ class TorchEngine:
         exact: a position's bits do not depend on the other runs of a pass; on the CPU unless told otherwise. Cannot be
             had on a GPU.
         experts: who holds the routed experts; `ResidentExperts` when left out.
+        head: the folder is a model with a score head: rows hold the scores of its labels, at least two, in place of
+            logits of tokens.
+        rungs: files of exits that were trained on this folder (`updraft train exits`).
+        last_stage: the deepest layer to load, which must end in an exit; all layers when left out.
+        split: the layer after which hidden states are kept, and rounded to `carry` before anything reads them, so that
+            this engine and a pair that is split there compute the same function.
+        carry: precision at the split.
+
+    Attributes:
+        split, carry: as given.
 
     Raises:
         ModelError, ConfigError, MissingExtra, EngineFailure.
@@ -64,14 +79,25 @@ class TorchEngine:
         expert_bits: ExpertBits | None = None,
         exact: bool | None = None,
         experts: MakeExperts | None = None,
+        head: bool = False,
+        rungs: Sequence[Path] = (),
+        last_stage: int | None = None,
+        split: int | None = None,
+        carry: Carry = "float32",
     ) -> None:
+        self.split, self.carry = split, carry
         self._model: TorchModel | None = None
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         shared = ContextOptions(context, sequences, cores if threads is None else threads, batch_tokens, gpu_layers)
-        model = open_model(Path(folder), shared, TorchOptions(device, dtype, expert_bits, exact), name, experts)
-        self._info, self._tokenizer = model.info, model.tokenizer
-        self._context, self._capacity = context, batch_tokens
-        self._max_run = min(_MAX_RUN, batch_tokens, context)
+        own = TorchOptions(device, dtype, expert_bits, exact, head, rungs, last_stage, split, carry)
+        model = open_model(Path(folder), shared, own, name, experts)
+        self._info, self._tokenizer, self._stages = model.info, model.tokenizer, model.stages
+        self._capacity = batch_tokens
+        longest = min(_MAX_RUN, batch_tokens, context)
+        self._limits = RunLimits(context, longest, model.stages, model.info.vocabulary, model.info.width)
+        kept = model.cache_shape.kept
+        layout = f" {len(model.stages)} {kept} {split} {carry}" if kept else ""
+        self._owner = f"{model.info.fingerprint}{layout}"
         self._free = [True] * sequences
         try:
             self._caches = [SequenceCache(model.cache_shape) for _ in range(sequences)]
@@ -107,11 +133,15 @@ class TorchEngine:
 
     @property
     def context(self) -> int:
-        return self._context
+        return self._limits.context
 
     @property
     def max_run(self) -> int:
-        return self._max_run
+        return self._limits.max_run
+
+    @property
+    def stages(self) -> Sequence[StageInfo]:
+        return self._stages
 
     def open(self) -> int:
         self._loaded()
@@ -125,6 +155,23 @@ class TorchEngine:
     def length(self, sequence: int) -> int:
         return self._cache(sequence).length
 
+    def computed(self, sequence: int, stage: int) -> int:
+        self._check_stage(stage)
+        return self._cache(sequence).computed(stage)
+
+    def boundary(self, sequence: int, stage: int, start: int, stop: int) -> FloatRows:
+        """See `StagedEngine.boundary`. At the split the states are those that travel: rounded to `carry`."""
+        cache = self._cache(sequence)
+        self._check_stage(stage)
+        states, computed = cache.states(stage), cache.computed(stage)
+        if states is None:
+            raise InvalidRequest(
+                f"no hidden states are kept after stage {stage}", remedy=f"Open the engine with split={stage}."
+            )
+        if not 0 <= start <= stop <= computed:
+            raise InvalidRequest(f"states {start} to {stop} after stage {stage}; {computed} have been computed")
+        return float_rows(states[start:stop])
+
     def expect(self, tokens: Sequence[int]) -> None:
         """These token ids wait for one of the next passes; whoever holds the experts may fetch some ahead."""
         model = self._loaded()
@@ -134,30 +181,26 @@ class TorchEngine:
     def forward(self, runs: Sequence[Run]) -> list[Output]:
         """See `Engine.forward`. Rows are read-only, in the order of `runs`.
 
+        Rows can be asked of positions that the run brings to its depth, and runs can stop where hidden states are kept.
+
         Raises:
             PromptTooLong: a run reaches past the context.
             EngineFailure: torch failed, an expert could not be brought, or a router's scores are not finite.
         """
         model = self._loaded()
-        tokens = [self._check(run) for run in runs]
+        checked = [self._check(run) for run in runs]
         if len({run.sequence for run in runs}) != len(runs):
             raise InvalidRequest("a pass takes at most one run of a sequence")
-        groups = list(grouped(range(len(runs)), [len(ids) for ids in tokens], self._capacity))
-        outputs: list[Output] = []
-        for number, group in enumerate(groups):
-            if number == 0 and len(groups) > 1:
-                self.expect(np.concatenate([tokens[index] for later in groups[1:] for index in later]).tolist())
-            states = self._states(model, [(runs[index].sequence, tokens[index]) for index in group])
-            outputs.extend(_outputs(model, [runs[index] for index in group], states))
-        for run in runs:
-            self._caches[run.sequence].length += len(run.tokens)
+        with _engine_failures():
+            outputs = outputs_of(model, runs, self._features(checked))
+        commit(model.decoder, checked)
         return outputs
 
     def truncate(self, sequence: int, length: int) -> None:
         current = self.length(sequence)
         if not 0 <= length <= current:
             raise InvalidRequest(f"cannot truncate sequence {sequence} of {current} tokens to {length}")
-        self._caches[sequence].length = length
+        self._caches[sequence].truncate(length)
 
     def fork(self, sequence: int) -> int:
         origin = self._cache(sequence)
@@ -166,15 +209,15 @@ class TorchEngine:
         return copy
 
     def close(self, sequence: int) -> None:
-        self._cache(sequence).length = 0
+        self._cache(sequence).truncate(0)
         self._free[sequence] = True
 
     def save(self, sequence: int) -> bytes:
         held = self._cache(sequence)
-        return pack_state(held.to_bytes(), fingerprint=self._info.fingerprint, sequences=0, length=held.length)
+        return pack_state(held.to_bytes(), fingerprint=self._owner, sequences=0, length=held.length)
 
     def restore(self, state: bytes) -> int:
-        length, payload = unpack_state(state, fingerprint=self._info.fingerprint, sequences=0, context=self._context)
+        length, payload = unpack_state(state, fingerprint=self._owner, sequences=0, context=self.context)
         sequence = self.open()
         try:
             self._caches[sequence].load(payload, length)
@@ -193,15 +236,17 @@ class TorchEngine:
         """
         if len(tokens) == 0:
             raise InvalidRequest("cannot embed an empty text")
-        if len(tokens) > self._context:
-            raise PromptTooLong(f"cannot embed {len(tokens)} tokens in a context of {self._context}")
+        if len(tokens) > self.context:
+            raise PromptTooLong(f"cannot embed {len(tokens)} tokens in a context of {self.context}")
         sequence, total = self.open(), np.zeros(self._info.width, np.float64)
         try:
-            for start in range(0, len(tokens), self._max_run):
-                run = Run(sequence, start, tokens[start : start + self._max_run])
-                states = self._states(self._loaded(), [(sequence, self._check(run))])
-                self._caches[sequence].length += len(run.tokens)
-                total += _rows(states).sum(axis=0, dtype=np.float64)
+            for start in range(0, len(tokens), self.max_run):
+                part = tokens[start : start + self.max_run]
+                run = self._check(Run(sequence, start, part, rows=len(part)))
+                with _engine_failures():
+                    (features,) = self._features([run])
+                commit(self._loaded().decoder, [run])
+                total += float_rows(features).sum(axis=0, dtype=np.float64)
         finally:
             self.close(sequence)
         unit: NDArray[np.float32] = (total / max(float(np.linalg.norm(total)), 1e-30)).astype(np.float32)
@@ -213,37 +258,30 @@ class TorchEngine:
         self._model = None
         self._free, self._caches = [True] * len(self._free), []
 
-    def _check(self, run: Run) -> NDArray[np.int32]:
-        if run.depth is not None or run.inputs is not None or run.entry:
-            raise InvalidRequest("the torch engine computes a model whole: a run can have no depth, inputs or entry")
-        return checked_tokens(
-            run,
-            length=self.length(run.sequence),
-            context=self._context,
-            max_run=self._max_run,
-            vocabulary=self._info.vocabulary,
-        )
+    def _check(self, run: Run) -> TorchRun:
+        """The run, once nothing in it is out of range, and what it needs has been kept."""
+        cache = self._cache(run.sequence)
+        checked, decoder = checked_run(run, cache, self._limits), self._loaded().decoder
+        if checked.depth < len(self._stages) - 1 and cache.states(checked.depth) is None:
+            raise InvalidRequest(
+                f"a run cannot stop after stage {checked.depth}, where no hidden states are kept",
+                remedy=f"Open the engine with split={checked.depth}, or with an exit there.",
+            )
+        new = checked.stop - cache.computed(decoder.result(checked.depth))
+        if checked.rows > new:
+            raise InvalidRequest(f"{checked.rows} rows asked of a run that brings {new} positions to its depth")
+        if checked.inputs is not None:
+            entering = torch.from_numpy(np.array(checked.inputs)).to(self._loaded().cache_shape.dtype)
+            if not bool(torch.isfinite(entering).all()):
+                raise InvalidRequest(f"hidden states hold values that are not finite in {entering.dtype}")
+        return checked
 
-    @torch.inference_mode()
-    def _states(self, model: TorchModel, work: Sequence[tuple[int, NDArray[np.int32]]]) -> Tensor:
-        """Hidden states of all tokens of one pass; the caches' lengths stay as they are."""
-        spans = [Span(cache, cache.length, len(ids)) for cache, ids in ((self._caches[s], ids) for s, ids in work)]
-        tokens = torch.from_numpy(np.concatenate([ids for _, ids in work]).astype(np.int64)).to(
-            model.cache_shape.device
-        )
-        experts = model.experts
-        try:
-            if experts is None:
-                return model.decoder.states(tokens, spans, None)
-            try:
-                experts.begin(tokens)
-                return model.decoder.states(tokens, spans, experts)
-            finally:
-                experts.end()
-        except UpdraftError:
-            raise
-        except Exception as error:  # torch raises RuntimeError for all that can go wrong in it
-            raise EngineFailure(f"torch failed, and the pass was rolled back: {error}") from error
+    def _features(self, runs: Sequence[TorchRun]) -> list[Tensor]:
+        return compute(self._loaded(), runs, self._capacity, self.expect)
+
+    def _check_stage(self, stage: int) -> None:
+        if not 0 <= stage < len(self._stages):
+            raise InvalidRequest(f"there is no stage {stage}; the engine has {len(self._stages)}")
 
     def _cache(self, sequence: int) -> SequenceCache:
         self._loaded()
@@ -257,22 +295,12 @@ class TorchEngine:
         return self._model
 
 
-@torch.inference_mode()
-def _outputs(model: TorchModel, runs: Sequence[Run], states: Tensor) -> list[Output]:
-    """The rows that were asked for, of a pass over these runs."""
-    ends = np.cumsum([len(run.tokens) for run in runs])
-    wanted = [row for run, end in zip(runs, ends, strict=True) for row in range(end - run.rows, end)]
-    chosen = states[torch.tensor(wanted, dtype=torch.int64, device=states.device)]
-    logits = _rows(model.decoder.logits(chosen)) if wanted else np.empty((0, model.info.vocabulary), np.float32)
-    hidden = _rows(chosen) if any(run.hidden for run in runs) else None
-    outputs, end = [], 0
-    for run in runs:
-        rows = slice(end, end := end + run.rows)
-        outputs.append(Output(logits[rows], hidden[rows] if hidden is not None and run.hidden else None))
-    return outputs
-
-
-def _rows(values: Tensor) -> FloatRows:
-    rows: FloatRows = values.float().cpu().numpy()
-    rows.flags.writeable = False
-    return rows
+@contextlib.contextmanager
+def _engine_failures() -> Iterator[None]:
+    """What goes wrong in torch, which raises RuntimeError for all that can, is one of our errors."""
+    try:
+        yield
+    except UpdraftError:
+        raise
+    except Exception as error:
+        raise EngineFailure(f"torch failed, and the pass was rolled back: {error}") from error

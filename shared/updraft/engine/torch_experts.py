@@ -41,7 +41,7 @@ class ResidentExperts:
     def expect(self, tokens: Sequence[int]) -> None:
         """All experts are there."""
 
-    def begin(self, tokens: Tensor) -> None:
+    def begin(self, tokens: Tensor, first: int = 0) -> None:
         """All experts are there."""
 
     def compute(self, layer: int, hidden: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:

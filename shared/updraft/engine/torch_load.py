@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from dataclasses import fields, is_dataclass
 from functools import cached_property
 
 import torch
@@ -9,14 +11,14 @@ from torch import Tensor
 
 from updraft.engine.experts import MoeShape
 from updraft.engine.torch_arithmetic import Arithmetic, gated
-from updraft.engine.torch_model import Attention, Decoder, FeedForward, Layer, Linear, Router, SparseFeedForward
+from updraft.engine.torch_model import Attention, Decoder, Exit, FeedForward, Layer, Linear, Router, SparseFeedForward
 from updraft.engine.torch_quantised import GROUP, ExpertBits, packed_bytes, quantise, restore
 from updraft.engine.torch_rotary import rotation_table
 from updraft.errors import BadModelFile, ConfigError
 from updraft.models.hf import HfFolder, MoeConfig
 from updraft.models.hf.shapes import expert_names, layer_prefix
 
-__all__ = ["FolderExperts", "Tensors", "load_decoder"]
+__all__ = ["FolderExperts", "Tensors", "decoder_bytes", "load_decoder"]
 
 KINDS = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 _SCALE = ".scale"
@@ -50,23 +52,76 @@ class Tensors:
         return Linear(weight, torch.cat(biases) if biases else None)
 
 
-def load_decoder(tensors: Tensors, arithmetic: Arithmetic, context: int) -> Decoder:
+def load_decoder(
+    tensors: Tensors,
+    arithmetic: Arithmetic,
+    context: int,
+    *,
+    layers: int | None = None,
+    exits: Sequence[Exit] = (),
+    kept: Iterable[int] = (),
+) -> Decoder:
     """Everything but the routed experts, with rotary positions for `context` tokens.
+
+    Args:
+        layers: how many of them from the bottom; all when left out.
+        exits, kept: as of the decoder.
 
     Raises BadModelFile: a router's weights are not finite.
     """
     config = tensors.folder.config
     embedding = tensors["model.embed_tokens.weight"]
     rotation = rotation_table(config.rope, config.head_size, context, tensors.dtype).to(tensors.device)
+    output, bias = _output(tensors, embedding)
     return Decoder(
         config,
         arithmetic,
         embedding,
-        tuple(_layer(tensors, layer) for layer in range(config.layers)),
+        tuple(_layer(tensors, layer) for layer in range(config.layers if layers is None else layers)),
         tensors["model.norm.weight"],
-        embedding if config.tied else tensors["lm_head.weight"],
+        output,
         rotation,
+        bias,
+        tuple(exits),
+        frozenset(kept),
     )
+
+
+def decoder_bytes(decoder: Decoder) -> int:
+    """Bytes of all its weights, each counted once."""
+    found: dict[int, Tensor] = {}
+    parts: list[object] = [
+        decoder.embedding,
+        decoder.trunk,
+        decoder.exits,
+        decoder.norm,
+        decoder.output,
+        decoder.output_bias,
+    ]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, Tensor):
+            found[id(part)] = part
+        elif isinstance(part, tuple):
+            parts.extend(part)
+        elif is_dataclass(part):
+            parts.extend(getattr(part, each.name) for each in fields(part))
+    return sum(tensor.nbytes for tensor in found.values())
+
+
+def _output(tensors: Tensors, embedding: Tensor) -> tuple[Tensor, Tensor | None]:
+    if tensors.folder.head:
+        return _head(tensors)
+    return embedding if tensors.folder.config.tied else tensors["lm_head.weight"], None
+
+
+def _head(tensors: Tensors) -> tuple[Tensor, Tensor | None]:
+    """The score head. A lone label is the second of two, the first of which always scores 0: softmax is its sigmoid."""
+    weight, bias = tensors["score.weight"], tensors.optional("score.bias")
+    if len(weight) == 1:
+        weight = torch.cat([torch.zeros_like(weight), weight])
+        bias = None if bias is None else torch.cat([torch.zeros_like(bias), bias])
+    return weight, bias
 
 
 def _layer(tensors: Tensors, layer: int) -> Layer:

@@ -1,4 +1,4 @@
-"""The decoder of all supported families: what a pass computes, from token ids to normalised hidden states."""
+"""The decoder of all supported families: what layers make of hidden states, from token ids to logits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from updraft.engine.torch_rotary import rotate
 from updraft.errors import EngineFailure
 from updraft.models.hf import HfConfig, MoeConfig
 
-__all__ = ["Attention", "Decoder", "FeedForward", "Layer", "Linear", "Router", "Span", "SparseFeedForward"]
+__all__ = ["Attention", "Decoder", "Exit", "FeedForward", "Layer", "Linear", "Router", "Span", "SparseFeedForward"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,57 +124,103 @@ class Layer:
 
 
 @dataclass(frozen=True, slots=True)
+class Exit:
+    """Where a run may stop after the layer `stage`: a block of its own, and a norm before the model's output matrix."""
+
+    stage: int
+    block: Layer
+    norm: Tensor
+
+
+@dataclass(frozen=True, slots=True)
 class Decoder:
-    """A whole model but for its routed experts.
+    """A model but for its routed experts: all of it, or its lower layers.
+
+    Layers are numbered from the bottom; the blocks of the exits follow the trunk's layers.
 
     Attributes:
         embedding: shape (vocabulary, width).
+        trunk: the model's own layers.
         norm: shape (width,).
-        output: shape (vocabulary, width).
+        output: shape (vocabulary, width), or (labels, width) of a model that scores.
         rotation: cosines and sines, shape (2, context, head_size).
+        exits: by their stages.
+        kept: layers after which caches keep the hidden states.
     """
 
     config: HfConfig
     arithmetic: Arithmetic
     embedding: Tensor
-    layers: tuple[Layer, ...]
+    trunk: tuple[Layer, ...]
     norm: Tensor
     output: Tensor
     rotation: Tensor
+    output_bias: Tensor | None = None
+    exits: tuple[Exit, ...] = ()
+    kept: frozenset[int] = frozenset()
 
     @property
     def sparse(self) -> list[SparseFeedForward]:
         """The layers with experts, from the bottom."""
-        return [layer.feed_forward for layer in self.layers if isinstance(layer.feed_forward, SparseFeedForward)]
+        return [layer.feed_forward for layer in self.trunk if isinstance(layer.feed_forward, SparseFeedForward)]
 
-    def states(self, tokens: Tensor, spans: Sequence[Span], experts: Experts | None) -> Tensor:
-        """Normalised hidden states, shape (tokens, width); keys and values go into the spans' caches.
+    def sparse_below(self, layer: int) -> int:
+        """How many layers with experts there are below one."""
+        return sum(isinstance(own.feed_forward, SparseFeedForward) for own in self.trunk[:layer])
+
+    def source(self, layer: int) -> int:
+        """The layer whose hidden states one reads, -1 for the embedding."""
+        return self.exits[layer - len(self.trunk)].stage if layer >= len(self.trunk) else layer - 1
+
+    def result(self, depth: int) -> int:
+        """The layer whose states `features` takes for a run that stops after stage `depth`."""
+        places = [place for place, own in enumerate(self.exits) if own.stage == depth]
+        return len(self.trunk) + places[0] if places else depth
+
+    def advance(
+        self, x: Tensor, spans: Sequence[Span], first: int, last: int, experts: Experts | None = None
+    ) -> Tensor:
+        """Hidden states after layer `last`, shape (tokens, width); keys and values go into the spans' caches.
 
         Args:
-            tokens: int64, the spans' tokens one after the other.
+            x: states before layer `first`, the spans' rows one after the other, shape (tokens, width).
             spans: at most one of a cache.
             experts: those of a mixture-of-experts model.
         """
-        arithmetic, epsilon = self.arithmetic, self.config.norm_epsilon
-        x = arithmetic.pad(self.embedding[tokens])
+        arithmetic, epsilon, tokens = self.arithmetic, self.config.norm_epsilon, len(x)
+        x = arithmetic.pad(x)
         rotation = torch.cat([self.rotation[:, span.start : span.start + span.rows] for span in spans], 1)
-        for number, layer in enumerate(self.layers):
-            x = x + self._attended(number, norm(x, layer.input_norm, epsilon), rotation, spans)
+        for number in range(first, last + 1):
+            layer = self._layer(number)
+            x = x + self._attended(number, layer.attention, norm(x, layer.input_norm, epsilon), rotation, spans)
             inner = norm(x, layer.inner_norm, epsilon)
             if isinstance(layer.feed_forward, FeedForward):
                 x = x + layer.feed_forward.apply(inner, arithmetic)
             else:
                 assert experts is not None  # noqa: S101  # the engine made some
-                x = x + layer.feed_forward.apply(inner, len(tokens), experts, arithmetic)
-        return norm(x, self.norm, epsilon)[: len(tokens)]
+                x = x + layer.feed_forward.apply(inner, tokens, experts, arithmetic)
+            if number in self.kept:
+                _keep(number, x, spans)
+        return x[:tokens]
+
+    def features(self, states: Tensor, layer: int) -> Tensor:
+        """States after the model's last layer or an exit's, normalised for `logits`; shape as `states`."""
+        exit_number = layer - len(self.trunk)
+        weight = self.exits[exit_number].norm if exit_number >= 0 else self.norm
+        return norm(states, weight, self.config.norm_epsilon)
 
     def logits(self, states: Tensor) -> Tensor:
         """Scores of all tokens, float32, shape (rows, vocabulary)."""
         arithmetic = self.arithmetic
-        return arithmetic.linear(arithmetic.pad(states), self.output)[: len(states)].float()
+        return arithmetic.linear(arithmetic.pad(states), self.output, self.output_bias)[: len(states)].float()
 
-    def _attended(self, number: int, x: Tensor, rotation: Tensor, spans: Sequence[Span]) -> Tensor:
-        config, attention = self.config, self.layers[number].attention
+    def _layer(self, number: int) -> Layer:
+        return self.trunk[number] if number < len(self.trunk) else self.exits[number - len(self.trunk)].block
+
+    def _attended(
+        self, number: int, attention: Attention, x: Tensor, rotation: Tensor, spans: Sequence[Span]
+    ) -> Tensor:
+        config = self.config
         queries, keys, values = self._projected(attention, x, rotation)
         mixed = torch.zeros(len(x), config.heads * config.head_size, dtype=x.dtype, device=x.device)
         begin = 0
@@ -208,3 +254,12 @@ class Decoder:
 
     def _normed(self, x: Tensor, weight: Tensor | None) -> Tensor:
         return x if weight is None else norm(x, weight, self.config.norm_epsilon)
+
+
+def _keep(layer: int, x: Tensor, spans: Sequence[Span]) -> None:
+    """Into the caches, and what they round to into `x`."""
+    begin = 0
+    for span in spans:
+        rows = slice(begin, begin + span.rows)
+        x[rows] = span.cache.keep(layer, span.start, x[rows])
+        begin += span.rows

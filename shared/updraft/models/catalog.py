@@ -1,4 +1,4 @@
-"""Models by name: SmolLM2 from its package, what is made of it on first use, and any path to a model."""
+"""Models by name: SmolLM2, what is made of it on first use, the laboratory's, and any path to a model."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from updraft.errors import ConfigError, MissingExtra, ModelNotFound, UnknownName, WrongTrunk
+from updraft.laboratory.models import LABORATORY, shipped_laboratory
 from updraft.models.ladder import EXITS, STUDENT, shipped_rung
 from updraft.models.moe import MOE, shipped_moe
 
@@ -84,7 +85,8 @@ def catalog() -> list[CatalogEntry]:
     source = _packaged_file()
     found = source is not None
     entries = [CatalogEntry(_PACKAGED, _DESCRIPTION, found, source, _LICENCE, None if found else "smollm2")]
-    return entries + [_entry(name, recipe, found) for name, recipe in _RECIPES.items()]
+    entries += [_entry(name, recipe, found) for name, recipe in _RECIPES.items()]
+    return entries + [_shipped_entry(name, description) for name, description in LABORATORY.items()]
 
 
 def resolve(name_or_path: str | Path, *, progress: Progress | None = None) -> Path:
@@ -96,12 +98,14 @@ def resolve(name_or_path: str | Path, *, progress: Progress | None = None) -> Pa
 
     Raises:
         UnknownName: neither a known name nor a path.
-        ModelNotFound: a path where nothing is.
+        ModelNotFound: a path where nothing is, or this installation lacks a model of the laboratory.
         MissingExtra: the model's package, or what makes a model of it, is not installed.
         WrongTrunk: the package holds another model than the shipped rungs were trained on.
         ConfigError: the cache folder cannot be written.
     """
     name = str(name_or_path)
+    if name in LABORATORY and not isinstance(name_or_path, Path):
+        return shipped_laboratory(name)
     known = name == _PACKAGED or name in _RECIPES
     if known and not isinstance(name_or_path, Path):
         source = _packaged_file()
@@ -116,7 +120,7 @@ def resolve(name_or_path: str | Path, *, progress: Progress | None = None) -> Pa
         return path
     if isinstance(name_or_path, Path) or path.suffix == ".gguf" or os.sep in name:
         raise ModelNotFound(f"there is no model file at {path}")
-    names = ", ".join((_PACKAGED, *_RECIPES))
+    names = ", ".join((_PACKAGED, *_RECIPES, *LABORATORY))
     raise UnknownName(
         f"unknown model {name!r}; known are {names}, or a path to a .gguf file, a staged or a Hugging Face folder",
         param="model",
@@ -142,6 +146,14 @@ def _entry(name: str, recipe: _Recipe, found: bool) -> CatalogEntry:
         return CatalogEntry(name, recipe.description, True, target, _LICENCE)
     extra = recipe.missing_extra()
     return CatalogEntry(name, recipe.description, extra is None, None, _LICENCE, extra)
+
+
+def _shipped_entry(name: str, description: str) -> CatalogEntry:
+    try:
+        path = shipped_laboratory(name)
+    except ModelNotFound:
+        return CatalogEntry(name, description, False, None, _LICENCE)
+    return CatalogEntry(name, description, True, path, _LICENCE)
 
 
 def _packaged_file() -> Path | None:

@@ -55,7 +55,7 @@ class Attention(nn.Module):
         v = heads(self.v_proj(x), shape.kv_heads)
         repeats = shape.heads // shape.kv_heads
         k, v = k.repeat_interleave(repeats, 1), v.repeat_interleave(repeats, 1)
-        mixed = F.scaled_dot_product_attention(q, k.to(q.dtype), v.to(q.dtype), is_causal=True)
+        mixed = _attended(q, k, v)
         return cast("Tensor", self.o_proj(mixed.transpose(1, 2).reshape(batch, length, -1)))
 
 
@@ -140,6 +140,13 @@ def rotary_angles(shape: LlamaShape, length: int, device: torch.device) -> tuple
     angles = torch.arange(length, device=device).float()[:, None] * shape.rope_theta**-exponents
     angles = torch.cat((angles, angles), -1)
     return angles.cos(), angles.sin()
+
+
+def _attended(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    if q.device.type == "cpu":  # where the backward pass takes several times as long in bfloat16
+        with torch.autocast("cpu", enabled=False):
+            return F.scaled_dot_product_attention(q.float(), k.float(), v.float(), is_causal=True)
+    return F.scaled_dot_product_attention(q, k.to(q.dtype), v.to(q.dtype), is_causal=True)
 
 
 def _rotated(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:

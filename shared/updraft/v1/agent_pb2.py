@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from updraft.v1 import sampling_pb2 as updraft_dot_v1_dot_sampling__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16updraft/v1/agent.proto\x12\nupdraft.v1\x1a\x19updraft/v1/sampling.proto\"(\n\x07Message\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\"-\n\x04\x43hat\x12%\n\x08messages\x18\x01 \x03(\x0b\x32\x13.updraft.v1.Message\"\x15\n\x06Tokens\x12\x0b\n\x03ids\x18\x01 \x03(\r\"\xb2\x02\n\x0fGenerateRequest\x12 \n\x04\x63hat\x18\x01 \x01(\x0b\x32\x10.updraft.v1.ChatH\x00\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12$\n\x06tokens\x18\x03 \x01(\x0b\x32\x12.updraft.v1.TokensH\x00\x12&\n\x08sampling\x18\x04 \x01(\x0b\x32\x14.updraft.v1.Sampling\x12\x12\n\nmax_tokens\x18\x05 \x01(\r\x12\x0c\n\x04stop\x18\x06 \x03(\t\x12\x15\n\rsettings_json\x18\x07 \x01(\t\x12\x10\n\x08logprobs\x18\x08 \x01(\x08\x12\x14\n\x0ctop_logprobs\x18\t \x01(\r\x12\x12\n\nlocal_only\x18\n \x01(\x08\x12\x12\n\nignore_end\x18\x0b \x01(\x08\x12\r\n\x05trace\x18\x0c \x01(\x08\x42\x07\n\x05input\"n\n\rGenerateEvent\x12+\n\x05token\x18\x01 \x01(\x0b\x32\x1a.updraft.v1.TokenCommittedH\x00\x12(\n\x08\x66inished\x18\x02 \x01(\x0b\x32\x14.updraft.v1.FinishedH\x00\x42\x06\n\x04\x62ody\"-\n\x0b\x41lternative\x12\r\n\x05token\x18\x01 \x01(\r\x12\x0f\n\x07logprob\x18\x02 \x01(\x02\"\xf4\x01\n\x0eTokenCommitted\x12\r\n\x05index\x18\x01 \x01(\r\x12\r\n\x05token\x18\x02 \x01(\r\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x0f\n\x07logprob\x18\x04 \x01(\x02\x12\x0f\n\x07\x65ntropy\x18\x05 \x01(\x02\x12\x0e\n\x06\x65nergy\x18\x06 \x01(\x02\x12\x0e\n\x06origin\x18\x07 \x01(\t\x12\x10\n\x08verified\x18\x08 \x01(\x08\x12$\n\x03top\x18\t \x03(\x0b\x32\x17.updraft.v1.Alternative\x12\x0f\n\x07seconds\x18\n \x01(\x01\x12\r\n\x05piece\x18\x0b \x01(\x0c\x12\x12\n\x05layer\x18\x0c \x01(\rH\x00\x88\x01\x01\x42\x08\n\x06_layer\"#\n\x08\x46inished\x12\x17\n\x0f\x63ompletion_json\x18\x01 \x01(\t\"\r\n\x0bInfoRequest\"!\n\x0cInfoResponse\x12\x11\n\tinfo_json\x18\x01 \x01(\t2\x88\x01\n\x05\x41gent\x12\x44\n\x08Generate\x12\x1b.updraft.v1.GenerateRequest\x1a\x19.updraft.v1.GenerateEvent0\x01\x12\x39\n\x04Info\x12\x17.updraft.v1.InfoRequest\x1a\x18.updraft.v1.InfoResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16updraft/v1/agent.proto\x12\nupdraft.v1\x1a\x19updraft/v1/sampling.proto\"(\n\x07Message\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\"-\n\x04\x43hat\x12%\n\x08messages\x18\x01 \x03(\x0b\x32\x13.updraft.v1.Message\"\x15\n\x06Tokens\x12\x0b\n\x03ids\x18\x01 \x03(\r\"\xda\x02\n\x0fGenerateRequest\x12 \n\x04\x63hat\x18\x01 \x01(\x0b\x32\x10.updraft.v1.ChatH\x00\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12$\n\x06tokens\x18\x03 \x01(\x0b\x32\x12.updraft.v1.TokensH\x00\x12&\n\x08sampling\x18\x04 \x01(\x0b\x32\x14.updraft.v1.Sampling\x12\x12\n\nmax_tokens\x18\x05 \x01(\r\x12\x0c\n\x04stop\x18\x06 \x03(\t\x12\x15\n\rsettings_json\x18\x07 \x01(\t\x12\x10\n\x08logprobs\x18\x08 \x01(\x08\x12\x14\n\x0ctop_logprobs\x18\t \x01(\r\x12\x12\n\nlocal_only\x18\n \x01(\x08\x12\x12\n\nignore_end\x18\x0b \x01(\x08\x12\r\n\x05trace\x18\x0c \x01(\x08\x12\x10\n\x08progress\x18\r \x01(\x08\x12\x14\n\x0c\x61lternatives\x18\x0e \x01(\x08\x42\x07\n\x05input\"\x98\x01\n\rGenerateEvent\x12+\n\x05token\x18\x01 \x01(\x0b\x32\x1a.updraft.v1.TokenCommittedH\x00\x12(\n\x08\x66inished\x18\x02 \x01(\x0b\x32\x14.updraft.v1.FinishedH\x00\x12(\n\x08progress\x18\x03 \x01(\x0b\x32\x14.updraft.v1.ProgressH\x00\x42\x06\n\x04\x62ody\"\xb6\x01\n\x08Progress\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0e\n\x06origin\x18\x02 \x01(\t\x12\x13\n\x06\x62ranch\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x12\n\x05value\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x13\n\x06source\x18\x05 \x01(\rH\x02\x88\x01\x01\x12\x0e\n\x06tokens\x18\x06 \x01(\r\x12\x0f\n\x07seconds\x18\x07 \x01(\x01\x12\r\n\x05stage\x18\x08 \x01(\tB\t\n\x07_branchB\x08\n\x06_valueB\t\n\x07_source\"-\n\x0b\x41lternative\x12\r\n\x05token\x18\x01 \x01(\r\x12\x0f\n\x07logprob\x18\x02 \x01(\x02\"\xf4\x01\n\x0eTokenCommitted\x12\r\n\x05index\x18\x01 \x01(\r\x12\r\n\x05token\x18\x02 \x01(\r\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x0f\n\x07logprob\x18\x04 \x01(\x02\x12\x0f\n\x07\x65ntropy\x18\x05 \x01(\x02\x12\x0e\n\x06\x65nergy\x18\x06 \x01(\x02\x12\x0e\n\x06origin\x18\x07 \x01(\t\x12\x10\n\x08verified\x18\x08 \x01(\x08\x12$\n\x03top\x18\t \x03(\x0b\x32\x17.updraft.v1.Alternative\x12\x0f\n\x07seconds\x18\n \x01(\x01\x12\r\n\x05piece\x18\x0b \x01(\x0c\x12\x12\n\x05layer\x18\x0c \x01(\rH\x00\x88\x01\x01\x42\x08\n\x06_layer\"#\n\x08\x46inished\x12\x17\n\x0f\x63ompletion_json\x18\x01 \x01(\t\"\r\n\x0bInfoRequest\"!\n\x0cInfoResponse\x12\x11\n\tinfo_json\x18\x01 \x01(\t2\x88\x01\n\x05\x41gent\x12\x44\n\x08Generate\x12\x1b.updraft.v1.GenerateRequest\x1a\x19.updraft.v1.GenerateEvent0\x01\x12\x39\n\x04Info\x12\x17.updraft.v1.InfoRequest\x1a\x18.updraft.v1.InfoResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,19 +39,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TOKENS']._serialized_start=154
   _globals['_TOKENS']._serialized_end=175
   _globals['_GENERATEREQUEST']._serialized_start=178
-  _globals['_GENERATEREQUEST']._serialized_end=484
-  _globals['_GENERATEEVENT']._serialized_start=486
-  _globals['_GENERATEEVENT']._serialized_end=596
-  _globals['_ALTERNATIVE']._serialized_start=598
-  _globals['_ALTERNATIVE']._serialized_end=643
-  _globals['_TOKENCOMMITTED']._serialized_start=646
-  _globals['_TOKENCOMMITTED']._serialized_end=890
-  _globals['_FINISHED']._serialized_start=892
-  _globals['_FINISHED']._serialized_end=927
-  _globals['_INFOREQUEST']._serialized_start=929
-  _globals['_INFOREQUEST']._serialized_end=942
-  _globals['_INFORESPONSE']._serialized_start=944
-  _globals['_INFORESPONSE']._serialized_end=977
-  _globals['_AGENT']._serialized_start=980
-  _globals['_AGENT']._serialized_end=1116
+  _globals['_GENERATEREQUEST']._serialized_end=524
+  _globals['_GENERATEEVENT']._serialized_start=527
+  _globals['_GENERATEEVENT']._serialized_end=679
+  _globals['_PROGRESS']._serialized_start=682
+  _globals['_PROGRESS']._serialized_end=864
+  _globals['_ALTERNATIVE']._serialized_start=866
+  _globals['_ALTERNATIVE']._serialized_end=911
+  _globals['_TOKENCOMMITTED']._serialized_start=914
+  _globals['_TOKENCOMMITTED']._serialized_end=1158
+  _globals['_FINISHED']._serialized_start=1160
+  _globals['_FINISHED']._serialized_end=1195
+  _globals['_INFOREQUEST']._serialized_start=1197
+  _globals['_INFOREQUEST']._serialized_end=1210
+  _globals['_INFORESPONSE']._serialized_start=1212
+  _globals['_INFORESPONSE']._serialized_end=1245
+  _globals['_AGENT']._serialized_start=1248
+  _globals['_AGENT']._serialized_end=1384
 # @@protoc_insertion_point(module_scope)

@@ -28,7 +28,7 @@ class Tokens(_message.Message):
     def __init__(self, ids: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class GenerateRequest(_message.Message):
-    __slots__ = ("chat", "text", "tokens", "sampling", "max_tokens", "stop", "settings_json", "logprobs", "top_logprobs", "local_only", "ignore_end", "trace")
+    __slots__ = ("chat", "text", "tokens", "sampling", "max_tokens", "stop", "settings_json", "logprobs", "top_logprobs", "local_only", "ignore_end", "trace", "progress", "alternatives")
     CHAT_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     TOKENS_FIELD_NUMBER: _ClassVar[int]
@@ -41,6 +41,8 @@ class GenerateRequest(_message.Message):
     LOCAL_ONLY_FIELD_NUMBER: _ClassVar[int]
     IGNORE_END_FIELD_NUMBER: _ClassVar[int]
     TRACE_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    ALTERNATIVES_FIELD_NUMBER: _ClassVar[int]
     chat: Chat
     text: str
     tokens: Tokens
@@ -53,15 +55,39 @@ class GenerateRequest(_message.Message):
     local_only: bool
     ignore_end: bool
     trace: bool
-    def __init__(self, chat: _Optional[_Union[Chat, _Mapping]] = ..., text: _Optional[str] = ..., tokens: _Optional[_Union[Tokens, _Mapping]] = ..., sampling: _Optional[_Union[_sampling_pb2.Sampling, _Mapping]] = ..., max_tokens: _Optional[int] = ..., stop: _Optional[_Iterable[str]] = ..., settings_json: _Optional[str] = ..., logprobs: _Optional[bool] = ..., top_logprobs: _Optional[int] = ..., local_only: _Optional[bool] = ..., ignore_end: _Optional[bool] = ..., trace: _Optional[bool] = ...) -> None: ...
+    progress: bool
+    alternatives: bool
+    def __init__(self, chat: _Optional[_Union[Chat, _Mapping]] = ..., text: _Optional[str] = ..., tokens: _Optional[_Union[Tokens, _Mapping]] = ..., sampling: _Optional[_Union[_sampling_pb2.Sampling, _Mapping]] = ..., max_tokens: _Optional[int] = ..., stop: _Optional[_Iterable[str]] = ..., settings_json: _Optional[str] = ..., logprobs: _Optional[bool] = ..., top_logprobs: _Optional[int] = ..., local_only: _Optional[bool] = ..., ignore_end: _Optional[bool] = ..., trace: _Optional[bool] = ..., progress: _Optional[bool] = ..., alternatives: _Optional[bool] = ...) -> None: ...
 
 class GenerateEvent(_message.Message):
-    __slots__ = ("token", "finished")
+    __slots__ = ("token", "finished", "progress")
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     FINISHED_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
     token: TokenCommitted
     finished: Finished
-    def __init__(self, token: _Optional[_Union[TokenCommitted, _Mapping]] = ..., finished: _Optional[_Union[Finished, _Mapping]] = ...) -> None: ...
+    progress: Progress
+    def __init__(self, token: _Optional[_Union[TokenCommitted, _Mapping]] = ..., finished: _Optional[_Union[Finished, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ...) -> None: ...
+
+class Progress(_message.Message):
+    __slots__ = ("kind", "origin", "branch", "value", "source", "tokens", "seconds", "stage")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    ORIGIN_FIELD_NUMBER: _ClassVar[int]
+    BRANCH_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    STAGE_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    origin: str
+    branch: int
+    value: float
+    source: int
+    tokens: int
+    seconds: float
+    stage: str
+    def __init__(self, kind: _Optional[str] = ..., origin: _Optional[str] = ..., branch: _Optional[int] = ..., value: _Optional[float] = ..., source: _Optional[int] = ..., tokens: _Optional[int] = ..., seconds: _Optional[float] = ..., stage: _Optional[str] = ...) -> None: ...
 
 class Alternative(_message.Message):
     __slots__ = ("token", "logprob")

@@ -37,7 +37,7 @@ class DescribeRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class DescribeResponse(_message.Message):
-    __slots__ = ("model", "fingerprint", "tokenizer_hash", "vocabulary", "context", "max_draft", "version", "layers", "weight_bytes", "boundaries", "width")
+    __slots__ = ("model", "fingerprint", "tokenizer_hash", "vocabulary", "context", "max_draft", "version", "layers", "weight_bytes", "boundaries", "width", "strategies", "verifiers", "max_samples", "max_solve_tokens")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     TOKENIZER_HASH_FIELD_NUMBER: _ClassVar[int]
@@ -49,6 +49,10 @@ class DescribeResponse(_message.Message):
     WEIGHT_BYTES_FIELD_NUMBER: _ClassVar[int]
     BOUNDARIES_FIELD_NUMBER: _ClassVar[int]
     WIDTH_FIELD_NUMBER: _ClassVar[int]
+    STRATEGIES_FIELD_NUMBER: _ClassVar[int]
+    VERIFIERS_FIELD_NUMBER: _ClassVar[int]
+    MAX_SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    MAX_SOLVE_TOKENS_FIELD_NUMBER: _ClassVar[int]
     model: str
     fingerprint: str
     tokenizer_hash: str
@@ -60,7 +64,11 @@ class DescribeResponse(_message.Message):
     weight_bytes: int
     boundaries: _containers.RepeatedScalarFieldContainer[int]
     width: int
-    def __init__(self, model: _Optional[str] = ..., fingerprint: _Optional[str] = ..., tokenizer_hash: _Optional[str] = ..., vocabulary: _Optional[int] = ..., context: _Optional[int] = ..., max_draft: _Optional[int] = ..., version: _Optional[str] = ..., layers: _Optional[int] = ..., weight_bytes: _Optional[int] = ..., boundaries: _Optional[_Iterable[int]] = ..., width: _Optional[int] = ...) -> None: ...
+    strategies: _containers.RepeatedScalarFieldContainer[str]
+    verifiers: _containers.RepeatedScalarFieldContainer[str]
+    max_samples: int
+    max_solve_tokens: int
+    def __init__(self, model: _Optional[str] = ..., fingerprint: _Optional[str] = ..., tokenizer_hash: _Optional[str] = ..., vocabulary: _Optional[int] = ..., context: _Optional[int] = ..., max_draft: _Optional[int] = ..., version: _Optional[str] = ..., layers: _Optional[int] = ..., weight_bytes: _Optional[int] = ..., boundaries: _Optional[_Iterable[int]] = ..., width: _Optional[int] = ..., strategies: _Optional[_Iterable[str]] = ..., verifiers: _Optional[_Iterable[str]] = ..., max_samples: _Optional[int] = ..., max_solve_tokens: _Optional[int] = ...) -> None: ...
 
 class EdgeFrame(_message.Message):
     __slots__ = ("sequence", "open", "draft", "take_over", "cancel", "close", "hidden", "score")
@@ -399,3 +407,205 @@ class Error(_message.Message):
     retryable: bool
     retry_after_ms: int
     def __init__(self, code: _Optional[str] = ..., message: _Optional[str] = ..., remedy: _Optional[str] = ..., retryable: _Optional[bool] = ..., retry_after_ms: _Optional[int] = ...) -> None: ...
+
+class SolveRequest(_message.Message):
+    __slots__ = ("tokenizer_hash", "fingerprint", "prompt", "question", "sampling", "max_tokens", "stop_tokens", "top_logprobs", "strategy", "strategy_json", "verifier_json", "budget", "given", "progress", "alternatives")
+    TOKENIZER_HASH_FIELD_NUMBER: _ClassVar[int]
+    FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_FIELD_NUMBER: _ClassVar[int]
+    QUESTION_FIELD_NUMBER: _ClassVar[int]
+    SAMPLING_FIELD_NUMBER: _ClassVar[int]
+    MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    STOP_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    TOP_LOGPROBS_FIELD_NUMBER: _ClassVar[int]
+    STRATEGY_FIELD_NUMBER: _ClassVar[int]
+    STRATEGY_JSON_FIELD_NUMBER: _ClassVar[int]
+    VERIFIER_JSON_FIELD_NUMBER: _ClassVar[int]
+    BUDGET_FIELD_NUMBER: _ClassVar[int]
+    GIVEN_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    ALTERNATIVES_FIELD_NUMBER: _ClassVar[int]
+    tokenizer_hash: str
+    fingerprint: str
+    prompt: _containers.RepeatedScalarFieldContainer[int]
+    question: _containers.RepeatedScalarFieldContainer[int]
+    sampling: _sampling_pb2.Sampling
+    max_tokens: int
+    stop_tokens: _containers.RepeatedScalarFieldContainer[int]
+    top_logprobs: int
+    strategy: str
+    strategy_json: str
+    verifier_json: str
+    budget: SolveBudget
+    given: _containers.RepeatedCompositeFieldContainer[GivenSample]
+    progress: bool
+    alternatives: bool
+    def __init__(self, tokenizer_hash: _Optional[str] = ..., fingerprint: _Optional[str] = ..., prompt: _Optional[_Iterable[int]] = ..., question: _Optional[_Iterable[int]] = ..., sampling: _Optional[_Union[_sampling_pb2.Sampling, _Mapping]] = ..., max_tokens: _Optional[int] = ..., stop_tokens: _Optional[_Iterable[int]] = ..., top_logprobs: _Optional[int] = ..., strategy: _Optional[str] = ..., strategy_json: _Optional[str] = ..., verifier_json: _Optional[str] = ..., budget: _Optional[_Union[SolveBudget, _Mapping]] = ..., given: _Optional[_Iterable[_Union[GivenSample, _Mapping]]] = ..., progress: _Optional[bool] = ..., alternatives: _Optional[bool] = ...) -> None: ...
+
+class SolveBudget(_message.Message):
+    __slots__ = ("samples", "tokens", "calls", "milliseconds")
+    SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    CALLS_FIELD_NUMBER: _ClassVar[int]
+    MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
+    samples: int
+    tokens: int
+    calls: int
+    milliseconds: int
+    def __init__(self, samples: _Optional[int] = ..., tokens: _Optional[int] = ..., calls: _Optional[int] = ..., milliseconds: _Optional[int] = ...) -> None: ...
+
+class GivenSample(_message.Message):
+    __slots__ = ("tokens", "logprob", "finished", "entropy", "energy")
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    LOGPROB_FIELD_NUMBER: _ClassVar[int]
+    FINISHED_FIELD_NUMBER: _ClassVar[int]
+    ENTROPY_FIELD_NUMBER: _ClassVar[int]
+    ENERGY_FIELD_NUMBER: _ClassVar[int]
+    tokens: _containers.RepeatedScalarFieldContainer[int]
+    logprob: float
+    finished: bool
+    entropy: float
+    energy: float
+    def __init__(self, tokens: _Optional[_Iterable[int]] = ..., logprob: _Optional[float] = ..., finished: _Optional[bool] = ..., entropy: _Optional[float] = ..., energy: _Optional[float] = ...) -> None: ...
+
+class SolveEvent(_message.Message):
+    __slots__ = ("progress", "answer", "error", "notice", "working")
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    NOTICE_FIELD_NUMBER: _ClassVar[int]
+    WORKING_FIELD_NUMBER: _ClassVar[int]
+    progress: SolveProgress
+    answer: SolveAnswer
+    error: Error
+    notice: Notice
+    working: SolveWorking
+    def __init__(self, progress: _Optional[_Union[SolveProgress, _Mapping]] = ..., answer: _Optional[_Union[SolveAnswer, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., notice: _Optional[_Union[Notice, _Mapping]] = ..., working: _Optional[_Union[SolveWorking, _Mapping]] = ...) -> None: ...
+
+class SolveWorking(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class SolveProgress(_message.Message):
+    __slots__ = ("kind", "branch", "value", "source", "tokens", "stage")
+    class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        KIND_UNSPECIFIED: _ClassVar[SolveProgress.Kind]
+        KIND_SAMPLE: _ClassVar[SolveProgress.Kind]
+        KIND_STEP: _ClassVar[SolveProgress.Kind]
+        KIND_SCORE: _ClassVar[SolveProgress.Kind]
+        KIND_PRUNE: _ClassVar[SolveProgress.Kind]
+        KIND_RESAMPLE: _ClassVar[SolveProgress.Kind]
+        KIND_ANSWER: _ClassVar[SolveProgress.Kind]
+        KIND_STAGE: _ClassVar[SolveProgress.Kind]
+    KIND_UNSPECIFIED: SolveProgress.Kind
+    KIND_SAMPLE: SolveProgress.Kind
+    KIND_STEP: SolveProgress.Kind
+    KIND_SCORE: SolveProgress.Kind
+    KIND_PRUNE: SolveProgress.Kind
+    KIND_RESAMPLE: SolveProgress.Kind
+    KIND_ANSWER: SolveProgress.Kind
+    KIND_STAGE: SolveProgress.Kind
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    BRANCH_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    STAGE_FIELD_NUMBER: _ClassVar[int]
+    kind: SolveProgress.Kind
+    branch: int
+    value: float
+    source: int
+    tokens: int
+    stage: str
+    def __init__(self, kind: _Optional[_Union[SolveProgress.Kind, str]] = ..., branch: _Optional[int] = ..., value: _Optional[float] = ..., source: _Optional[int] = ..., tokens: _Optional[int] = ..., stage: _Optional[str] = ...) -> None: ...
+
+class SolveSample(_message.Message):
+    __slots__ = ("tokens", "logprob", "finished", "given", "reports")
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    LOGPROB_FIELD_NUMBER: _ClassVar[int]
+    FINISHED_FIELD_NUMBER: _ClassVar[int]
+    GIVEN_FIELD_NUMBER: _ClassVar[int]
+    REPORTS_FIELD_NUMBER: _ClassVar[int]
+    tokens: _containers.RepeatedScalarFieldContainer[int]
+    logprob: float
+    finished: bool
+    given: int
+    reports: _containers.RepeatedCompositeFieldContainer[TokenReport]
+    def __init__(self, tokens: _Optional[_Iterable[int]] = ..., logprob: _Optional[float] = ..., finished: _Optional[bool] = ..., given: _Optional[int] = ..., reports: _Optional[_Iterable[_Union[TokenReport, _Mapping]]] = ...) -> None: ...
+
+class SolveAlternative(_message.Message):
+    __slots__ = ("sample", "weight", "samples", "score")
+    SAMPLE_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    sample: SolveSample
+    weight: float
+    samples: int
+    score: float
+    def __init__(self, sample: _Optional[_Union[SolveSample, _Mapping]] = ..., weight: _Optional[float] = ..., samples: _Optional[int] = ..., score: _Optional[float] = ...) -> None: ...
+
+class SolveAnswer(_message.Message):
+    __slots__ = ("sample", "confidence", "verified", "alternatives", "unparsed", "ended", "spent", "complaints", "cost")
+    class Verified(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        VERIFIED_UNKNOWN: _ClassVar[SolveAnswer.Verified]
+        VERIFIED_YES: _ClassVar[SolveAnswer.Verified]
+        VERIFIED_NO: _ClassVar[SolveAnswer.Verified]
+    VERIFIED_UNKNOWN: SolveAnswer.Verified
+    VERIFIED_YES: SolveAnswer.Verified
+    VERIFIED_NO: SolveAnswer.Verified
+    class Ended(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        ENDED_UNSPECIFIED: _ClassVar[SolveAnswer.Ended]
+        ENDED_DONE: _ClassVar[SolveAnswer.Ended]
+        ENDED_CONFIDENT: _ClassVar[SolveAnswer.Ended]
+        ENDED_SATURATED: _ClassVar[SolveAnswer.Ended]
+        ENDED_SAMPLES: _ClassVar[SolveAnswer.Ended]
+        ENDED_TOKENS: _ClassVar[SolveAnswer.Ended]
+        ENDED_CALLS: _ClassVar[SolveAnswer.Ended]
+        ENDED_TIME: _ClassVar[SolveAnswer.Ended]
+    ENDED_UNSPECIFIED: SolveAnswer.Ended
+    ENDED_DONE: SolveAnswer.Ended
+    ENDED_CONFIDENT: SolveAnswer.Ended
+    ENDED_SATURATED: SolveAnswer.Ended
+    ENDED_SAMPLES: SolveAnswer.Ended
+    ENDED_TOKENS: SolveAnswer.Ended
+    ENDED_CALLS: SolveAnswer.Ended
+    ENDED_TIME: SolveAnswer.Ended
+    SAMPLE_FIELD_NUMBER: _ClassVar[int]
+    CONFIDENCE_FIELD_NUMBER: _ClassVar[int]
+    VERIFIED_FIELD_NUMBER: _ClassVar[int]
+    ALTERNATIVES_FIELD_NUMBER: _ClassVar[int]
+    UNPARSED_FIELD_NUMBER: _ClassVar[int]
+    ENDED_FIELD_NUMBER: _ClassVar[int]
+    SPENT_FIELD_NUMBER: _ClassVar[int]
+    COMPLAINTS_FIELD_NUMBER: _ClassVar[int]
+    COST_FIELD_NUMBER: _ClassVar[int]
+    sample: SolveSample
+    confidence: float
+    verified: SolveAnswer.Verified
+    alternatives: _containers.RepeatedCompositeFieldContainer[SolveAlternative]
+    unparsed: int
+    ended: SolveAnswer.Ended
+    spent: SolveSpent
+    complaints: _containers.RepeatedScalarFieldContainer[str]
+    cost: Cost
+    def __init__(self, sample: _Optional[_Union[SolveSample, _Mapping]] = ..., confidence: _Optional[float] = ..., verified: _Optional[_Union[SolveAnswer.Verified, str]] = ..., alternatives: _Optional[_Iterable[_Union[SolveAlternative, _Mapping]]] = ..., unparsed: _Optional[int] = ..., ended: _Optional[_Union[SolveAnswer.Ended, str]] = ..., spent: _Optional[_Union[SolveSpent, _Mapping]] = ..., complaints: _Optional[_Iterable[str]] = ..., cost: _Optional[_Union[Cost, _Mapping]] = ...) -> None: ...
+
+class SolveSpent(_message.Message):
+    __slots__ = ("samples", "tokens", "prefilled", "verifier_calls", "verifier_positions", "milliseconds")
+    SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    PREFILLED_FIELD_NUMBER: _ClassVar[int]
+    VERIFIER_CALLS_FIELD_NUMBER: _ClassVar[int]
+    VERIFIER_POSITIONS_FIELD_NUMBER: _ClassVar[int]
+    MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
+    samples: int
+    tokens: int
+    prefilled: int
+    verifier_calls: int
+    verifier_positions: int
+    milliseconds: int
+    def __init__(self, samples: _Optional[int] = ..., tokens: _Optional[int] = ..., prefilled: _Optional[int] = ..., verifier_calls: _Optional[int] = ..., verifier_positions: _Optional[int] = ..., milliseconds: _Optional[int] = ...) -> None: ...

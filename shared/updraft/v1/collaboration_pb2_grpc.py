@@ -45,6 +45,11 @@ class CollaborationStub:
                 request_serializer=updraft_dot_v1_dot_collaboration__pb2.EdgeFrame.SerializeToString,
                 response_deserializer=updraft_dot_v1_dot_collaboration__pb2.CloudFrame.FromString,
                 _registered_method=True)
+        self.Solve = channel.unary_stream(
+                '/updraft.v1.Collaboration/Solve',
+                request_serializer=updraft_dot_v1_dot_collaboration__pb2.SolveRequest.SerializeToString,
+                response_deserializer=updraft_dot_v1_dot_collaboration__pb2.SolveEvent.FromString,
+                _registered_method=True)
 
 
 class CollaborationServicer:
@@ -65,6 +70,14 @@ class CollaborationServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Solve(self, request, context):
+        """One answer that is sampled, searched or voted for. What comes out follows from the request alone, so a lost call is
+        made again; ending the call frees everything that the cloud holds for it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CollaborationServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -77,6 +90,11 @@ def add_CollaborationServicer_to_server(servicer, server):
                     servicer.Session,
                     request_deserializer=updraft_dot_v1_dot_collaboration__pb2.EdgeFrame.FromString,
                     response_serializer=updraft_dot_v1_dot_collaboration__pb2.CloudFrame.SerializeToString,
+            ),
+            'Solve': grpc.unary_stream_rpc_method_handler(
+                    servicer.Solve,
+                    request_deserializer=updraft_dot_v1_dot_collaboration__pb2.SolveRequest.FromString,
+                    response_serializer=updraft_dot_v1_dot_collaboration__pb2.SolveEvent.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -134,6 +152,33 @@ class Collaboration:
             '/updraft.v1.Collaboration/Session',
             updraft_dot_v1_dot_collaboration__pb2.EdgeFrame.SerializeToString,
             updraft_dot_v1_dot_collaboration__pb2.CloudFrame.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Solve(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/updraft.v1.Collaboration/Solve',
+            updraft_dot_v1_dot_collaboration__pb2.SolveRequest.SerializeToString,
+            updraft_dot_v1_dot_collaboration__pb2.SolveEvent.FromString,
             options,
             channel_credentials,
             insecure,

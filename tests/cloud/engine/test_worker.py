@@ -16,6 +16,7 @@ from updraft_cloud.engine.worker import Worker, WorkerOptions
 from updraft_cloud.frames import Draft, Failed, Open, Reply, Verdict
 from updraft_cloud.messages import Begin, Deliver, Emitted, Finish, FromEngine
 from updraft_cloud.sessions.session import Session
+from updraft_cloud.solve_frames import SolveReply
 
 PROMPT = list(range(1, 41))  # long enough for its cache to be shared
 DRAFT = Draft(len(PROMPT), [], TokenLog(PROMPT).hash, [4])
@@ -37,8 +38,8 @@ def working() -> Iterator[tuple[Worker, SimpleQueue[FromEngine]]]:
         worker.stop()
 
 
-def answers(heard: SimpleQueue[FromEngine], count: int) -> dict[int, Reply]:
-    found: dict[int, Reply] = {}
+def answers(heard: SimpleQueue[FromEngine], count: int) -> dict[int, Reply | SolveReply]:
+    found: dict[int, Reply | SolveReply] = {}
     while len(found) < count:
         message = heard.get(timeout=20)
         if isinstance(message, Emitted):

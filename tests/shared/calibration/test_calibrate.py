@@ -26,10 +26,11 @@ from updraft.profiles import ModelIdentity, profile_path, save_profile
 from updraft.sampling import SamplingParams
 
 PROMPTS = [CalibrationPrompt.of([ChatMessage("user", f"question {n}")]) for n in range(6)]
+FIXED = {"stop": {"rule": "fixed", "length": 6}}  # by measured costs the text would depend on the machine's speed
 TASK = Calibration(
     prompts=PROMPTS,
     mode=Mode.CASCADE,
-    points=make_grid(Mode.CASCADE, [0.0, 0.5, 0.9]),
+    points=make_grid(Mode.CASCADE, [0.0, 0.5, 0.9], FIXED),
     goal=parse_goal("disagreement<=0.4@0.6"),
     max_tokens=12,
 )

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import functools
 import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner, Result
 
 from tests.fakes.generator import FakeAgent
@@ -14,10 +16,14 @@ from updraft.cli import app
 
 Updraft = Callable[..., Result]
 
+_command = functools.cache(typer.main.get_command)
+
 
 @pytest.fixture(autouse=True)
 def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No settings of the person who runs the tests; a wide terminal, so that nothing wraps; the log as it was."""
+    # The runner would build every verb for each call, which takes longer than most of what is called.
+    monkeypatch.setattr("typer.testing._get_command", _command)
     for name in [name for name in os.environ if name.startswith("UPDRAFT_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))

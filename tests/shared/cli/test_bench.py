@@ -44,6 +44,7 @@ def test_the_benches_are_found_in_the_source_tree() -> None:
         "concurrency",
         "exit",
         "faults",
+        "forks",
         "fuzz",
         "soak",
         "onnx",

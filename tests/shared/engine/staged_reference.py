@@ -1,4 +1,4 @@
-"""Plain decoding of a staged model: one token a pass, one depth, nothing forgotten or entered half way."""
+"""What staged engines have in common: plain decoding, one token a pass, and hidden states that all of them refuse."""
 
 from __future__ import annotations
 
@@ -8,7 +8,23 @@ import numpy as np
 
 from updraft.engine.base import FloatRows, Run, StagedEngine
 
-__all__ = ["PlainDecoding"]
+__all__ = ["BAD_STATES", "PlainDecoding"]
+
+_STATES = np.ones((3, 64), np.float32)
+# Runs of an empty sequence of a model of three stages or more and width 64, and what the refusal says.
+BAD_STATES: list[tuple[Run, str]] = [
+    (Run(0, 0, (), rows=0), "0 positions"),
+    (Run(0, 0, [1, 2, 3], entry=1), "needs the hidden states"),
+    (Run(0, 0, [1, 2, 3], entry=2, depth=1, inputs=_STATES), "depth is 1"),
+    (Run(0, 0, [1, 2], entry=1, inputs=_STATES), r"\(3, 64\)"),
+    (Run(0, 0, [1, 2, 3], entry=1, inputs=_STATES[:, :63]), r"\(3, 63\)"),
+    (Run(0, 0, [1, 2, 3], entry=1, inputs=_STATES.reshape(1, 3, 64)), r"\(1, 3, 64\)"),
+    (Run(0, 0, [1, 2, 3], entry=1, inputs=_STATES.astype(np.float64)), "float64"),
+    (Run(0, 0, [1, 2, 3], entry=1, inputs=_STATES.astype(np.float16)), "float16"),
+    (Run(0, 0, [1, 2, 3], entry=1, inputs=_STATES.tolist()), "list"),  # type: ignore[arg-type]
+    (Run(0, 0, [1, 2, 3], entry=1, inputs=np.where(np.eye(3, 64) > 0, np.nan, _STATES).astype("f")), "finite"),
+    (Run(0, 0, [1, 2, 3], entry=1, inputs=np.where(np.eye(3, 64) > 0, -np.inf, _STATES).astype("f")), "finite"),
+]
 
 
 class PlainDecoding:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tests.fakes.tiny_model import write_tiny_model
 from updraft.engine import Engine, Run, open_engine
 from updraft.engine.base import FloatRows
+from updraft.engine.exactness import check_exactness
 from updraft.engine.llama import LlamaEngine
 from updraft.errors import (
     BadModelFile,
@@ -99,6 +100,15 @@ def test_exact_past_the_first_256_positions(engine: LlamaEngine, reference: Floa
     sequence = _filled(engine, 500)
     (output,) = engine.forward([Run(sequence, 500, TOKENS[500:600], rows=100)])
     assert output.logits.tobytes() == reference[500:600].tobytes()
+
+
+def test_it_is_exact_with_several_threads(tmp_path: Path) -> None:
+    """Wide enough for llama.cpp to share single operations among threads."""
+    model = write_tiny_model(tmp_path / "wide.gguf", layers=1, width=576, vocabulary=1024)
+    engine = LlamaEngine(model, context=40, sequences=3, threads=2)
+    report = check_exactness(engine)
+    engine.shutdown()
+    assert report.exact, report
 
 
 def test_rolled_back_tokens_leave_nothing_behind(engine: LlamaEngine, reference: FloatRows) -> None:

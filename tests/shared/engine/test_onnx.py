@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.fakes.staged_model import write_staged_model
+from tests.shared.engine.staged_reference import BAD_STATES
 from updraft.engine import Engine, Run, StagedEngine, StageInfo, open_engine
 from updraft.engine.base import FloatRows
 from updraft.engine.exactness import check_exactness
@@ -239,23 +240,7 @@ def test_bad_runs_are_refused_and_change_nothing(
     assert output.logits.tobytes() == reference[3:6].tobytes()
 
 
-@pytest.mark.parametrize(
-    ("run", "reason"),
-    [
-        (Run(0, 0, (), rows=0), "0 positions"),
-        (Run(0, 0, [1, 2, 3], entry=1), "needs the hidden states"),
-        (Run(0, 0, [1, 2, 3], entry=2, depth=1, inputs=STATES), "depth is 1"),
-        (Run(0, 0, [1, 2], entry=1, inputs=STATES), r"\(3, 64\)"),
-        (Run(0, 0, [1, 2, 3], entry=1, inputs=STATES[:, :63]), r"\(3, 63\)"),
-        (Run(0, 0, [1, 2, 3], entry=1, inputs=STATES.reshape(1, 3, 64)), r"\(1, 3, 64\)"),
-        (Run(0, 0, [1, 2, 3], entry=1, inputs=STATES.astype(np.float64)), "float64"),
-        (Run(0, 0, [1, 2, 3], entry=1, inputs=STATES.astype(np.float16)), "float16"),
-        (Run(0, 0, [1, 2, 3], entry=1, inputs=STATES.tolist()), "list"),  # type: ignore[arg-type]
-        (Run(0, 0, [1, 2, 3], entry=1, inputs=np.where(np.eye(3, 64) > 0, np.nan, STATES).astype("f")), "finite"),
-        (Run(0, 0, [1, 2, 3], entry=1, inputs=np.where(np.eye(3, 64) > 0, -np.inf, STATES).astype("f")), "finite"),
-    ],
-    ids=lambda value: str(value)[:50],
-)
+@pytest.mark.parametrize(("run", "reason"), BAD_STATES, ids=lambda value: str(value)[:50])
 def test_bad_states_are_refused(engine: OnnxEngine, run: Run, reason: str) -> None:
     sequence = engine.open()
     with pytest.raises(InvalidRequest, match=reason):

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.fakes.hf_model import HF_FAMILIES, write_hf_model
-from updraft.engine import Engine, Run, StagedEngine
+from updraft.engine import Engine, Run, StagedEngine, StageInfo
 from updraft.engine.base import FloatRows
 from updraft.engine.exactness import check_exactness
 from updraft.errors import EngineFailure, InvalidRequest, Overloaded, PromptTooLong
@@ -70,7 +70,8 @@ def _filled(engine: Engine, length: int) -> int:
 
 def test_it_is_an_engine_that_says_what_its_folder_says(engine: TorchEngine) -> None:
     assert isinstance(engine, Engine)
-    assert not isinstance(engine, StagedEngine)
+    assert isinstance(engine, StagedEngine)
+    assert engine.stages == (StageInfo(0, 1, 0), StageInfo(1, 2, 0), StageInfo(2, 3, 0))
     info = engine.info
     assert (info.name, info.architecture, info.layers) == ("tiny-moe", "qwen3_moe", 3)
     assert (info.width, info.vocabulary, info.context_length, info.quantisation) == (64, 320, 4096, "F32")
@@ -265,16 +266,20 @@ GOOD = Run(0, 3, [1, 2, 3], rows=1)
         (replace(GOOD, sequence=-1), "not open"),
         (replace(GOOD, sequence=1), "not open"),
         (replace(GOOD, position=2), "starts at 2"),
-        (replace(GOOD, tokens=[]), "0 tokens"),
+        (replace(GOOD, tokens=[], rows=4), "4 rows"),
+        (replace(GOOD, tokens=[], rows=1), "brings 0 positions"),
         (replace(GOOD, tokens=[1] * 129), "129 tokens"),
         (replace(GOOD, tokens=[1, 320]), "320"),
         (replace(GOOD, tokens=[-1]), "-1"),
         (replace(GOOD, tokens=[1.5]), "whole"),  # type: ignore[list-item]
         (replace(GOOD, rows=4), "4 rows"),
         (replace(GOOD, rows=-1), "-1 rows"),
-        (replace(GOOD, depth=0), "whole"),
-        (replace(GOOD, entry=1), "whole"),
-        (replace(GOOD, inputs=np.ones((3, 64), np.float32)), "whole"),
+        (replace(GOOD, depth=0), "no exit"),
+        (replace(GOOD, rows=0, depth=0), "no hidden states are kept"),
+        (replace(GOOD, depth=3), "depth is 3"),
+        (replace(GOOD, entry=3), "entry is 3"),
+        (replace(GOOD, entry=1), "began at stage 0"),
+        (replace(GOOD, inputs=np.ones((3, 64), np.float32)), "stage 0"),
     ],
     ids=lambda value: str(value)[:40],
 )

@@ -36,9 +36,9 @@ class FetchingExperts:
     def expect(self, tokens: Sequence[int]) -> None:
         self.calls.append(("expect", list(tokens)))
 
-    def begin(self, tokens: Any) -> None:
+    def begin(self, tokens: Any, first: int = 0) -> None:
         assert tokens.dtype == torch.int64
-        self.calls.append(("begin", tokens.tolist()))
+        self.calls.append(("begin", tokens.tolist(), first) if first else ("begin", tokens.tolist()))
 
     def compute(self, layer: int, hidden: Any, chosen: Any, weights: Any) -> Any:
         self.calls.append(("compute", layer, tuple(hidden.shape), tuple(chosen.shape), tuple(weights.shape)))
@@ -120,6 +120,35 @@ def test_a_holder_is_told_what_it_needs_to_know(tmp_path: Path) -> None:
     assert made[0].calls[-1] == "close"
 
 
+def test_where_states_enter_only_the_layers_from_there_on_are_asked(tmp_path: Path) -> None:
+    made: list[FetchingExperts] = []
+
+    def make(source: ExpertSource) -> Experts:
+        made.append(FetchingExperts(source))
+        return made[0]
+
+    folder = write_hf_model(tmp_path / "model", "qwen2_moe", num_hidden_layers=4)  # experts in layers 1 and 3
+    engine = _engine(folder, experts=make, split=2)
+    sequence, other = engine.open(), engine.open()
+    engine.forward([Run(other, 0, TOKENS[:7], depth=2)])
+    states = engine.boundary(other, 2, 0, 7)
+    made[0].calls = []
+    engine.forward([Run(sequence, 0, TOKENS[:7], rows=1, inputs=states, entry=3)])
+    engine.forward([Run(other, 7, TOKENS[7:9], rows=1)])
+    assert made[0].calls == [
+        ("begin", TOKENS[:7], 1),
+        ("compute", 1, (7, 64), (7, 3), (7, 3)),
+        "end",
+        ("begin", TOKENS[7:9]),
+        ("compute", 0, (2, 64), (2, 3), (2, 3)),
+        "end",
+        ("begin", TOKENS[:9], 1),  # the positions that had stopped are caught up
+        ("compute", 1, (9, 64), (9, 3), (9, 3)),
+        "end",
+    ]
+    engine.shutdown()
+
+
 @pytest.mark.parametrize("fail_at", [0, 1, 2])
 def test_a_failure_in_mid_pass_changes_nothing(fail_at: int, tmp_path: Path) -> None:
     made: list[FetchingExperts] = []
@@ -153,10 +182,10 @@ def test_a_failure_in_a_later_part_takes_the_earlier_ones_back(tmp_path: Path) -
     runs = [Run(engine.open(), 0, TOKENS[:8]), Run(engine.open(), 0, TOKENS[:8])]
     begin, begun = made[0].begin, []
 
-    def failing(tokens: Any) -> None:
+    def failing(tokens: Any, first: int = 0) -> None:
         begun.append(tokens)
         made[0].fail_at = 0 if len(begun) == 2 else None
-        begin(tokens)
+        begin(tokens, first)
 
     made[0].begin = failing  # type: ignore[method-assign]
     with pytest.raises(EngineFailure):

@@ -52,11 +52,11 @@ def test_a_staged_folder_stays_with_onnx_runtime(staged_model_path: Path, tmp_pa
 
 
 def test_options_of_other_backends_are_refused(folder: Path, tiny_model_path: Path) -> None:
-    with pytest.raises(ConfigError, match="carry, split is set, but mini is not a staged model"):
-        open_engine(folder, split=1, carry="int8", **SIZES)
+    with pytest.raises(ConfigError, match="carry, split is set, but tiny.gguf is not a staged model"):
+        open_engine(tiny_model_path, split=1, carry="int8", **SIZES)
     with pytest.raises(ConfigError, match="dtype is set, but tiny.gguf is not computed by torch"):
         open_engine(tiny_model_path, dtype="float32", **SIZES)
-    with pytest.raises(ModelNotFound):
+    with pytest.raises(BadModelFile, match=r"tiny.gguf is a file, and torch computes Hugging Face folders"):
         open_engine(tiny_model_path, backend="torch", **SIZES)
 
 

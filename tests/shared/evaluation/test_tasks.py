@@ -177,7 +177,7 @@ async def test_programs_run_only_where_that_is_allowed(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="that is off") as caught:
         make_task("mbpp", OPTIONS).items(tmp_path)
     assert "--execute-code" in caught.value.remedy
-    task = make_task("mbpp", TaskOptions(execute_code=True))
+    task = make_task("mbpp", TaskOptions(execute_code=True, unconfined_code=True))
     item = task.items(tmp_path)[0]
     for body, score, parses in (("    return 2", 1.0, 1.0), ("    return 3", 0.0, 1.0), ("    return (", 0.0, 0.0)):
         outcome = await task.run(item, ScriptedSubject(answer=lambda ask, body=body: body), None)  # type: ignore[misc]

@@ -13,7 +13,6 @@ from tests.fakes.tiny_model import CONTROL_TOKENS, write_tiny_model
 from updraft.engine import open_engine
 from updraft.engine.base import Engine
 from updraft.errors import BadModelFile
-from updraft.models import resolve
 from updraft.models.tokenizer_json import tokenizer_json
 
 TEXTS = (
@@ -63,15 +62,12 @@ def test_control_tokens_are_special(made: Tokenizer) -> None:
 
 
 @pytest.mark.smollm2
-@pytest.mark.parametrize("text", TEXTS)
-def test_smollm2_too(text: str) -> None:
-    path = resolve("smollm2")
-    engine = open_engine(path, context=64, sequences=1, threads=1)
-    try:
-        made = Tokenizer.from_str(json.dumps(tokenizer_json(path)))
-        assert made.encode(text).ids == engine.tokenizer.encode(text, special=True)
-    finally:
-        engine.shutdown()
+def test_smollm2_too(smollm2_path: Path) -> None:
+    engine = open_engine(smollm2_path, context=64, sequences=1, threads=1)
+    made = Tokenizer.from_str(json.dumps(tokenizer_json(smollm2_path)))
+    for text in TEXTS:
+        assert made.encode(text).ids == engine.tokenizer.encode(text, special=True), text
+    engine.shutdown()
 
 
 @pytest.mark.parametrize(("model", "pre"), [("llama", "smollm"), ("gpt2", "deepseek-llm"), ("gpt2", None)])

@@ -22,11 +22,13 @@ class TaskOptions:
         max_tokens: longest answer; the task's own when None.
         shots: worked examples before the question, where a task has some.
         execute_code: run programs that the model wrote.
+        unconfined_code: also where the system cannot take network and files away from them.
     """
 
     max_tokens: int | None = None
     shots: int = 0
     execute_code: bool = False
+    unconfined_code: bool = False
 
 
 @dataclass(frozen=True, slots=True)

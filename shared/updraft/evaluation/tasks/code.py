@@ -10,9 +10,9 @@ from typing import Any, Final
 
 from updraft.errors import InvalidRequest
 from updraft.evaluation.data import read_lines, unique
-from updraft.evaluation.sandbox import run_program
 from updraft.evaluation.subject import Ask, Subject
 from updraft.evaluation.tasks.base import Item, Outcome, TaskOptions, mean_measures, written_outcome
+from updraft.sandbox import run_program
 
 __all__ = ["CodeTask", "Exercise", "completed", "read_exercises"]
 
@@ -66,7 +66,7 @@ class CodeTask:
         if not self.options.execute_code:
             raise InvalidRequest(
                 f"The task {self.name} runs programs that a model wrote; that is off.",
-                remedy="Give --execute-code, best in a container: the limits are no security boundary.",
+                remedy="Give --execute-code, best in a container: programs share the kernel and can read your files.",
                 param="execute_code",
             )
         return read_exercises(data / self.file)
@@ -76,7 +76,7 @@ class CodeTask:
         ask = Ask(prompt=exercise.prompt, max_tokens=self.options.max_tokens or 256, stop=_STOP)
         written = await subject.write(ask)
         program = completed(exercise, written.completion.text)
-        verdict = await run_program(program)
+        verdict = await run_program(program, unconfined=self.options.unconfined_code)
         return written_outcome(
             written,
             float(verdict.outcome == "passed"),

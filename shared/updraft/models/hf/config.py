@@ -16,6 +16,7 @@ __all__ = ["FAMILIES", "HfConfig", "MoeConfig", "Rope", "parse_config", "read_co
 _MAX_LAYERS = 4096
 _MAX_SIZE = 1 << 24
 _MAX_EXPERTS = 4096
+_HEADS = ("ForTokenClassification", "ForSequenceClassification")
 _LATENT = "its attention is multi-head latent attention (MLA), which is not supported; DeepSeek's first MoE model is"
 
 
@@ -86,21 +87,21 @@ class HfConfig:
     moe: MoeConfig | None
 
 
-def read_config(folder: Path) -> HfConfig:
-    """Read and check a folder's `config.json`.
+def read_config(folder: Path, *, head: bool = False) -> HfConfig:
+    """Read and check a folder's `config.json`; with `head` it must be of a model with a score head.
 
     Raises:
         ModelNotFound: there is none.
         BadModelFile: a family, a feature or a value that is not supported.
     """
     path = folder / "config.json"
-    return parse_config(read_object(path), path)
+    return parse_config(read_object(path), path, head=head)
 
 
-def parse_config(values: Mapping[str, Any], path: Path) -> HfConfig:
+def parse_config(values: Mapping[str, Any], path: Path, *, head: bool = False) -> HfConfig:
     """The same of its contents; `path` is for messages."""
     try:
-        config = _parse(_Values(values))
+        config = _parse(_Values(values), head=head)
     except _FaultError as fault:
         raise BadModelFile(
             f"{path}: {fault}", remedy="Use a model of a supported family, as it was published."
@@ -157,8 +158,8 @@ class _Values:
         return _Values(value)
 
 
-def _parse(values: _Values) -> HfConfig:
-    name, family = _family(values)
+def _parse(values: _Values, *, head: bool) -> HfConfig:
+    name, family = _family(values, head=head)
     width, heads = values.whole("hidden_size"), values.whole("num_attention_heads")
     kv_heads = values.whole("num_key_value_heads", heads)
     head_size = values.whole("head_dim", max(1, width // heads))
@@ -195,15 +196,18 @@ def _parse(values: _Values) -> HfConfig:
     )
 
 
-def _family(values: _Values) -> tuple[str, Family]:
+def _family(values: _Values, *, head: bool) -> tuple[str, Family]:
     name, named = values.get("model_type"), values.get("architectures")
     if str(name).startswith("deepseek_v") or values.get("kv_lora_rank") is not None:
         raise _FaultError(f"the architecture {name!r} is not supported: {_LATENT}")
     if not isinstance(name, str) or name not in FAMILIES:
         raise _FaultError(f"the architecture {name!r} is not supported; supported are {', '.join(FAMILIES)}")
     family = FAMILIES[name]
-    if named is not None and named != [family.architecture]:
-        raise _FaultError(f"the architectures are {named!r}, not [{family.architecture!r}], the causal model of {name}")
+    stem = family.architecture.removesuffix("ForCausalLM")
+    wanted = [f"{stem}{kind}" for kind in _HEADS] if head else [family.architecture]
+    if named is not None and named not in [[one] for one in wanted]:
+        what = "a model with a score head" if head else "the causal model"
+        raise _FaultError(f"the architectures are {named!r}, not {' or '.join(map(repr, wanted))}, {what} of {name}")
     return name, family
 
 

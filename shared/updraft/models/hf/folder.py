@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import mmap
 from collections import Counter
@@ -29,11 +30,13 @@ class HfFolder:
 
     Attributes:
         places: of the tensors, by name.
+        head: it scores texts: there is `score.weight`, shape (labels, width), in place of an output matrix.
     """
 
     path: Path
     config: HfConfig
     places: dict[str, TensorPlace]
+    head: bool = False
 
     @property
     def files(self) -> list[Path]:
@@ -55,15 +58,19 @@ class HfFolder:
     def map(self) -> dict[Path, mmap.mmap]:
         """All files mapped, private to this process: what is written to them stays here.
 
-        Raises ModelNotFound.
+        Raises ModelNotFound, and MemoryError where there is no room for them; none stays mapped then.
         """
-        mapped = {}
-        for file in self.files:
-            try:
+        mapped: dict[Path, mmap.mmap] = {}
+        try:
+            for file in self.files:
                 with file.open("rb") as opened:
                     mapped[file] = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_COPY)
-            except OSError as error:
-                raise ModelNotFound(f"the model file {file} cannot be read: {error.strerror}") from None
+        except OSError as error:
+            for own in mapped.values():
+                own.close()
+            if error.errno == errno.ENOMEM:
+                raise MemoryError(f"{file.name} cannot be mapped: {error.strerror}") from None
+            raise ModelNotFound(f"the model file {file} cannot be read: {error.strerror}") from None
         return mapped
 
     def fingerprint(self) -> str:
@@ -83,8 +90,11 @@ class HfFolder:
         return digest.hexdigest()
 
 
-def open_folder(path: Path) -> HfFolder:
+def open_folder(path: Path, *, head: bool = False) -> HfFolder:
     """Read a folder's configuration and the headers of its safetensors files; reads no tensors yet.
+
+    Args:
+        head: it must be a model with a score head, `ForTokenClassification` or `ForSequenceClassification`.
 
     Raises:
         ModelNotFound: no configuration, or no safetensors files.
@@ -96,7 +106,7 @@ def open_folder(path: Path) -> HfFolder:
             f"{path.name} is a file, and torch computes Hugging Face folders.",
             remedy="Name a folder with config.json and .safetensors files, or leave the engine out for a GGUF.",
         )
-    config = read_config(path)
+    config = read_config(path, head=head)
     places: dict[str, TensorPlace] = {}
     for file in _files(path):
         for place in read_header(file):
@@ -106,9 +116,9 @@ def open_folder(path: Path) -> HfFolder:
                 )
             places[place.name] = place
     _check_index(path, places)
-    if reason := fault(config, {name: place.shape for name, place in places.items()}):
+    if reason := fault(config, {name: place.shape for name, place in places.items()}, head=head):
         raise BadModelFile(f"{path} {reason}", remedy=_REMEDY)
-    return HfFolder(path, config, places)
+    return HfFolder(path, config, places, head)
 
 
 def _files(path: Path) -> list[Path]:

@@ -47,12 +47,21 @@ def tensor_shapes(config: HfConfig) -> dict[str, Shape]:
     return shapes
 
 
-def fault(config: HfConfig, found: Mapping[str, Shape]) -> str | None:
-    """What is wrong with the tensors of a folder, if anything: missing ones, unknown ones, other shapes."""
+def fault(config: HfConfig, found: Mapping[str, Shape], *, head: bool = False) -> str | None:
+    """What is wrong with the tensors of a folder, if anything: missing ones, unknown ones, other shapes.
+
+    With `head` there is a score head of any number of labels, with or without a bias, in place of the output matrix.
+    """
     wanted = tensor_shapes(config)
+    if head:
+        wanted.pop("lm_head.weight", None)
+        labels = next(iter(found.get("score.weight", ())), 1)
+        wanted["score.weight"] = (labels, config.width)
+        if "score.bias" in found:
+            wanted["score.bias"] = (labels,)
     if missing := [name for name in wanted if name not in found]:
         return f"lacks {_listed(missing)}"
-    spare = {"lm_head.weight"} if config.tied else set()
+    spare = {"lm_head.weight"} if config.tied or head else set()
     if extra := [name for name in found if name not in wanted and name not in spare and not _NEEDLESS.search(name)]:
         count = f", and config.json says {config.moe.experts} experts a layer" if config.moe else ""
         return f"has {_listed(extra)}; the family {config.family!r} has no such tensors{count}"

@@ -1,21 +1,34 @@
-"""Runs of a staged model, checked before any of them is computed."""
+"""What staged engines refuse before anything is computed: options and runs out of range."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from updraft.engine.base import FloatRows, Run, StageInfo
 from updraft.engine.checks import checked_tokens
-from updraft.engine.onnx_sequence import StagedSequence
-from updraft.errors import InvalidRequest
+from updraft.errors import ConfigError, InvalidRequest
+from updraft.exits.carry import CARRIES
 
-__all__ = ["CheckedRun", "RunLimits", "checked_run"]
+__all__ = ["CheckedRun", "RunLimits", "StagedCache", "check_split", "checked_run", "loaded_stages"]
 
 _NO_TOKENS: NDArray[np.int32] = np.empty(0, np.int32)
+
+
+class StagedCache(Protocol):
+    """What an engine keeps of a sequence: the positions that have passed the stage at which it begins."""
+
+    entry: int
+
+    @property
+    def length(self) -> int: ...
+
+
+CacheT = TypeVar("CacheT", bound=StagedCache)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +43,10 @@ class RunLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class CheckedRun:
+class CheckedRun(Generic[CacheT]):
     """A run that can be computed as it stands."""
 
-    sequence: StagedSequence
+    sequence: CacheT
     position: int
     tokens: NDArray[np.int32]
     inputs: FloatRows | None
@@ -41,8 +54,13 @@ class CheckedRun:
     depth: int
     rows: int
 
+    @property
+    def stop(self) -> int:
+        """The sequence's length afterwards."""
+        return self.position + len(self.tokens)
 
-def checked_run(run: Run, sequence: StagedSequence, limits: RunLimits) -> CheckedRun:
+
+def checked_run(run: Run, sequence: CacheT, limits: RunLimits) -> CheckedRun[CacheT]:
     """The run, once nothing in it is out of range.
 
     Raises:
@@ -93,3 +111,31 @@ def _checked_inputs(run: Run, limits: RunLimits) -> FloatRows | None:
     if not np.isfinite(inputs).all():
         raise InvalidRequest("hidden states hold values that are not finite")
     return inputs
+
+
+def loaded_stages(count: int, last_stage: int | None, exits: Mapping[int, int]) -> int:
+    """How many of a model's `count` stages to load, the last of which must end in one of the exits, or the model.
+
+    Raises ConfigError.
+    """
+    if last_stage is None:
+        return count
+    if isinstance(last_stage, bool) or not isinstance(last_stage, int) or not 0 <= last_stage < count:
+        raise ConfigError(f"last_stage is {last_stage!r}; this model has the stages 0 to {count - 1}")
+    if last_stage < count - 1 and last_stage not in exits:
+        places = ", ".join(map(str, sorted(exits))) or "none"
+        raise ConfigError(f"the model cannot end in stage {last_stage}, which has no exit (stages with one: {places})")
+    return last_stage + 1
+
+
+def check_split(loaded: int, stages: int, split: int | None, carry: str) -> None:
+    """Raises ConfigError where states cannot be rounded to `carry` after stage `split` of a model's loaded `stages`."""
+    if carry not in CARRIES:
+        raise ConfigError(f"carry is {carry!r}; it must be one of {', '.join(CARRIES)}")
+    if split is None:
+        if carry != "float32":
+            raise ConfigError(f"carry {carry} needs a split, the stage whose states travel")
+        return
+    last = min(loaded, stages - 1) - 1
+    if isinstance(split, bool) or not isinstance(split, int) or not 0 <= split <= last:
+        raise ConfigError(f"split is {split!r}; states can travel after the loaded stages 0 to {last}")

@@ -1,0 +1,165 @@
+"""Accuracy against generated tokens: every strategy on the laboratory's questions, with the same seeds.
+
+Sampling strategies are run on one pool of answers, drawn and judged once; step-wise ones are run anew for every budget.
+Then what follows from it: how many samples RPC saves, what step-wise search gains at equal tokens, where an imperfect
+verifier's resampling ends, what the compute-optimal choice costs, and what an edge model saves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from .report import Step, table_of
+from .strategies_plot import plot_strategies
+from .strategy_choice import choose
+from .strategy_collaboration import collaborate
+from .strategy_curves import POOLED, SEARCHES, curve_of_pools, curve_of_runs, equal_tokens, samples_saved
+from .strategy_laboratory import laboratory_questions, open_laboratory
+from .strategy_resampling import resampled
+
+__all__ = ["StrategiesBench"]
+
+
+@dataclass(frozen=True, slots=True)
+class StrategiesBench:
+    """Every strategy on the laboratory's questions.
+
+    Attributes:
+        questions: of the test split, all levels in equal parts.
+        fitted: questions of the validation split that the choice is fitted on.
+        most: samples of the largest budget; budgets are its powers of two.
+        search: budgets of step-wise strategies.
+        price: of 1000 tokens, in right answers, for the choice.
+    """
+
+    questions: int = 120
+    fitted: int = 80
+    most: int = 64
+    search: tuple[int, ...] = (1, 4, 16, 64)
+    price: float = 0.02
+    seed: int = 1
+    threads: int | None = None
+
+    @property
+    def name(self) -> str:
+        return "strategies"
+
+    @property
+    def steps(self) -> int:
+        return 5 + len(SEARCHES) * (len(self.search))
+
+    async def measure(self, step: Step) -> dict[str, Any]:
+        async with open_laboratory(sequences=self.most, threads=self.threads) as lab:
+            test = laboratory_questions("test", self.questions, seed=self.seed)
+            pools = await lab.pools(lab.cloud, test, self.most, seed=self.seed)
+            step(f"{self.most} answers each")
+            curves = [row for strategy in POOLED for row in await curve_of_pools(strategy, pools, lab.cloud, self.most)]
+            for name in SEARCHES:
+                for samples in self.search:
+                    curves.append(await curve_of_runs(name, test, lab.cloud, samples, seed=self.seed))
+                    step(f"{name} {samples}")
+            results: dict[str, Any] = {"curves": curves, "saved": samples_saved(curves)}
+            results["equal_tokens"] = equal_tokens(curves)
+            results["resampling"] = await resampled(pools, lab.cloud, self.most)
+            step("resampling")
+            fitted = laboratory_questions("validation", self.fitted, seed=self.seed)
+            results["choice"] = await choose(lab, fitted, test, curves, price=self.price, seed=self.seed)
+            step("choice")
+            results["collaboration"] = await collaborate(lab, fitted, test, pools, seed=self.seed)
+            step("collaboration")
+        results["passed"] = True
+        return results
+
+    def tables(self, results: dict[str, Any]) -> list[Table]:
+        columns = {
+            "strategy": ("strategy", ""),
+            "samples": ("samples", "d"),
+            "accuracy": ("right", ".3f"),
+            "low": ("from", ".3f"),
+            "high": ("to", ".3f"),
+            "tokens": ("tokens", ".0f"),
+            "calls": ("verifier calls", ".0f"),
+        }
+        tables = [table_of("Accuracy against tokens a question; intervals of 95 %", results["curves"], columns)]
+        tables.append(
+            table_of(
+                "Samples that RPC needs for what self-consistency reaches",
+                results["saved"],
+                {
+                    "samples": ("self-consistency", "d"),
+                    "accuracy": ("right", ".3f"),
+                    "needed": ("rpc", ".1f"),
+                    "share": ("share", ".2f"),
+                },
+            )
+        )
+        tables.append(
+            table_of(
+                "Step-wise search against best-of-n at equal tokens, the same reward model",
+                results["equal_tokens"],
+                {
+                    "strategy": ("strategy", ""),
+                    "samples": ("samples", "d"),
+                    "tokens": ("tokens", ".0f"),
+                    "accuracy": ("right", ".3f"),
+                    "best_of_n": ("best-of-n", ".3f"),
+                    "gain": ("gain", "+.3f"),
+                },
+            )
+        )
+        tables += [*_resampling_tables(results["resampling"]), *_choice_tables(results["choice"])]
+        tables.append(
+            table_of(
+                "Edge and cloud together",
+                results["collaboration"]["rows"],
+                {
+                    "setup": ("setup", ""),
+                    "accuracy": ("right", ".3f"),
+                    "low": ("from", ".3f"),
+                    "high": ("to", ".3f"),
+                    "edge_tokens": ("edge tokens", ".0f"),
+                    "cloud_tokens": ("cloud tokens", ".0f"),
+                    "verified": ("positions verified", ".0f"),
+                    "escalated": ("to the cloud", ".0%"),
+                },
+            )
+        )
+        return tables
+
+    def plot(self, results: dict[str, Any], path: Path) -> bool:
+        plot_strategies(results, path)
+        return True
+
+
+def _resampling_tables(results: dict[str, Any]) -> list[Table]:
+    title = (
+        f"Resampling until a verifier passes: threshold {results['threshold']:.2f}, false positives "
+        f"{results['false_positive_rate']:.3f}, true positives {results['true_positive_rate']:.3f}"
+    )
+    columns = {
+        "tries": ("tries at most", "d"),
+        "accuracy": ("right", ".3f"),
+        "predicted": ("predicted", ".3f"),
+        "exact": ("with an exact verifier", ".3f"),
+    }
+    return [table_of(title, results["rows"], columns)]
+
+
+def _choice_tables(results: dict[str, Any]) -> list[Table]:
+    columns = {
+        "setup": ("setup", ""),
+        "accuracy": ("right", ".3f"),
+        "low": ("from", ".3f"),
+        "high": ("to", ".3f"),
+        "tokens": ("tokens", ".0f"),
+        "share": ("of the tokens", ".2f"),
+    }
+    signals = {"signal": ("of the edge's answers", ""), "auc": ("area under the curve", ".3f")}
+    return [
+        table_of("Compute-optimal choice against the best fixed strategy", results["rows"], columns),
+        table_of("Signals that tell whether the edge's vote is wrong", results["signals"], signals),
+    ]

@@ -1,0 +1,116 @@
+"""Edge and cloud together: the edge's answers are verified in the cloud, and only what is doubted is answered there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from updraft.evaluation.curves import bootstrap
+from updraft.strategies.best_of_n import BestOfN
+from updraft.strategies.self_consistency import SelfConsistency
+from updraft.strategies.subject import Question
+
+from .strategy_laboratory import Laboratory
+from .strategy_pool import Pool, run_on
+
+__all__ = ["collaborate"]
+
+_EDGE_SAMPLES: Final = 8
+_CLOUD_SAMPLES: Final = 8
+_LOSS: Final = 0.98  # of the cloud's accuracy on the questions that the threshold is fitted on
+
+
+async def collaborate(
+    lab: Laboratory,
+    fitted: Sequence[Question],
+    test: Sequence[Question],
+    cloud_pools: Sequence[Pool],
+    *,
+    seed: int,
+) -> dict[str, Any]:
+    """Rows: each tier alone, and the edge's best answer standing where the cloud's reward model scores it high enough.
+
+    The threshold is fitted on questions of its own: the highest share that stays on the edge while the whole keeps
+    98 % of the cloud's accuracy.
+    """
+    cloud_fit = await lab.pools(lab.cloud, fitted, _CLOUD_SAMPLES, seed=seed)
+    edge_fit = await lab.pools(lab.edge, fitted, _EDGE_SAMPLES, seed=seed)
+    edge_test = await lab.pools(lab.edge, test, _EDGE_SAMPLES, seed=seed)
+    threshold = _fit(await _table(lab, edge_fit, cloud_fit))
+    cut = [pool.part(0, _CLOUD_SAMPLES) for pool in cloud_pools]
+    table = await _table(lab, edge_test, cut)
+    stays = table["score"] >= threshold
+    zero = np.zeros(len(test))
+    cloud_verified = table["cloud_positions"]
+    together = np.where(stays, table["edge"], table["cloud"])
+    rows = [
+        _row("edge alone, votes of 8", table["edge_vote"], table["edge_tokens"], zero, zero, 0.0),
+        _row("edge, 8 verified in the cloud", table["edge"], table["edge_tokens"], zero, table["edge_positions"], 0.0),
+        _row("cloud alone, best of 8", table["cloud"], zero, table["cloud_tokens"], cloud_verified, 1.0),
+        _row(
+            "edge, verified; doubts answered in the cloud",
+            together,
+            table["edge_tokens"],
+            np.where(stays, 0.0, table["cloud_tokens"]),
+            table["edge_positions"] + np.where(stays, 0.0, cloud_verified),
+            float(1.0 - stays.mean()),
+        ),
+    ]
+    accuracy, tokens = rows[2]["accuracy"], rows[2]["cloud_tokens"]
+    return {
+        "threshold": threshold,
+        "rows": rows,
+        "accuracy_kept": rows[3]["accuracy"] / accuracy if accuracy else None,
+        "token_share": rows[3]["cloud_tokens"] / tokens if tokens else None,
+    }
+
+
+async def _table(lab: Laboratory, edge: Sequence[Pool], cloud: Sequence[Pool]) -> dict[str, Any]:
+    """Per question: who is right, what the reward model gives the edge's best, and what was drawn and verified."""
+    strategy = BestOfN(weighted=True)
+    edge_best = [await run_on(pool, lab.edge, strategy) for pool in edge]
+    cloud_best = [await run_on(pool, lab.cloud, strategy) for pool in cloud]
+    votes = [await run_on(pool, lab.edge, SelfConsistency()) for pool in edge]
+    scores = [best.outcome.alternatives[0].score if best.outcome.alternatives else 0.0 for best in edge_best]
+    return {
+        "edge": np.array([float(best.right) for best in edge_best]),
+        "edge_vote": np.array([float(vote.right) for vote in votes]),
+        "cloud": np.array([float(best.right) for best in cloud_best]),
+        "score": np.array([score or 0.0 for score in scores]),
+        "edge_tokens": np.array([float(best.outcome.spent.tokens) for best in edge_best]),
+        "cloud_tokens": np.array([float(best.outcome.spent.tokens) for best in cloud_best]),
+        "edge_positions": np.array([_positions(pool) for pool in edge]),
+        "cloud_positions": np.array([_positions(pool) for pool in cloud]),
+    }
+
+
+def _positions(pool: Pool) -> float:
+    """What the reward model reads: every answer, after a prompt that is computed once."""
+    return float(sum(len(sample.tokens) for sample in pool.samples) + len(pool.question.text))
+
+
+def _fit(table: dict[str, Any]) -> float:
+    """The lowest threshold that keeps enough of the cloud's accuracy."""
+    wanted = _LOSS * table["cloud"].mean()
+    for threshold in sorted(set(table["score"])):
+        if np.where(table["score"] >= threshold, table["edge"], table["cloud"]).mean() >= wanted:
+            return float(threshold)
+    return 1.0
+
+
+def _row(
+    setup: str, right: Any, edge_tokens: Any, cloud_tokens: Any, verified: Any, escalated: float
+) -> dict[str, Any]:
+    low, high = bootstrap(right, lambda rows: float(rows.mean()))
+    return {
+        "setup": setup,
+        "accuracy": float(np.mean(right)),
+        "low": low,
+        "high": high,
+        "edge_tokens": float(np.mean(edge_tokens)),
+        "cloud_tokens": float(np.mean(cloud_tokens)),
+        "verified": float(np.mean(verified)),
+        "escalated": escalated,
+    }

@@ -1,0 +1,133 @@
+"""Accuracy curves of strategies over budgets, and what is read off them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from updraft.evaluation.curves import bootstrap
+from updraft.strategies import Budget, parse_strategy
+from updraft.strategies.subject import Attempt, Question, Subject
+
+from .strategy_pool import Pool, run_on
+
+__all__ = [
+    "POOLED",
+    "SEARCHES",
+    "budgets",
+    "curve_of_pools",
+    "curve_of_runs",
+    "equal_tokens",
+    "row_of",
+    "samples_saved",
+]
+
+POOLED: Final[dict[str, tuple[str, dict[str, Any]]]] = {
+    "self-consistency": ("self-consistency", {}),
+    "rpc": ("rpc", {}),
+    "best-of-n": ("best-of-n", {}),
+    "weighted best-of-n": ("best-of-n", {"weighted": True}),
+}
+SEARCHES: Final = ("particle-filtering", "particle-gibbs", "a-star", "beam-search")
+_REPLICATES: Final = 8
+
+
+def budgets(most: int) -> list[int]:
+    """1, 2, 4 ... up to `most`."""
+    return [count for count in (2**power for power in range(11)) if count <= most]
+
+
+async def curve_of_pools(name: str, pools: Sequence[Pool], subject: Subject, most: int) -> list[dict[str, Any]]:
+    """A row a budget. Small budgets are run on several parts of each pool, which narrows the intervals."""
+    kind, settings = POOLED[name]
+    strategy = parse_strategy(kind, settings)
+    rows = []
+    for samples in budgets(most):
+        starts = range(0, min(most // samples, _REPLICATES) * samples, samples)
+        attempts = [[await run_on(pool.part(start, samples), subject, strategy) for start in starts] for pool in pools]
+        rows.append(row_of(name, samples, attempts))
+    return rows
+
+
+async def curve_of_runs(
+    name: str, questions: Sequence[Question], subject: Subject, samples: int, *, seed: int
+) -> dict[str, Any]:
+    """A step-wise strategy, run for this budget."""
+    attempts = await subject.attempts(questions, parse_strategy(name), Budget(samples=samples), seed=seed)
+    return row_of(name, samples, [[attempt] for attempt in attempts])
+
+
+def row_of(name: str, samples: int, attempts: Sequence[Sequence[Attempt]]) -> dict[str, Any]:
+    """One row from the attempts of each question; questions are what the interval resamples."""
+    right = np.array([np.mean([attempt.right for attempt in tries]) for tries in attempts])
+    low, high = bootstrap(right, lambda rows: float(rows.mean()))
+    flat = [attempt for tries in attempts for attempt in tries]
+    return {
+        "strategy": name,
+        "samples": samples,
+        "accuracy": float(right.mean()),
+        "low": low,
+        "high": high,
+        "tokens": float(np.mean([attempt.outcome.spent.tokens for attempt in flat])),
+        "calls": float(np.mean([attempt.outcome.spent.verifier_calls for attempt in flat])),
+        "unparsed": float(np.mean([attempt.outcome.unparsed for attempt in flat])),
+        "by_level": _by_level(attempts, right),
+    }
+
+
+def samples_saved(curves: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """For each budget of self-consistency, the samples at which RPC is as accurate (interpolated on a log scale)."""
+    votes = [row for row in curves if row["strategy"] == "self-consistency"]
+    others = [row for row in curves if row["strategy"] == "rpc"]
+    rows = []
+    for vote in votes[2:]:
+        needed = _reaches(others, vote["accuracy"])
+        rows.append(
+            {
+                "samples": vote["samples"],
+                "accuracy": vote["accuracy"],
+                "needed": needed,
+                "share": None if needed is None else needed / vote["samples"],
+            }
+        )
+    return rows
+
+
+def equal_tokens(curves: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Step-wise strategies beside what the better best-of-n reaches with as many tokens (interpolated)."""
+    plain, weighted = (
+        [row for row in curves if row["strategy"] == name] for name in ("best-of-n", "weighted best-of-n")
+    )
+    rows = []
+    for row in curves:
+        if row["strategy"] in SEARCHES and row["samples"] > 1:
+            other = max(_at(plain, row["tokens"]), _at(weighted, row["tokens"]))
+            rows.append(row | {"best_of_n": other, "gain": row["accuracy"] - other})
+    return rows
+
+
+def _reaches(rows: Sequence[dict[str, Any]], accuracy: float) -> float | None:
+    """Samples at which a curve first reaches an accuracy."""
+    before: dict[str, Any] | None = None
+    for row in rows:
+        if row["accuracy"] >= accuracy:
+            if before is None:
+                return float(row["samples"])
+            part = (accuracy - before["accuracy"]) / (row["accuracy"] - before["accuracy"])
+            return float(before["samples"] * (row["samples"] / before["samples"]) ** part)
+        before = row
+    return None
+
+
+def _at(rows: Sequence[dict[str, Any]], tokens: float) -> float:
+    """A curve's accuracy at so many tokens, on a log scale; at its ends it goes on level."""
+    return float(np.interp(np.log(tokens), np.log([row["tokens"] for row in rows]), [row["accuracy"] for row in rows]))
+
+
+def _by_level(attempts: Sequence[Sequence[Attempt]], right: np.ndarray[Any, np.dtype[np.float64]]) -> dict[str, float]:
+    levels: dict[int, list[float]] = {}
+    for tries, share in zip(attempts, right, strict=True):
+        levels.setdefault(tries[0].question.level, []).append(float(share))
+    return {str(level): sum(shares) / len(shares) for level, shares in sorted(levels.items())}

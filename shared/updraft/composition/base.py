@@ -1,0 +1,83 @@
+"""The seam of components: what flows between them, and what each needs to be."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from updraft.strategies.problem import Sample
+from updraft.strategies.workspace import Workspace
+
+__all__ = ["Candidate", "Component", "Flow", "Meter"]
+
+Gives = Literal["answers", "tests"]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An answer on its way through a pipeline.
+
+    Attributes:
+        score: 0 to 1, what the last component that judged gave it.
+        passed: what the last verifier or tests said; None where none looked or could tell.
+    """
+
+    sample: Sample
+    score: float | None = None
+    passed: bool | None = None
+    critique: str = ""
+
+    def judged(self, score: float | None, passed: bool | None) -> Candidate:
+        return replace(self, score=score, passed=passed)
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """What a component gives: answers, or tests as lines of Python."""
+
+    answers: tuple[Candidate, ...] = ()
+    tests: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, flows: Sequence[Flow]) -> Flow:
+        """All of several flows, in order."""
+        return cls(tuple(one for flow in flows for one in flow.answers), tuple(t for flow in flows for t in flow.tests))
+
+
+class Meter:
+    """Counts a pipeline's calls of the model."""
+
+    def __init__(self, most: int) -> None:
+        self.left = most
+
+    def take(self, wanted: int) -> int:
+        """How many of so many calls may be made; they are counted."""
+        granted = min(wanted, self.left)
+        self.left -= granted
+        return granted
+
+
+class Component(BaseModel, ABC):
+    """One step of a pipeline.
+
+    Attributes:
+        takes: kinds of input, each of which some of its inputs must give.
+        gives: what it puts out.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: str
+    id: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.-]+$")
+    inputs: tuple[str, ...] = Field(default=(), max_length=16)
+
+    takes: ClassVar[tuple[Gives, ...]] = ("answers",)
+    gives: ClassVar[Gives] = "answers"
+
+    @abstractmethod
+    async def run(self, work: Workspace, incoming: Flow, meter: Meter) -> Flow:
+        """Work on what came in. What there are no calls left for passes through as it is."""

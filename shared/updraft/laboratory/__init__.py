@@ -1,0 +1,1 @@
+"""A laboratory for inference-time compute: a reasoning task with exact checks, and models for it."""

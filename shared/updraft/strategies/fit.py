@@ -1,0 +1,91 @@
+"""Fits the compute-optimal choice to a model: what does a question of this difficulty deserve?"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from updraft.strategies.choice import Candidate, ComputeOptimal, Record, fit_plans
+from updraft.strategies.difficulty import Difficulty, features_of, fit_difficulty
+from updraft.strategies.problem import Budget, Sample
+from updraft.strategies.subject import Question, Subject
+from updraft.strategies.workspace import Workspace
+
+__all__ = ["candidates_for", "fit_choice"]
+
+_STAND: Final = Candidate(None)
+_MOST: Final = Budget(samples=1024)
+
+
+def candidates_for(subject: Subject) -> tuple[Candidate, ...]:
+    """What plans are chosen from: votes, with a verifier its scores, with one that judges steps step-wise search."""
+    found = [_STAND, *(Candidate("self-consistency", samples) for samples in (4, 8, 16, 32))]
+    if subject.verifier is not None:
+        found += [Candidate("best-of-n", samples, (("weighted", True),)) for samples in (4, 8, 16, 32)]
+        if subject.verifier.judges_steps:
+            found += [Candidate("particle-filtering", samples) for samples in (4, 8, 16, 32)]
+    return tuple(found)
+
+
+async def fit_choice(
+    subject: Subject,
+    questions: Sequence[Question],
+    candidates: Sequence[Candidate],
+    *,
+    pilot: int = 2,
+    price: float = 0.02,
+    classes: int = 4,
+    seed: int = 0,
+    done: Callable[[], None] = lambda: None,
+) -> ComputeOptimal:
+    """Difficulty and plans, from what every candidate makes of every question after its pilot.
+
+    Args:
+        candidates: the pilot's answer standing is added to them.
+        pilot: answers that the difficulty is estimated from.
+        price: what 1000 tokens cost, in right answers.
+        classes: of difficulty, at most.
+        done: told of each question.
+    """
+    chosen = tuple(dict.fromkeys((_STAND, *candidates)))
+
+    async def measured(
+        index: int, question: Question
+    ) -> tuple[tuple[float, ...], dict[Candidate, tuple[float, float]]]:
+        own = seed + 1_000_003 * index
+        samples, scores = await _pilot(subject, question, pilot, own)
+        drawn = sum(len(sample.tokens) for sample in samples)
+        results = {}
+        for candidate in chosen:
+            strategy = ComputeOptimal(pilot=pilot, plans=(candidate.plan(1.0),))
+            attempt = await subject.attempt(question, strategy, _MOST, seed=own, given=samples)
+            results[candidate] = (float(attempt.right), float(attempt.outcome.spent.tokens + drawn))
+        done()
+        return features_of(samples, scores), results
+
+    rows = await asyncio.gather(*(measured(index, question) for index, question in enumerate(questions)))
+    difficulty = fit_difficulty([features for features, _ in rows], [not results[_STAND][0] for _, results in rows])
+    records = [Record(difficulty.of(features), results) for features, results in rows]
+    plans = fit_plans(records, price=price, classes=classes)
+    return ComputeOptimal(pilot=pilot, difficulty=_rounded(difficulty), plans=plans)
+
+
+async def _pilot(
+    subject: Subject, question: Question, count: int, seed: int
+) -> tuple[list[Sample], list[float | None] | None]:
+    """A question's first answers, and what the verifier gives them."""
+    forks = subject.forks(seed)
+    try:
+        work = Workspace(subject.problem(question.text, seed=seed), Budget(samples=count), forks, subject.verifier)
+        samples = await work.sample(count)
+        scores = [judged.score for judged in await work.judge(samples)] if work.verifier is not None else None
+        return samples, scores
+    finally:
+        await forks.close()
+
+
+def _rounded(difficulty: Difficulty) -> Difficulty:
+    """As a person would write it down."""
+    values = [round(weight, 4) for weight in difficulty.weights]
+    return Difficulty(intercept=round(difficulty.intercept, 4), weights=tuple(values))  # type: ignore[arg-type]

@@ -1,0 +1,122 @@
+"""Compute-optimal choice: a pilot decides who gets how much, and plans are fitted to what paid."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes.engine import HashEngine
+from tests.fakes.verifiers import RuleVerifier
+from updraft.errors import ConfigError, InvalidRequest, UnknownName
+from updraft.sampling import SamplingParams
+from updraft.strategies import Budget, Outcome, Progress, Sample, Strategy, parse_strategy
+from updraft.strategies.choice import Candidate, ComputeOptimal, Plan, Record, fit_plans, load_choice
+from updraft.strategies.solve import solve
+from updraft.strategies.subject import Subject
+
+EASY = [Sample("x A", (1,), -0.01, "A"), Sample("y A", (2,), -0.02, "A")]
+HARD = [Sample("x A", (1,), -3.0, "A"), Sample("y B", (2,), -3.0, "B")]
+PLANS = (Plan(difficulty=0.2), Plan(difficulty=1.0, strategy="self-consistency", samples=12))
+
+
+@pytest.fixture
+async def subject() -> AsyncIterator[Subject]:
+    async with Subject(
+        HashEngine(context=512, sequences=8),
+        extract=lambda text: text[-1:] or None,
+        max_tokens=6,
+        sampling=SamplingParams(temperature=1.0),
+    ) as subject:
+        yield subject
+
+
+async def run(
+    subject: Subject, strategy: Strategy, *, given: Sequence[Sample] = (), samples: int = 64, notes: list[Progress]
+) -> Outcome:
+    problem = subject.problem("How?", seed=1, given=given)
+    return await solve(problem, strategy, Budget(samples=samples), subject.forks(1), note=notes.append)
+
+
+async def test_an_easy_question_costs_the_pilot_alone(subject: Subject) -> None:
+    notes: list[Progress] = []
+    outcome = await run(subject, ComputeOptimal(plans=PLANS), given=EASY, notes=notes)
+    assert outcome.sample.answer == "A" and outcome.spent.tokens == 0 and outcome.confidence > 0.8
+    [estimate] = [note for note in notes if note.text == "difficulty"]
+    assert estimate.value == pytest.approx(outcome.confidence)
+
+
+async def test_a_hard_one_gets_its_plan_and_the_pilot_votes(subject: Subject) -> None:
+    outcome = await run(subject, ComputeOptimal(plans=PLANS), given=HARD, notes=[])
+    assert outcome.spent.samples == 12
+    assert sum(alternative.samples for alternative in outcome.alternatives) == 14
+
+
+@pytest.mark.parametrize("samples", [1, 2, 3, 7])
+async def test_no_plan_gets_more_than_the_budget(subject: Subject, samples: int) -> None:
+    outcome = await run(subject, ComputeOptimal(plans=PLANS), samples=samples, notes=[])
+    assert outcome.spent.samples == samples
+
+
+async def test_plans_are_checked_before_anything_is_spent(subject: Subject) -> None:
+    for plan, error in (
+        (Plan(difficulty=1, strategy="magic"), UnknownName),
+        (Plan(difficulty=1, strategy="auto"), InvalidRequest),
+        (Plan(difficulty=1, strategy="self-consistency", settings={"hurry": 1}), InvalidRequest),
+        (Plan(difficulty=1, strategy="pipeline", settings={"pipeline": {}}), InvalidRequest),
+    ):
+        with pytest.raises(error):
+            await run(subject, ComputeOptimal(plans=(plan,)), notes=[])
+    verify = {"component": [{"kind": "generate", "id": "g"}, {"kind": "verify", "id": "v", "inputs": ["g"]}]}
+    with pytest.raises(ConfigError, match="verifier"):
+        plan = Plan(difficulty=1, strategy="pipeline", settings={"pipeline": verify})
+        await run(subject, ComputeOptimal(plans=(plan,)), notes=[])
+    engine = subject.engine
+    assert isinstance(engine, HashEngine) and engine.forwards == 0
+
+
+def test_a_profile_is_the_strategy_as_json() -> None:
+    strategy = ComputeOptimal(plans=PLANS)
+    assert parse_strategy("auto", strategy.model_dump(mode="json")) == strategy
+    settings: list[dict[str, Any]] = [{"plans": [{}]}, {"pilot": 0}, {"difficulty": {"intercept": float("nan")}}]
+    for wrong in settings:
+        with pytest.raises(InvalidRequest):
+            parse_strategy("auto", wrong)
+
+
+def test_a_choice_is_read_from_its_file(tmp_path: Path) -> None:
+    strategy, path = ComputeOptimal(plans=PLANS), tmp_path / "choice.json"
+    path.write_text(json.dumps({"name": "auto", **strategy.model_dump(mode="json")}))
+    assert load_choice(path) == strategy
+    for text in ("", "[]", "{}", '{"name": "rpc"}', '{"name": "auto", "pilot": 0}'):
+        path.write_text(text)
+        with pytest.raises(ConfigError):
+            load_choice(path)
+    with pytest.raises(ConfigError, match="could not be read"):
+        load_choice(tmp_path / "missing.json")
+
+
+def test_without_plans_the_verifier_decides() -> None:
+    plain = ComputeOptimal().plans_for(None)
+    assert [plan.strategy for plan in plain] == [None, "rpc", "rpc"]
+    for steps, name in ((False, "best-of-n"), (True, "particle-filtering")):
+        verifier = RuleVerifier(lambda claim: 0.5, steps=steps)
+        assert [plan.strategy for plan in ComputeOptimal().plans_for(verifier)] == [None, name, name]
+
+
+def test_plans_follow_what_paid_in_each_class() -> None:
+    stand, much = Candidate(None), Candidate("self-consistency", 16)
+    records = [
+        Record(place / 100, {stand: (1.0 if place < 50 else 0.0, 100), much: (1.0 if place < 90 else 0.0, 1000)})
+        for place in range(100)
+    ]
+    plans = fit_plans(records, price=0.1, classes=4)
+    assert [(plan.strategy, plan.samples) for plan in plans] == [(None, 1), ("self-consistency", 16)]
+    assert plans[0].difficulty == pytest.approx(0.495) and plans[-1].difficulty == 1.0
+    assert [plan.strategy for plan in fit_plans(records, price=10.0)] == [None]
+    assert [plan.strategy for plan in fit_plans(records[:1], price=0.0, classes=8)] == [None]
+    with pytest.raises(ValueError, match="no records"):
+        fit_plans([], price=0.1)

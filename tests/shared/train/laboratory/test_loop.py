@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.shared.train.laboratory.conftest import TINY
+from updraft.errors import ConfigError
+from updraft.train.laboratory.batches import worked_examples
+from updraft.train.laboratory.loop import LabPoint, LabRecipe, train_lab
+from updraft.train.laboratory.model import LabModel
+
+RECIPE = LabRecipe(minutes=0.03, rows=8, learning_rate=1e-2, warmup=4, every=5)
+DRAW = worked_examples(0)
+
+
+class Interrupted(Exception):
+    pass
+
+
+def test_training_lowers_the_loss(tmp_path: Path) -> None:
+    points: list[LabPoint] = []
+    model = LabModel(TINY, 0)
+    curve = train_lab(model, DRAW, RECIPE, tmp_path, points.append)
+    assert points == curve and not model.training
+    assert [point.step for point in curve[:3]] == [5, 10, 15]
+    assert curve[0].loss > 3 and curve[-1].loss < curve[0].loss - 1
+    assert curve[-1].seconds >= 60 * RECIPE.minutes > curve[-2].seconds
+    tokens = [point.tokens for point in curve]
+    assert tokens == sorted(tokens) and tokens[0] > 5 * 8 * 10
+
+
+def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
+    def stop(point: LabPoint) -> None:
+        if point.step == 10:
+            raise Interrupted
+
+    model = LabModel(TINY, 0)
+    with pytest.raises(Interrupted):
+        train_lab(model, DRAW, RECIPE, tmp_path, stop)
+    points: list[LabPoint] = []
+    again = LabModel(TINY, 5)
+    curve = train_lab(again, DRAW, RECIPE, tmp_path, points.append)
+    assert [point.step for point in curve[:3]] == [5, 10, 15] and points[0].step == 15
+    assert points[0].seconds > curve[1].seconds and points[0].loss < curve[1].loss + 0.5
+    assert train_lab(LabModel(TINY, 5), DRAW, RECIPE, tmp_path) == curve  # there is nothing left to do
+
+
+def test_another_run_in_the_folder_is_refused(tmp_path: Path) -> None:
+    short = replace(RECIPE, minutes=0.002)
+    train_lab(LabModel(TINY, 0), DRAW, short, tmp_path)
+    for other in (replace(short, seed=1), RECIPE):
+        with pytest.raises(ConfigError, match="another training run"):
+            train_lab(LabModel(TINY, 0), DRAW, other, tmp_path)
+
+
+def test_a_loss_that_is_not_finite_is_reported(tmp_path: Path) -> None:
+    model = LabModel(TINY, 0)
+    model.trunk.norm.weight.data.fill_(math.inf)
+    with pytest.raises(ConfigError, match="after 0 steps"):
+        train_lab(model, DRAW, RECIPE, tmp_path)
+
+
+def test_the_rate_rises_and_falls_with_time() -> None:
+    recipe = LabRecipe(minutes=10, learning_rate=1.0, warmup=10)
+    assert [recipe.rate(step, 0) for step in (0, 4, 9, 99)] == pytest.approx([0.1, 0.5, 1, 1])
+    assert recipe.rate(99, 300) == pytest.approx(0.505)
+    assert recipe.rate(99, 600) == recipe.rate(99, 700) == pytest.approx(0.01)

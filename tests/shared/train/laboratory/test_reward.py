@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from updraft.laboratory.task import parse_problem, problems, worked
+from updraft.laboratory.vocabulary import RIGHT, WRONG, encode
+from updraft.train.laboratory.batches import IGNORED
+from updraft.train.laboratory.model import LabModel
+from updraft.train.laboratory.reward import Rollout, judged_example, step_scores
+
+PROBLEM = parse_problem("7a+5b-4c*3")
+
+
+@pytest.mark.parametrize(
+    ("text", "labels", "right"),
+    [
+        ("7b-4\n3a+5\n8c*3\n#4\n", [True, True, True, True], True),
+        ("7b-4\n3a+5\n9c*3\n#7\n", [True, True, False, False], False),
+        ("7a+5\n#4\n", [True, False], True),  # by luck
+        ("7a+5\n2b-", [True], False),  # not at its end
+        ("nonsense", [], False),
+        ("", [], False),
+    ],
+)
+def test_verdicts_stand_where_steps_end(text: str, labels: list[bool], right: bool) -> None:
+    rollout = Rollout(PROBLEM, text)
+    assert rollout.labels == labels and rollout.right == right
+    tokens, targets = judged_example(rollout)
+    assert tokens == encode("7a+5b-4c*3\n" + text) and len(targets) == len(tokens)
+    judged = [place for place, target in enumerate(targets) if target != IGNORED]
+    assert [targets[place] == RIGHT for place in judged] == labels
+    assert {targets[place] for place in judged} <= {RIGHT, WRONG}
+    assert all(tokens[place] == encode("\n")[0] for place in judged)
+
+
+def test_a_score_is_one_verdict_against_the_other(model: LabModel) -> None:
+    some = problems("test", 3)
+    rollouts = [Rollout(problem, worked(problem, random.Random(0))) for problem in some]
+    scores = step_scores(model, [*rollouts, Rollout(some[0], "no line")])
+    assert [len(score) for score in scores] == [3, 4, 5, 0]
+    tokens, _ = judged_example(rollouts[2])
+    with torch.inference_mode():
+        probabilities = torch.softmax(model(torch.tensor([tokens]))[0, -1], -1)
+    expected = probabilities[RIGHT] / (probabilities[RIGHT] + probabilities[WRONG])
+    assert scores[2][-1] == pytest.approx(float(expected), rel=1e-5)
+    assert all(((score > 0) & (score < 1)).all() for score in scores) and np.ptp(np.concatenate(scores)) > 0
