@@ -18,6 +18,7 @@ from rich.table import Table
 from updraft.errors import ConfigError
 
 from .experts_model import Clocked, SyntheticMoe, SyntheticSizes, traffic
+from .experts_sessions import GROUPING_COLUMNS, GROUPINGS, Crowd, grouping_rows, session_texts
 from .report import Step, table_of
 
 if TYPE_CHECKING:
@@ -31,21 +32,6 @@ BASELINE: Final = "lru"
 DEFAULT: Final = "draft"
 _RESIDENT: Final = "all resident"
 _HOST: Final = "on the host"
-
-GROUPINGS: Final = {"all in one pass": None, "in turn": False, "by experts": True}
-"""How sessions share passes, and whether the scheduler asks the store; None: a pass holds all."""
-
-_GROUPING_COLUMNS: Final = {
-    "budget_share": ("budget", ".0%"),
-    "way": ("passes", ""),
-    "tokens_per_second": ("tok/s", ".1f"),
-    "vs_turn": ("x in turn", ".2f"),
-    "kib_per_token": ("KiB/token", ".0f"),
-    "needed_per_pass": ("experts a pass", ".1f"),
-    "hit_rate": ("hits", ".1%"),
-    "most_waited": ("longest wait, passes", ""),
-    "same": ("bits as in turn", ""),
-}
 
 _COLUMNS: Final = {
     "budget_share": ("budget", ".0%"),
@@ -160,7 +146,6 @@ class ExpertsBench:
 
     def _groupings(self, link: EmulatedLink, step: Step) -> list[dict[str, Any]]:
         """One comparison more: how sessions of the model share passes that do not hold all of them."""
-        from .experts_sessions import Crowd, grouping_rows, session_texts
         from .prompts import PROMPTS
 
         prompts = (self.prompts or PROMPTS)[: self.sessions]
@@ -223,7 +208,7 @@ class ExpertsBench:
             title = (
                 f"{self.sessions} sessions under {DEFAULT}, passes of {self.pass_tokens} tokens, runs of {self.draft}"
             )
-            tables.append(table_of(title, results["groupings"], _GROUPING_COLUMNS))
+            tables.append(table_of(title, results["groupings"], GROUPING_COLUMNS))
         return tables
 
     def plot(self, results: dict[str, Any], path: Path) -> bool:

@@ -19,18 +19,33 @@ from updraft.errors import UpdraftError
 if TYPE_CHECKING:
     from updraft.engine.experts import MakeExperts
 
-__all__ = ["BASELINE", "Crowd", "grouping_rows", "session_texts"]
+__all__ = ["GROUPINGS", "GROUPING_COLUMNS", "Crowd", "grouping_rows", "session_texts"]
 
-BASELINE: Final = "in turn"
+GROUPINGS: Final = {"all in one pass": None, "in turn": False, "by experts": True}
+"""How sessions share passes, and whether the scheduler asks the store; None: a pass holds all."""
+
+GROUPING_COLUMNS: Final = {
+    "budget_share": ("budget", ".0%"),
+    "way": ("passes", ""),
+    "tokens_per_second": ("tok/s", ".1f"),
+    "vs_turn": ("x in turn", ".2f"),
+    "kib_per_token": ("KiB/token", ".0f"),
+    "needed_per_pass": ("experts a pass", ".1f"),
+    "hit_rate": ("hits", ".1%"),
+    "most_waited": ("longest wait, passes", ""),
+    "same": ("bits as in turn", ""),
+}
+
+_BASELINE: Final = "in turn"
 
 _SEEN: Final = 64  # logits of a row that are compared
 
 
 @dataclass(frozen=True, slots=True)
 class Crowd:
-    """Sessions that each have a text verified, run by run, until the first of them is at its end; every run stands.
+    """Sessions that each have a text verified, run by run, to its end; every run stands.
 
-    So passes are full to the last, whoever gets on faster.
+    All are computed to the end, so that a way cannot look good by putting off what costs most.
 
     Attributes:
         texts: token ids of each.
@@ -45,7 +60,7 @@ class Crowd:
     threads: int = 1
 
     def read(self, make: MakeExperts, pass_tokens: int, *, grouped: bool) -> dict[str, Any]:
-        """Compute in passes of so many tokens; figures, and for each session a digest of every run's logits.
+        """Compute all texts in passes of so many tokens; figures, and a digest of all logits of each session.
 
         Args:
             make: the holder of the experts; its `grouping` is asked if `grouped`.
@@ -67,7 +82,7 @@ class Crowd:
             for reader in readers:
                 loop.add(reader)
             start = time.perf_counter()
-            while not any(reader.done for reader in readers):
+            while not all(reader.done for reader in readers):
                 loop.turn()
             seconds = time.perf_counter() - start
             counts = experts.statistics
@@ -79,7 +94,7 @@ class Crowd:
                 "needed": counts.needed,
                 "hit_rate": counts.hit_rate,
                 "most_waited": max(reader.most_waited for reader in readers),
-                "digests": [reader.digests for reader in readers],
+                "digests": [reader.digest.hexdigest() for reader in readers],
             }
         finally:
             engine.shutdown()
@@ -99,7 +114,7 @@ class _Reader:
         self._run: Run | None = None
         self._pausing = self._asked = 0
         self.most_waited = 0
-        self.digests: list[str] = []
+        self.digest = hashlib.sha256()
 
     @property
     def done(self) -> bool:
@@ -118,9 +133,11 @@ class _Reader:
         return Want(Priority.VERIFY, self._run)
 
     def consume(self, run: Run, output: Output) -> None:
-        self.digests.append(hashlib.sha256(np.ascontiguousarray(output.logits[:, :_SEEN]).tobytes()).hexdigest())
+        self.digest.update(np.ascontiguousarray(output.logits[:, :_SEEN]).tobytes())
         self.most_waited = max(self.most_waited, self._asked - 1)
         self._run, self._asked, self._pausing = None, 0, self._pause
+        if self.done:
+            self._loop.remove(self)
 
     def fail(self, error: UpdraftError) -> None:
         raise error
@@ -151,7 +168,7 @@ def grouping_rows(runs: dict[tuple[float, str], list[dict[str, Any]]]) -> list[d
     """Medians over the rounds of each budget and way; ratios are of runs of the same round."""
     rows = []
     for (share, way), own in runs.items():
-        turn, last = runs[share, BASELINE], own[-1]
+        turn, last = runs[share, _BASELINE], own[-1]
         speeds = [run["tokens"] / run["seconds"] for run in own]
         base = [run["tokens"] / run["seconds"] for run in turn]
         rows.append(
@@ -166,13 +183,7 @@ def grouping_rows(runs: dict[tuple[float, str], list[dict[str, Any]]]) -> list[d
                 "needed_per_pass": last["needed"] / last["passes"],
                 "hit_rate": last["hit_rate"],
                 "most_waited": max(run["most_waited"] for run in own),
-                "same": all(_agree(run["digests"], turn[0]["digests"]) for run in own),
+                "same": all(run["digests"] == turn[0]["digests"] for run in own),
             }
         )
     return rows
-
-
-def _agree(found: list[list[str]], wanted: list[list[str]]) -> bool:
-    """Whether sessions agree in all runs that both have computed."""
-    pairs = zip(found, wanted, strict=True)
-    return all(mine == theirs for own, other in pairs for mine, theirs in zip(own, other, strict=False))

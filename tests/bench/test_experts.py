@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from bench.experts import GROUPINGS, ExpertsBench
+from bench.experts import ExpertsBench
 from bench.experts_gpu import main
 from bench.experts_model import traffic
 from bench.experts_plot import plot_wall_clock
+from bench.experts_sessions import GROUPINGS
 from tests.fakes.hf_model import write_hf_model
 from updraft.errors import ConfigError
 

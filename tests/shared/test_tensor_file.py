@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from updraft.errors import BadModelFile, ConfigError, ModelNotFound
 from updraft.tensor_file import TensorFile
 
 OATS = TensorFile("oat counter", "oats-1", 4096, "Count again.")
-ARRAYS = {"a": np.arange(6, dtype=np.int64).reshape(2, 3).T, "b": np.ones(2, np.float16)}
+ARRAYS: dict[str, Any] = {"a": np.arange(6, dtype=np.int64).reshape(2, 3).T, "b": np.ones(2, np.float16)}
 
 
 def test_it_is_read_as_written(tmp_path: Path) -> None:

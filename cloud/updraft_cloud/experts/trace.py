@@ -145,8 +145,8 @@ def read_trace(path: Path) -> RouteTrace:
         note = json.loads(facts.get("note", "{}"))
         if not isinstance(note, dict):
             raise ValueError("its note is no JSON object")
-        named: dict[str, Any] = {"model": facts.get("model", ""), "fingerprint": facts.get("fingerprint", "")}
-        return RouteTrace(_shape(facts.get("shape", "")), **arrays, **named, note=note)
+        named: dict[str, Any] = arrays | {"model": facts.get("model", ""), "fingerprint": facts.get("fingerprint", "")}
+        return RouteTrace(_shape(facts.get("shape", "")), **named, note=note)
 
 
 def _shape(text: str) -> MoeShape:

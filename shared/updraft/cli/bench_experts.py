@@ -77,7 +77,13 @@ def experts(
     --soak, of smollm2-moe unless a model is named, if memory grows or the budget is exceeded.
     """
     if soak is not None:
-        given = {"--copy-ratio": copy_ratio, "--host-slowdown": host_slowdown, "--passes": passes, "--rounds": rounds}
+        given: dict[str, Any] = {
+            "--copy-ratio": copy_ratio,
+            "--host-slowdown": host_slowdown,
+            "--passes": passes,
+            "--rounds": rounds,
+        }
+        given |= {"--sessions": sessions, "--pass-tokens": pass_tokens, "--prompts": prompts}
         _soak(given, budget or [], policy or [], out, as_json, minutes=soak, model=model, draft=draft, threads=threads)
         return
     run_bench(
