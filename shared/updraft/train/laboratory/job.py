@@ -30,11 +30,11 @@ Progress = Callable[[str, int, int, LabPoint | None], None]  # stage, seconds do
 
 PARTS: Final[tuple[Part, ...]] = ("edge", "cloud", "reward")
 
-_SHAPES: Final = {"edge": lab_shape(4, 96, 256), "cloud": lab_shape(4, 96, 256)}
-_SHARES: Final = {"edge": 0.1875, "cloud": 0.1875, "reward": 0.625}  # of the minutes
-_ROWS: Final = {"edge": 32, "cloud": 32, "reward": 32}
-_RATES: Final = {"edge": 4e-3, "cloud": 4e-3, "reward": 1e-3}
-_ENOUGH: Final = {"edge": 0.24, "cloud": 0.0, "reward": 0.0}
+_SHAPES: Final = {"edge": lab_shape(4, 96, 256), "cloud": lab_shape(4, 256, 704)}
+_SHARES: Final = {"edge": 0.04, "cloud": 0.87, "reward": 0.09}  # of the minutes
+_ROWS: Final = {"edge": 32, "cloud": 16, "reward": 32}
+_RATES: Final = {"edge": 4e-3, "cloud": 2e-3, "reward": 5e-4}
+_ENOUGH: Final = {"edge": 0.24, "cloud": 0.13, "reward": 0.0}
 
 
 def _quiet(stage: str, done: int, total: int, point: LabPoint | None) -> None:
@@ -58,7 +58,7 @@ class LabJob:
 
     out: Path
     parts: Sequence[Part] = PARTS
-    minutes: float = 4.8
+    minutes: float = 23.0
     seed: int = 0
     rollouts: int = 6_000
     held_out: int = 1000
