@@ -35,7 +35,7 @@ def write_lab_card(path: Path, part: str, model: LabModel, facts: Mapping[str, A
         "",
         f"- {recipe['minutes']:.1f} minutes of one core, {last['step']:,} steps of {recipe['rows']} rows, "
         f"{last['tokens'] / 1e6:.1f} million tokens, padding included; seed {recipe['seed']}.",
-        f"- {_SOURCES[part]} AdamW; learning rate {recipe['learning_rate']:g}, falling with a cosine.",
+        f"- {_SOURCES[part]} AdamW; learning rate {recipe['learning_rate']:g}, falling over the last third of the time.",
         "",
         "| step | million tokens | minutes | loss |",
         "|---|---|---|---|",
