@@ -224,26 +224,29 @@ class Workspace:
         patience = min(self.verifier_timeout_s, self.seconds_left)
         asked = asyncio.ensure_future(verifier.judge(claims))
         try:
-            done, _ = await asyncio.wait({asked}, timeout=patience)
-            if not done:
-                return self._complain(f"{verifier.name} took more than {patience:.3g} s", len(claims))
-            judgements = list(asked.result())
+            done, _ = await asyncio.wait({asked}, timeout=patience)  # raises where this request is cancelled
+        finally:
+            asked.cancel()  # without waiting: who hangs may also not listen to this
+        if not done:
+            return self._complain(f"{verifier.name} took more than {patience:.3g} s", len(claims))
+        try:
+            given = list(asked.result())
         except UpdraftError as error:
             return self._complain(f"{verifier.name}: {error}", len(claims))
         except (Exception, asyncio.CancelledError) as error:
-            if not asked.done():  # this request itself was cancelled
-                raise
             log.error("the verifier %s failed", verifier.name, exc_info=error)
             return self._complain(f"{verifier.name} failed: {type(error).__name__}", len(claims))
-        finally:
-            asked.cancel()  # without waiting: who hangs may also not listen to this
-        if len(judgements) != len(claims):
-            return self._complain(f"{verifier.name} gave {len(judgements)} judgements for {len(claims)}", len(claims))
-        for index, judgement in enumerate(judgements):
-            if fault := _fault(judgement):
-                judgements[index] = self._complain(f"{verifier.name} gave {fault}", 1)[0]
-            elif judgement.failed:
+        if len(given) != len(claims):
+            return self._complain(f"{verifier.name} gave {len(given)} judgements for {len(claims)}", len(claims))
+        judgements = []
+        for each in given:
+            judgement = _checked(each)
+            if isinstance(judgement, str):
+                judgements += self._complain(f"{verifier.name} gave {judgement}", 1)
+                continue
+            if judgement.failed:
                 self._complain(f"{verifier.name}: {judgement.reason}", 1)
+            judgements.append(judgement)
         return judgements
 
     def _complain(self, reason: str, count: int) -> list[Judgement]:
@@ -252,13 +255,21 @@ class Workspace:
         return [Judgement(None, reason=reason, failed=True)] * count
 
 
-def _fault(judgement: object) -> str:
-    """What is wrong with a judgement, if anything. Verifiers may be anybody's, so types are not relied on."""
+def _checked(judgement: object) -> Judgement | str:
+    """A judgement with a plain number as its score, or what is wrong with it. Verifiers may be anybody's, so types are
+    not relied on."""
     if not isinstance(judgement, Judgement):
         return f"a {type(judgement).__name__} in place of a judgement"
     score: object = judgement.score
+    positions: object = judgement.positions
+    if not isinstance(positions, int) or positions < 0:
+        return "a number of positions that is none"
     if score is None:
-        return "a pass without a score" if judgement.passed else ""
-    if not isinstance(score, SupportsFloat):
+        return "a pass without a score" if judgement.passed else judgement
+    try:
+        if not isinstance(score, SupportsFloat):
+            raise TypeError
+        value = float(score)
+    except (TypeError, ValueError, ArithmeticError, RuntimeError):
         return f"a {type(score).__name__} in place of a score"
-    return "" if 0 <= float(score) <= 1 else f"a score of {float(score):g}"
+    return replace(judgement, score=value) if 0 <= value <= 1 else f"a score of {value:g}"
