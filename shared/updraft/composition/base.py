@@ -49,14 +49,21 @@ class Flow:
 
 
 class Meter:
-    """Counts a pipeline's calls of the model."""
+    """Counts a pipeline's calls.
+
+    Attributes:
+        short: more were wanted than there are.
+    """
 
     def __init__(self, most: int) -> None:
         self.left = most
+        self.short = False
 
-    def take(self, wanted: int) -> int:
-        """How many of so many calls may be made; they are counted."""
+    def take(self, wanted: int, *, least: int = 1) -> int:
+        """How many of so many calls may be made, none where it is less than `least`; they are counted."""
         granted = min(wanted, self.left)
+        self.short |= granted < wanted
+        granted = granted if granted >= least else 0
         self.left -= granted
         return granted
 

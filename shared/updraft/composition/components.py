@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import Field
@@ -35,7 +36,8 @@ class Generate(Component):
 class Rank(Component):
     """Keeps the best answers: by the request's verifier, by how much of the vote each has, or as the model ranks them.
 
-    The model is asked twice, with the order turned round, so that places in the list do not count.
+    The model is asked twice, with the order turned round, so that places in the list do not count. What was not judged
+    comes last.
     """
 
     kind: Literal["rank"] = "rank"
@@ -66,8 +68,8 @@ class Critique(Component):
         for index in range(meter.take(len(answers))):
             candidate = answers[index]
             text = prompts.CRITIQUE.format(question=work.problem.question, answer=candidate.sample.text[:_SHOWN])
-            if written := await work.sample(1, work.ask(text)):
-                answers[index] = Candidate(candidate.sample, candidate.score, candidate.passed, written[0].text)
+            if written := await work.write(text):
+                answers[index] = replace(candidate, critique=written.text)
         return Flow(tuple(answers))
 
 
@@ -118,8 +120,11 @@ class WriteTests(Component):
         if not meter.take(1):
             return Flow()
         text = prompts.TESTS.format(count=self.tests, question=work.problem.question)
-        written = await work.sample(1, work.ask(text))
-        return Flow(tests=tuple(asserts_of(written[0].text)[: self.tests]) if written else ())
+        written = await work.write(text)
+        tests = asserts_of(written.text)[: self.tests] if written else []
+        if written and not tests:
+            work.complaints.append("no test could be read from what the model wrote")
+        return Flow(tests=tuple(tests))
 
 
 class RunTests(Component):
@@ -130,11 +135,13 @@ class RunTests(Component):
 
     async def run(self, work: Workspace, incoming: Flow, meter: Meter) -> Flow:
         if not incoming.tests:
-            work.complaints.append("no test could be read from what the model wrote")
             return Flow(incoming.answers)
         results = []
         for candidate in incoming.answers:
-            score = await run_tests(candidate.sample.text, incoming.tests)
+            if work.exhausted:
+                score = None
+            else:
+                score = await run_tests(candidate.sample.text, incoming.tests, work.seconds_left)
             work.tell("score", branch=candidate.sample.branch, value=score)
             results.append(candidate.judged(score, None if score is None else score == 1.0))
         return Flow(tuple(results))
@@ -167,7 +174,7 @@ async def _verified(work: Workspace, candidates: Sequence[Candidate], meter: Met
         candidate.judged(judgement.score, None if judgement.score is None else judgement.passed)
         for candidate, judgement in zip(asked, judgements, strict=True)
     ]
-    return [*judged, *candidates[len(asked) :]]
+    return [*judged, *_unjudged(candidates[len(asked) :])]
 
 
 async def _believed(work: Workspace, candidates: Sequence[Candidate], meter: Meter) -> list[Candidate]:
@@ -183,13 +190,13 @@ async def _believed(work: Workspace, candidates: Sequence[Candidate], meter: Met
         score = 1.0 / (1.0 + math.exp(min(50.0, float(no - yes))))
         work.tell("score", branch=candidate.sample.branch, value=score)
         judged.append(candidate.judged(score, score > 0.5))
-    return [*judged, *candidates[len(asked) :]]
+    return [*judged, *_unjudged(candidates[len(asked) :])]
 
 
 async def _ranked(work: Workspace, candidates: Sequence[Candidate], meter: Meter) -> list[Candidate]:
     """The chance that the model names each answer as the best of the first nine; asked in both orders."""
     shown = list(candidates[:_NUMBERS])
-    if len(shown) < 2 or meter.take(2) < 2:
+    if len(shown) < 2 or not meter.take(2, least=2):
         return list(candidates)
     tokens = [_first_token(work, str(number)) for number in range(1, len(shown) + 1)]
     texts = [
@@ -204,7 +211,12 @@ async def _ranked(work: Workspace, candidates: Sequence[Candidate], meter: Meter
     chances = [(math.exp(ahead[i]) + math.exp(back[len(shown) - 1 - i])) / 2 for i in range(len(shown))]
     total = sum(chances) or 1.0
     ranked = [one.judged(chance / total, one.passed) for one, chance in zip(shown, chances, strict=True)]
-    return [*ranked, *candidates[_NUMBERS:]]
+    return [*ranked, *_unjudged(candidates[_NUMBERS:])]
+
+
+def _unjudged(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Those that were not asked about: what another component gave them is no measure beside those that were."""
+    return [candidate.judged(None, candidate.passed) for candidate in candidates]
 
 
 def _first_token(work: Workspace, text: str) -> int:
