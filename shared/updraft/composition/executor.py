@@ -18,7 +18,7 @@ __all__ = ["check", "execute"]
 async def execute(pipeline: Pipeline, work: Workspace) -> Outcome:
     """Run all components that tokens and time are left for, and give the best answer of the latest; an empty one where
     they did not reach for any."""
-    meter = Meter(pipeline.calls)
+    meter = Meter(pipeline.calls, work.budget.samples)
     flows: dict[str, Flow] = {}
     latest = given = Flow(tuple(map(Candidate, work.problem.given)))
     for component in pipeline.order:
@@ -31,12 +31,11 @@ async def execute(pipeline: Pipeline, work: Workspace) -> Outcome:
         flows[component.id] = flow
         if flow.answers:
             latest = flow
-    if meter.short:
-        work.ended = work.ended or "calls"
+    work.ended = work.ended or meter.short
     final = flows.get(pipeline.output)
     answers = final.answers if final is not None and final.answers else latest.answers
-    written = {one.sample for flow in [given, *flows.values()] for one in flow.answers}
-    return replace(_outcome(work, answers), unparsed=sum(sample.answer is None for sample in written))
+    seen = {id(one.sample): one.sample for flow in [given, *flows.values()] for one in flow.answers}
+    return replace(_outcome(work, answers), unparsed=sum(sample.answer is None for sample in seen.values()))
 
 
 def check(pipeline: Pipeline, work: Workspace) -> None:

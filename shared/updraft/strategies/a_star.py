@@ -16,7 +16,9 @@ from updraft.strategies.workspace import Workspace
 
 __all__ = ["AStar", "Frontier", "loss"]
 
-_AGAIN: Final = math.log(10)  # having gone on from a path before; simulated chains told 4 from 20 not apart, 2 was worse
+_AGAIN: Final = math.log(
+    10
+)  # having gone on from a path before; simulated chains told 4 from 20 not apart, 2 was worse
 
 
 class AStar(Stepwise):

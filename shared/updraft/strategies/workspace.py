@@ -48,6 +48,7 @@ class Workspace:
 
     def __post_init__(self) -> None:
         self._began = time.perf_counter()
+        self._scored: dict[Sample, Judgement] = {}
         seconds = self.budget.seconds
         self._until = None if seconds is None else asyncio.get_running_loop().time() + seconds
 
@@ -175,19 +176,26 @@ class Workspace:
         return Claim(self.problem.question, prompt, tokens, sample.text, sample.logprob, sample.finished)
 
     async def judge(self, answers: Sequence[Sample | Branch]) -> list[Judgement]:
-        """What the verifier thinks of answers. One that crashes, hangs or returns nonsense leaves them unverified, and
-        is complained of; answers for which no calls are left are unverified, too."""
+        """What the verifier thinks of answers; a whole one that it has scored before is not shown to it again. One that
+        crashes, hangs or returns nonsense leaves them unverified, and is complained of; answers for which no calls are
+        left are unverified, too."""
         if self.verifier is None:
             raise RuntimeError("the strategy needs a verifier")
-        asked = list(answers)[: self.calls_left]
+        known = [None if isinstance(answer, Branch) else self._scored.get(answer) for answer in answers]
+        new = [answer for answer, judgement in zip(answers, known, strict=True) if judgement is None]
+        asked = new[: self.calls_left]
         if self.seconds_left == 0.0:
             asked = []
-        elif len(asked) < len(answers):
+        elif len(asked) < len(new):
             self.ended = self.ended or "calls"
         self.spent.verifier_calls += len(asked)
-        judgements = await self._judged([self.claim(answer) for answer in asked]) if asked else []
-        self.spent.verifier_positions += sum(judgement.positions for judgement in judgements)
-        judgements += [Judgement(None, reason="no calls or no time are left")] * (len(answers) - len(asked))
+        fresh = await self._judged([self.claim(answer) for answer in asked]) if asked else []
+        self.spent.verifier_positions += sum(judgement.positions for judgement in fresh)
+        for answer, judgement in zip(asked, fresh, strict=True):
+            if isinstance(answer, Sample) and judgement.score is not None:
+                self._scored[answer] = judgement
+        rest = iter([*fresh, *[Judgement(None, reason="no calls or no time are left")] * (len(new) - len(asked))])
+        judgements = [next(rest) if judgement is None else judgement for judgement in known]
         for answer, judgement in zip(answers, judgements, strict=True):
             number = answer.number if isinstance(answer, Branch) else answer.branch
             self.tell("score", branch=number, value=judgement.score)

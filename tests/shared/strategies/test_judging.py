@@ -114,6 +114,16 @@ async def test_a_cancellation_is_not_taken_for_a_fault_where_the_verifier_has_ju
         await task
 
 
+async def test_an_answer_that_was_scored_is_not_shown_again(loop: EngineLoop) -> None:
+    judge = ScriptedJudge(lambda claim: None if claim.text == "1" else 0.9)
+    space = work(loop, judge)
+    first = await space.judge(SAMPLES)
+    other = Sample("3", (19,), -0.1, "3")
+    again = await space.judge([SAMPLES[1], other, SAMPLES[0]])
+    assert [claim.text for claim in judge.seen] == ["1", "2", "3", "1"]  # of the first it could not tell
+    assert again == [first[1], Judgement(0.9, True), first[0]] and space.spent.verifier_calls == 4
+
+
 async def test_not_being_able_to_tell_is_no_fault(loop: EngineLoop) -> None:
     space = work(loop, ScriptedJudge(lambda claim: None if claim.text == "1" else 0.9))
     first, second = await space.judge(SAMPLES)
