@@ -53,6 +53,11 @@ class Strategy(BaseModel, ABC):
         """The problem as this strategy reads it."""
         return problem
 
+    @property
+    def usual(self) -> int | None:
+        """Samples that it takes where a request names no number; None leaves that to the effort."""
+        return None
+
     @abstractmethod
     async def solve(self, work: Workspace) -> Outcome:
         """Work until the budget or the strategy itself says that it is enough."""
