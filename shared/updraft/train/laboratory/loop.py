@@ -28,8 +28,8 @@ _LOWEST = 0.01  # share of the highest learning rate that the last step has
 class LabRecipe:
     """How long and how fast to train.
 
-    A run ends after its minutes, or with the first point of its curve whose loss is not above `enough`: models that make no
-    mistakes would be of no use here, and from many to few is a short way.
+    A run ends after its minutes, or with the first point of its curve whose loss is not above `enough`: models that
+    make no mistakes would be of no use here, and from many to few is a short way.
 
     Time is the processor's: a run that has to wait for a core learns as much. The learning rate rises over the first
     steps, stays, and falls over the last third of the time; a run that is given more minutes goes on at the rate that
@@ -153,5 +153,7 @@ class _Run:
 
     def _key(self) -> str:
         """What makes this run this run; not when it ends."""
-        recipe = {name: value for name, value in asdict(self._recipe).items() if name not in ("minutes", "enough", "every")}
+        recipe = {
+            name: value for name, value in asdict(self._recipe).items() if name not in ("minutes", "enough", "every")
+        }
         return json.dumps({**recipe, **asdict(self.model.shape)}, sort_keys=True)
