@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tests import house
 from updraft.engine import open_engine
@@ -23,6 +24,15 @@ from updraft.train.laboratory.model import read_lab_model
 from updraft.train.laboratory.rollouts import answers
 
 PROBLEMS = problems("test", 42, seed=11)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Matrices this small only lose by more."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(params=["lab-edge", "lab-cloud"])
