@@ -169,12 +169,8 @@ def prompt(problem: Problem) -> str:
     return f"{problem.text}\n"
 
 
-def worked(problem: Problem, draw: random.Random, mistakes: float = 0.0) -> str:
-    """An answer by one of the ways to it, those that begin at the left more often.
-
-    Args:
-        mistakes: the probability that a number is wrong; what follows goes on from it. A right answer without.
-    """
+def worked(problem: Problem, draw: random.Random) -> str:
+    """A right answer: one of the ways to it, those that begin at the left more often."""
     number, done, lines = problem.start, frozenset[int](), []
     while ways := problem.ways(done):
         while len(ways) > 1 and draw.random() > _FIRST:
@@ -182,8 +178,6 @@ def worked(problem: Problem, draw: random.Random, mistakes: float = 0.0) -> str:
         operation = problem.operations[ways[0]]
         lines.append(f"{number}{_LETTERS[ways[0]]}{operation}\n")
         number, done = operation(number), done | {ways[0]}
-        if mistakes and draw.random() < mistakes:
-            number = (number + draw.randint(1, MODULUS - 1)) % MODULUS
     return "".join(lines) + f"#{number}\n"
 
 

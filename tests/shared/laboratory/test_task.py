@@ -46,14 +46,6 @@ def test_every_worked_answer_is_right_step_by_step(problem: Problem, seed: int) 
     assert "".join(step.text + "\n" for step in steps) == text
 
 
-def test_mistakes_are_made_and_gone_on_from() -> None:
-    for problem in problems("test", 20):
-        text = worked(problem, random.Random(1), mistakes=1.0)
-        steps = steps_of(problem, text)
-        assert [step.right for step in steps] == [True] + [False] * problem.steps
-        assert text != worked(problem, random.Random(1), mistakes=0.0)
-
-
 @given(PROBLEMS, st.integers(0, 2**32), st.data())
 def test_a_changed_line_is_wrong_and_so_is_every_prefix_after_it(
     problem: Problem, seed: int, data: st.DataObject

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from updraft.errors import ModelNotFound
-from updraft.laboratory.task import Split, parse_problem, problems, worked
+from updraft.laboratory.task import Split, parse_problem, problems
 from updraft.models.llama_shape import LlamaShape
 from updraft.train.disk import disk_errors
 from updraft.train.laboratory.batches import Example, worked_examples
@@ -33,8 +33,7 @@ PARTS: Final[tuple[Part, ...]] = ("edge", "cloud", "reward")
 _SHAPES: Final = {"edge": lab_shape(4, 96, 256), "cloud": lab_shape(4, 256, 704)}
 _SHARES: Final = {"edge": 0.04, "cloud": 0.87, "reward": 0.09}  # of the minutes
 _ROWS: Final = {"edge": 32, "cloud": 16, "reward": 32}
-_RATES: Final = {"edge": 4e-3, "cloud": 2e-3, "reward": 2e-3}
-_MISTAKES: Final = 0.15
+_RATES: Final = {"edge": 4e-3, "cloud": 2e-3, "reward": 1e-3}
 _ENOUGH: Final = {"edge": 0.24, "cloud": 0.13, "reward": 0.0}
 
 
@@ -141,11 +140,7 @@ def _reward_start(job: LabJob) -> tuple[LabModel, Callable[[int, int], list[Exam
 
 
 def _some_judged(rollouts: Sequence[Rollout], seed: int, number: int, count: int) -> list[Example]:
-    """Rollouts, and as many answers with wrong numbers in them, of which there is no end."""
-    draw = random.Random(f"{seed}/{number}")
-    asked = problems("train", count - count // 2, seed=draw.getrandbits(62))
-    spoiled = [Rollout(problem, worked(problem, draw, _MISTAKES)) for problem in asked]
-    return [judged_example(one) for one in draw.choices(rollouts, k=count // 2) + spoiled]
+    return [judged_example(one) for one in random.Random(f"{seed}/{number}").choices(rollouts, k=count)]
 
 
 def _rollouts(job: LabJob, split: Split, count: int) -> list[Rollout]:
