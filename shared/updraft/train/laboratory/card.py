@@ -70,7 +70,7 @@ def _accuracy(facts: Mapping[str, Any]) -> list[str]:
         "",
         f"| temperature | {' | '.join(f'k = {k}' for k in sorted(map(int, runs[-1]['passes'])))} |",
         f"|---|{'---|' * len(runs[-1]['passes'])}",
-        *(_passes_row(run) for run in runs if run["temperature"] > 0),
+        *(_passes_row(run, len(runs[-1]["passes"])) for run in runs if run["temperature"] > 0),
     ]
 
 
@@ -80,8 +80,9 @@ def _accuracy_row(run: Mapping[str, Any]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _passes_row(run: Mapping[str, Any]) -> str:
-    return f"| {_label(run)} | {' | '.join(map(_percent, _by_number(run['passes'])))} |"
+def _passes_row(run: Mapping[str, Any], columns: int) -> str:
+    cells = [*map(_percent, _by_number(run["passes"]))]
+    return f"| {_label(run)} | {' | '.join([*cells, *[''] * (columns - len(cells))])} |"
 
 
 def _by_number(shares: Mapping[Any, float]) -> list[float]:

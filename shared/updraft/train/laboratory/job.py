@@ -33,7 +33,7 @@ PARTS: Final[tuple[Part, ...]] = ("edge", "cloud", "reward")
 _SHAPES: Final = {"edge": lab_shape(4, 96, 256), "cloud": lab_shape(4, 256, 704)}
 _SHARES: Final = {"edge": 0.04, "cloud": 0.87, "reward": 0.09}  # of the minutes
 _ROWS: Final = {"edge": 32, "cloud": 16, "reward": 32}
-_RATES: Final = {"edge": 4e-3, "cloud": 2e-3, "reward": 5e-4}
+_RATES: Final = {"edge": 4e-3, "cloud": 2e-3, "reward": 1e-3}
 _ENOUGH: Final = {"edge": 0.24, "cloud": 0.13, "reward": 0.0}
 
 
