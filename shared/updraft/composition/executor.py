@@ -20,7 +20,7 @@ async def execute(pipeline: Pipeline, work: Workspace) -> Outcome:
     Raises:
         EngineFailure: no answer was written at all.
     """
-    meter = Meter(pipeline.calls)
+    meter = Meter(min(pipeline.calls, work.budget.calls or pipeline.calls))
     flows: dict[str, Flow] = {}
     latest = given = Flow(tuple(map(Candidate, work.problem.given)))
     for component in pipeline.order:

@@ -19,6 +19,11 @@ class Composed(Strategy):
     name: ClassVar[str] = "pipeline"
     pipeline: Pipeline
 
+    @property
+    def own_samples(self) -> int:
+        asked = sum(getattr(component, "samples", 1) for component in self.pipeline.component)
+        return min(self.pipeline.calls, asked)
+
     def check(self, work: Workspace) -> None:
         check(self.pipeline, work)
 

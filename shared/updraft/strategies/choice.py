@@ -62,6 +62,10 @@ class ComputeOptimal(Strategy):
             if plan.strategy is not None:
                 parsed(plan).check(work)
 
+    @property
+    def own_samples(self) -> int:
+        return max((parsed(plan).own_samples for plan in self.plans if plan.strategy is not None), default=0)
+
     async def solve(self, work: Workspace) -> Outcome:
         given = list(work.problem.given)
         pilot = [*given, *await work.sample(max(0, min(self.pilot, work.budget.samples) - len(given)))]

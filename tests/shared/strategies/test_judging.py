@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from updraft.engine.loop import EngineLoop
 from updraft.errors import ConfigError
 from updraft.sampling import SamplingParams
 from updraft.strategies import Budget, EnginePlaces, Forks, Problem, Sample, Workspace
-from updraft.verifiers import Judgement, Verifier
+from updraft.verifiers import Claim, Judgement, Verifier
 
 SAMPLES = [Sample("1", (17,), -0.1, "1"), Sample("2", (18,), -0.1, "2")]
 
@@ -93,6 +93,22 @@ async def test_a_request_that_is_cancelled_cancels_its_verifier(loop: EngineLoop
         await task
     await asyncio.sleep(0)
     assert judge.cancelled
+
+
+async def test_a_request_that_is_cancelled_as_its_verifier_ends_is_cancelled(loop: EngineLoop) -> None:
+    class Ends(FaultyJudge):
+        async def judge(self, claims: Sequence[Claim]) -> Any:
+            task.cancel()
+            return [Judgement(1.0, True)] * len(claims)
+
+    task = asyncio.create_task(work(loop, Ends()).judge(SAMPLES))
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_the_log_holds_nothing_of_an_answer(loop: EngineLoop, caplog: pytest.LogCaptureFixture) -> None:
+    await work(loop, FaultyJudge(error=ValueError("secret"))).judge(SAMPLES)
+    assert "ValueError" in caplog.text and "secret" not in caplog.text
 
 
 async def test_not_being_able_to_tell_is_no_fault(loop: EngineLoop) -> None:
