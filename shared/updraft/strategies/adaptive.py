@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar, Final, Literal
 
 from pydantic import Field
 
@@ -18,6 +18,9 @@ from updraft.strategies.tally import best_first, conclude, tally
 from updraft.strategies.workspace import WARM, Workspace
 
 __all__ = ["Adaptive"]
+
+
+_WAVES: Final = 200  # waves grow, and get warmer, up to this one; powers of more are no floats any more
 
 
 class Adaptive(Strategy):
@@ -63,7 +66,7 @@ class Adaptive(Strategy):
         scores = await self._scores(work, samples)
         left, number = work.budget.samples, 0
         while left > 0 and not work.exhausted and not self._enough(work, scores):
-            size = min(float(left), self.wave * self.growth**number)
+            size = min(float(left), self.wave * self.growth ** min(number, _WAVES))
             branches = self._start(work, min(int(size), self._affordable(work)), number)
             kept = await self._write(work, branches)
             fresh = [work.sample_of(branch) for branch in kept]
@@ -80,7 +83,7 @@ class Adaptive(Strategy):
     def _start(self, work: Workspace, count: int, number: int) -> list[Branch]:
         """The branches of a wave; the first one draws as the request says."""
         coldest = work.problem.sampling.temperature or WARM
-        warmer = min(coldest * self.anneal**number, max(self.hottest, coldest))
+        warmer = min(coldest * self.anneal ** min(number, _WAVES), max(self.hottest, coldest))
         return [work.start(temperature=warmer if number else None) for _ in range(count)]
 
     async def _write(self, work: Workspace, branches: Sequence[Branch]) -> list[Branch]:

@@ -66,9 +66,9 @@ class _Kept:
 class EnginePlaces:
     """Sequences of an engine without a context manager: the edge's, a bench's.
 
-    Who enters gets a copy of the longest beginning that any sequence of its tenant holds, also where it has to wait for another that
-    is computing it. Where no sequence is free, it takes the idle one that was used longest ago. Tasks that open
-    sequences of their own may use the engine beside it.
+    Who enters gets a copy of the longest beginning that any sequence of its tenant holds, also where it has to wait for
+    another that is computing it. Where no sequence is free, it takes the idle one that was used longest ago. Tasks that
+    open sequences of their own may use the engine beside it.
 
     Args:
         share: False computes everything anew for each holder, as if it were a request of its own.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
@@ -51,10 +52,14 @@ def last(replies: Replies, number: int) -> SolveReply:
     return reply
 
 
+def wait(gate: threading.Event) -> None:
+    gate.wait(20)
+
+
 def test_an_order_that_is_cancelled_before_it_begins_is_forgotten(running: tuple[Solver, Replies]) -> None:
     solving, replies = running
     gate = threading.Event()
-    solving._post(lambda: None if gate.wait(20) else None)  # both commands are there in one turn
+    solving._post(partial(wait, gate))  # both commands are there in one turn
     solving.begin(order(1))
     solving.cancel(1)
     gate.set()
