@@ -16,7 +16,7 @@ from typing import Any, Final
 from updraft.config.strategies import StrategySettings
 from updraft.engine.base import Engine
 from updraft.engine.loop import EngineLoop
-from updraft.errors import EngineFailure, InvalidRequest, LateReply, UpdraftError
+from updraft.errors import EngineFailure, LateReply, UpdraftError
 from updraft.modes import Origin
 from updraft.strategies import Forks, Places, Strategy, parse_strategy, solve
 from updraft.strategies.choice import ComputeOptimal, load_choice
@@ -160,14 +160,7 @@ class Solver:
         settings = _object(order.settings)
         if self._choice is not None and order.strategy == ComputeOptimal.name and not settings:
             return self._choice
-        strategy, most = parse_strategy(order.strategy, settings), self._settings.max_samples
-        if strategy.own_samples > most:
-            raise InvalidRequest(
-                f"The strategy asks for {strategy.own_samples} answers; this cloud allows {most}.",
-                remedy="Ask for less, or raise cloud.strategies on the cloud.",
-                param="updraft.strategy",
-            )
-        return strategy
+        return parse_strategy(order.strategy, settings)
 
     def _note(self, number: int, progress: Progress) -> None:
         stage = progress.text if progress.kind == "stage" else ""

@@ -106,7 +106,7 @@ def run(
     """Answer a question by a pipeline, with a model on this machine."""
     from updraft.composition import load_pipeline
     from updraft.composition.strategy import Composed
-    from updraft.strategies.problem import Budget
+    from updraft.strategies.problem import MOST_SAMPLES, Budget
     from updraft.strategies.subject import Question
 
     pipeline = load_pipeline(file)
@@ -120,7 +120,7 @@ def run(
     async def answer() -> Attempt:
         async with _subject(setup) as subject:
             return await subject.attempt(
-                Question(question, ""), Composed(pipeline=pipeline), Budget(samples=1), seed=seed, note=note
+                Question(question, ""), Composed(pipeline=pipeline), Budget(samples=MOST_SAMPLES), seed=seed, note=note
             )
 
     outcome = asyncio.run(answer()).outcome

@@ -49,15 +49,31 @@ class Flow:
 
 
 class Meter:
-    """Counts a pipeline's calls of the model."""
+    """Counts a pipeline's calls, and the answers among them.
 
-    def __init__(self, most: int) -> None:
-        self.left = most
+    Attributes:
+        short: what more was wanted of than there is.
+    """
 
-    def take(self, wanted: int) -> int:
-        """How many of so many calls may be made; they are counted."""
-        granted = min(wanted, self.left)
-        self.left -= granted
+    def __init__(self, calls: int, samples: int) -> None:
+        self._calls, self._samples = calls, samples
+        self.short: Literal["calls", "samples"] | None = None
+
+    def take(self, wanted: int, *, least: int = 1) -> int:
+        """How many of so many calls may be made, none where it is less than `least`; they are counted."""
+        granted = min(wanted, self._calls)
+        if granted < wanted:
+            self.short = self.short or "calls"
+        granted = granted if granted >= least else 0
+        self._calls -= granted
+        return granted
+
+    def answers(self, wanted: int) -> int:
+        """How many of so many answers may be written; each is a call, too."""
+        granted = self.take(min(wanted, self._samples))
+        if wanted > self._samples:
+            self.short = self.short or "samples"
+        self._samples -= granted
         return granted
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import Field
@@ -11,8 +12,9 @@ from pydantic import Field
 from updraft.composition import prompts
 from updraft.composition.base import Candidate, Component, Flow, Gives, Meter
 from updraft.composition.testing import asserts_of, run_tests
-from updraft.errors import ConfigError, PromptTooLong
+from updraft.strategies.prompts import first_tokens
 from updraft.strategies.workspace import Workspace
+from updraft.verifiers.settings import Resources
 
 __all__ = ["KINDS", "AnyComponent", "Critique", "Fuse", "Generate", "Rank", "RunTests", "Verify", "WriteTests"]
 
@@ -28,14 +30,15 @@ class Generate(Component):
     samples: int = Field(default=1, ge=1, le=256)
 
     async def run(self, work: Workspace, incoming: Flow, meter: Meter) -> Flow:
-        granted = meter.take(self.samples)
+        granted = meter.answers(self.samples)
         return Flow(tuple(map(Candidate, await work.sample(granted))))
 
 
 class Rank(Component):
     """Keeps the best answers: by the request's verifier, by how much of the vote each has, or as the model ranks them.
 
-    The model is asked twice, with the order turned round, so that places in the list do not count.
+    The model is asked twice, with the order turned round, so that places in the list do not count. What was not judged
+    comes last.
     """
 
     kind: Literal["rank"] = "rank"
@@ -66,8 +69,9 @@ class Critique(Component):
         for index in range(meter.take(len(answers))):
             candidate = answers[index]
             text = prompts.CRITIQUE.format(question=work.problem.question, answer=candidate.sample.text[:_SHOWN])
-            if written := await work.sample(1, work.ask(text)):
-                answers[index] = Candidate(candidate.sample, candidate.score, candidate.passed, written[0].text)
+            if written := await work.write(text):
+                work.tell("step", branch=written.branch, text=written.text)
+                answers[index] = replace(candidate, critique=written.text)
         return Flow(tuple(answers))
 
 
@@ -78,15 +82,14 @@ class Fuse(Component):
     samples: int = Field(default=1, ge=1, le=64)
 
     async def run(self, work: Workspace, incoming: Flow, meter: Meter) -> Flow:
-        granted = meter.take(self.samples)
         answers = list(incoming.answers)
-        while granted and answers:
+        while answers:
             text = prompts.FUSE.format(
                 count=len(answers), question=work.problem.question, answers=prompts.listed(answers, _SHOWN)
             )
             prompt = work.ask(text)
             if len(prompt) + work.problem.max_tokens <= work.forks.engine.context:
-                written = await work.sample(granted, prompt)
+                written = await work.sample(meter.answers(self.samples), prompt)
                 return Flow(tuple(map(Candidate, written))) if written else incoming
             answers.pop()
         return incoming
@@ -118,8 +121,11 @@ class WriteTests(Component):
         if not meter.take(1):
             return Flow()
         text = prompts.TESTS.format(count=self.tests, question=work.problem.question)
-        written = await work.sample(1, work.ask(text))
-        return Flow(tests=tuple(asserts_of(written[0].text)[: self.tests]) if written else ())
+        written = await work.write(text)
+        tests = asserts_of(written.text)[: self.tests] if written else []
+        if written and not tests:
+            work.complaints.append("no test could be read from what the model wrote")
+        return Flow(tests=tuple(tests))
 
 
 class RunTests(Component):
@@ -130,11 +136,13 @@ class RunTests(Component):
 
     async def run(self, work: Workspace, incoming: Flow, meter: Meter) -> Flow:
         if not incoming.tests:
-            work.complaints.append("no test could be read from what the model wrote")
             return Flow(incoming.answers)
         results = []
         for candidate in incoming.answers:
-            score = await run_tests(candidate.sample.text, incoming.tests)
+            if work.exhausted:
+                score = None
+            else:
+                score = await run_tests(candidate.sample.text, incoming.tests, work.seconds_left)
             work.tell("score", branch=candidate.sample.branch, value=score)
             results.append(candidate.judged(score, None if score is None else score == 1.0))
         return Flow(tuple(results))
@@ -167,31 +175,29 @@ async def _verified(work: Workspace, candidates: Sequence[Candidate], meter: Met
         candidate.judged(judgement.score, None if judgement.score is None else judgement.passed)
         for candidate, judgement in zip(asked, judgements, strict=True)
     ]
-    return [*judged, *candidates[len(asked) :]]
+    return [*judged, *_unjudged(candidates[len(asked) :])]
 
 
 async def _believed(work: Workspace, candidates: Sequence[Candidate], meter: Meter) -> list[Candidate]:
     """The model's own yes or no on each answer."""
+    from updraft.verifiers.asking import Generative  # which needs the package of strategies, and so this one
+
     asked = list(candidates[: meter.take(len(candidates))])
-    texts = [
-        work.ask(prompts.CORRECT.format(question=work.problem.question, answer=candidate.sample.text[:_SHOWN]))
-        for candidate in asked
-    ]
-    rows = await work.forks.choices(texts, [_first_token(work, "Yes"), _first_token(work, "No")])
+    scorer = Generative(votes=1).scorer(Resources(reader=work.forks))
     judged = []
-    for candidate, (yes, no) in zip(asked, rows, strict=True):
-        score = 1.0 / (1.0 + math.exp(min(50.0, float(no - yes))))
+    for candidate, judgement in zip(asked, await scorer([work.claim(one.sample) for one in asked]), strict=True):
+        score = judgement.score
         work.tell("score", branch=candidate.sample.branch, value=score)
-        judged.append(candidate.judged(score, score > 0.5))
-    return [*judged, *candidates[len(asked) :]]
+        judged.append(candidate.judged(score, None if score is None else score > 0.5))
+    return [*judged, *_unjudged(candidates[len(asked) :])]
 
 
 async def _ranked(work: Workspace, candidates: Sequence[Candidate], meter: Meter) -> list[Candidate]:
     """The chance that the model names each answer as the best of the first nine; asked in both orders."""
     shown = list(candidates[:_NUMBERS])
-    if len(shown) < 2 or meter.take(2) < 2:
+    if len(shown) < 2 or not meter.take(2, least=2):
         return list(candidates)
-    tokens = [_first_token(work, str(number)) for number in range(1, len(shown) + 1)]
+    tokens = first_tokens(work.forks.engine, [str(number) for number in range(1, len(shown) + 1)])
     texts = [
         work.ask(
             prompts.RANK.format(count=len(shown), question=work.problem.question, answers=prompts.listed(order, _SHOWN))
@@ -199,16 +205,15 @@ async def _ranked(work: Workspace, candidates: Sequence[Candidate], meter: Meter
         for order in (shown, shown[::-1])
     ]
     if max(map(len, texts)) > work.forks.engine.context:
-        raise PromptTooLong(f"{len(shown)} answers do not fit the context of {work.forks.engine.context} tokens.")
+        work.complaints.append(f"{len(shown)} answers do not fit the model's context together, so it ranked none")
+        return list(candidates)
     ahead, back = await work.forks.choices(texts, tokens)
     chances = [(math.exp(ahead[i]) + math.exp(back[len(shown) - 1 - i])) / 2 for i in range(len(shown))]
     total = sum(chances) or 1.0
     ranked = [one.judged(chance / total, one.passed) for one, chance in zip(shown, chances, strict=True)]
-    return [*ranked, *candidates[_NUMBERS:]]
+    return [*ranked, *_unjudged(candidates[_NUMBERS:])]
 
 
-def _first_token(work: Workspace, text: str) -> int:
-    tokens = work.forks.engine.tokenizer.encode(text)
-    if not tokens:
-        raise ConfigError(f"The model's vocabulary cannot write {text!r}.", remedy='Leave `by = "model"` out.')
-    return tokens[0]
+def _unjudged(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Those that were not asked about: what another component gave them is no measure beside those that were."""
+    return [candidate.judged(None, candidate.passed) for candidate in candidates]

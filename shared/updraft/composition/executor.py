@@ -3,45 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from updraft.composition.base import Candidate, Flow, Meter
 from updraft.composition.pipeline import Pipeline
-from updraft.errors import ConfigError, EngineFailure
-from updraft.strategies.problem import Alternative, Outcome
-from updraft.strategies.tally import conclude, tally
+from updraft.errors import ConfigError
+from updraft.strategies.problem import Outcome
+from updraft.strategies.tally import best_first, conclude, tally
 from updraft.strategies.workspace import Workspace
 
 __all__ = ["check", "execute"]
 
 
 async def execute(pipeline: Pipeline, work: Workspace) -> Outcome:
-    """Run all components that calls, tokens and time are left for, and give the best answer of the latest.
-
-    Raises:
-        EngineFailure: no answer was written at all.
-    """
-    meter = Meter(min(pipeline.calls, work.budget.calls or pipeline.calls))
+    """Run all components that tokens and time are left for, and give the best answer of the latest; an empty one where
+    they did not reach for any."""
+    meter = Meter(pipeline.calls, work.budget.samples)
     flows: dict[str, Flow] = {}
     latest = given = Flow(tuple(map(Candidate, work.problem.given)))
     for component in pipeline.order:
-        if meter.left == 0:
-            work.ended = work.ended or "calls"
-        if work.ended is not None or work.exhausted:
+        if work.exhausted:
             break
         work.tell("stage", text=component.id)
-        flows[component.id] = flow = await component.run(
-            work, Flow.of([flows[name] for name in component.inputs]), meter
-        )
-        if component.kind == "generate" and given.answers:
-            flows[component.id] = flow = Flow.of([given, flow])
-            given = Flow()
+        flow = await component.run(work, Flow.of([flows[name] for name in component.inputs]), meter)
+        if component.kind == "generate":
+            flow, given = Flow.of([given, flow]), Flow()
+        flows[component.id] = flow
         if flow.answers:
             latest = flow
+    work.ended = work.ended or meter.short
     final = flows.get(pipeline.output)
     answers = final.answers if final is not None and final.answers else latest.answers
-    if not answers:
-        raise EngineFailure("The pipeline wrote no answer.", remedy="Give it more tokens or more time.")
-    return _outcome(work, answers)
+    seen = {id(one.sample): one.sample for flow in [given, *flows.values()] for one in flow.answers}
+    return replace(_outcome(work, answers), unparsed=sum(sample.answer is None for sample in seen.values()))
 
 
 def check(pipeline: Pipeline, work: Workspace) -> None:
@@ -66,22 +60,15 @@ def check(pipeline: Pipeline, work: Workspace) -> None:
 def _outcome(work: Workspace, answers: Sequence[Candidate]) -> Outcome:
     """The best answer: of those that passed if any did, by their scores where all have one, else by votes."""
     standing = [candidate for candidate in answers if candidate.passed] or list(answers)
+    samples = [candidate.sample for candidate in standing]
     scores = [candidate.score for candidate in standing]
-    samples = [candidate.sample for candidate in standing]
     known = [score for score in scores if score is not None]
-    if len(known) == len(standing):
-        return _by_score(work, standing, known)
-    return conclude(work, samples, tally(samples, [1.0] * len(samples), scores), verified=_passed(answers))
-
-
-def _by_score(work: Workspace, standing: Sequence[Candidate], scores: Sequence[float]) -> Outcome:
-    order = sorted(range(len(standing)), key=lambda index: -scores[index])
-    total = sum(scores) or 1.0
-    ranked = [Alternative(standing[i].sample, scores[i] / total, 1, scores[i]) for i in order]
-    samples = [candidate.sample for candidate in standing]
-    return conclude(work, samples, ranked, confidence=lambda best: best.score or 0.0, verified=_passed(standing))
-
-
-def _passed(answers: Sequence[Candidate]) -> bool | None:
-    told = [candidate.passed for candidate in answers if candidate.passed is not None]
-    return any(told) if told else None
+    if known and len(known) == len(standing):
+        samples = [samples[index] for index in sorted(range(len(samples)), key=lambda index: -known[index])]
+        scores = sorted(known, reverse=True)
+        found = best_first(tally(samples, sorted(known, reverse=True), scores))
+        outcome = conclude(work, samples, found, confidence=lambda best: best.score or 0.0)
+    else:
+        outcome = conclude(work, samples, tally(samples, [1.0] * len(samples), scores))
+    passed = next((one.passed for one in standing if one.sample is outcome.sample), None)
+    return replace(outcome, verified=passed)

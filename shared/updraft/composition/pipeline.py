@@ -26,8 +26,8 @@ class Pipeline(BaseModel):
     """Components and how answers flow between them.
 
     Attributes:
-        calls: of the model, at most: answers, critiques and readings. When they are used up the pipeline ends with the
-            latest answers that it has.
+        calls: at most: answers, critiques, tests, and answers that a verifier or the model judges. When they are used
+            up, the components that need some hand on what came in.
         answer: the component whose best answer is the pipeline's; the last one that gives answers when left out.
     """
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from updraft.composition.base import Candidate
 
-__all__ = ["CORRECT", "CRITIQUE", "FUSE", "RANK", "TESTS", "listed"]
+__all__ = ["CRITIQUE", "FUSE", "RANK", "TESTS", "listed"]
 
 CRITIQUE = """Here is a question and an answer to it.
 Say briefly what is right in the answer, and what is wrong or missing.
@@ -29,12 +29,6 @@ Write one answer that is as right and as complete as possible, in the same form 
 Question: {question}
 
 {answers}"""
-
-CORRECT = """Question: {question}
-
-Answer: {answer}
-
-Is this answer correct? Reply Yes or No."""
 
 TESTS = """Write {count} tests for a Python program that solves the following task.
 Each test is one line that begins with assert. Write nothing else.

@@ -11,7 +11,7 @@ import optuna
 
 from updraft.composition.pipeline import Pipeline, parse_pipeline
 from updraft.composition.strategy import Composed
-from updraft.strategies.problem import Budget
+from updraft.strategies.problem import MOST_SAMPLES, Budget
 from updraft.strategies.subject import Question, Subject
 
 __all__ = ["Found", "Space", "Trial", "search"]
@@ -125,7 +125,7 @@ def propose(trial: optuna.trial.BaseTrial, space: Space) -> Pipeline:
 async def _measure(
     subject: Subject, questions: Sequence[Question], pipeline: Pipeline, price: float, seed: int
 ) -> Trial:
-    budget = Budget(samples=1)  # components have their own counts
+    budget = Budget(samples=MOST_SAMPLES)  # components have their own counts
     attempts = await subject.attempts(questions, Composed(pipeline=pipeline), budget, seed=seed)
     right = sum(attempt.right for attempt in attempts)
     tokens = sum(attempt.outcome.spent.tokens for attempt in attempts) / len(attempts)

@@ -7,22 +7,22 @@ from typing import ClassVar
 from updraft.composition.executor import check, execute
 from updraft.composition.pipeline import Pipeline
 from updraft.strategies.base import Strategy
-from updraft.strategies.problem import Outcome
+from updraft.strategies.problem import MOST_SAMPLES, Outcome
 from updraft.strategies.workspace import Workspace
 
 __all__ = ["Composed"]
 
 
 class Composed(Strategy):
-    """Runs the components of `pipeline`; its calls are bounded by the budget's calls, too."""
+    """Runs the components of `pipeline`. The budget's samples are the answers that are written, all generators' and
+    fusions' together."""
 
     name: ClassVar[str] = "pipeline"
     pipeline: Pipeline
 
     @property
-    def own_samples(self) -> int:
-        asked = sum(getattr(component, "samples", 1) for component in self.pipeline.component)
-        return min(self.pipeline.calls, asked)
+    def usual(self) -> int:
+        return min(self.pipeline.calls, MOST_SAMPLES)
 
     def check(self, work: Workspace) -> None:
         check(self.pipeline, work)

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import ast
-import re
+import asyncio
+import math
 from collections.abc import Sequence
 from typing import Final
 
-from updraft.sandbox import Limits, run_program
+from updraft.sandbox import Limits
+from updraft.verifiers.blocks import PYTHON, fenced
+from updraft.verifiers.unit_tests import run_tested
 
 __all__ = ["asserts_of", "program_of", "run_tests"]
 
-_FENCED: Final = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE)
 _LIMITS: Final = Limits(seconds=5.0, cpu_seconds=4)
 
 
 def program_of(text: str) -> str | None:
-    """The program in an answer: its first fenced block, or the whole text. None if that is no Python."""
-    found = _FENCED.search(text)
-    program = found.group(1) if found else text
+    """The program in an answer: its last fenced block, as the verifier `unit-tests` reads it, or the whole text. None
+    if that is no Python."""
+    block = fenced(text, PYTHON)
+    program = text if block is None else block
     return program if program.strip() and _parses(program) else None
 
 
@@ -28,15 +31,24 @@ def asserts_of(text: str) -> list[str]:
     return list(dict.fromkeys(line for line in lines if line.startswith("assert") and _parses(line)))
 
 
-async def run_tests(text: str, tests: Sequence[str]) -> float | None:
-    """The part of the tests that an answer's program passes, 0 to 1; None if there is no program in it."""
+async def run_tests(text: str, tests: Sequence[str], seconds: float = math.inf) -> float | None:
+    """The part of the tests that an answer's program passes, 0 to 1; None if there is no program in it, or not enough
+    time for all tests.
+
+    Args:
+        seconds: for all tests together.
+    """
     program = program_of(text)
-    if program is None:
+    if program is None or not tests:
         return None
     passed = 0
-    for test in tests:
-        passed += (await run_program(f"{program}\n\n{test}\n", _LIMITS)).outcome == "passed"
-    return passed / len(tests) if tests else None
+    try:
+        async with asyncio.timeout(seconds if math.isfinite(seconds) else None):
+            for test in tests:
+                passed += (await run_tested(program, test, _LIMITS)).outcome == "passed"
+    except TimeoutError:
+        return None
+    return passed / len(tests)
 
 
 def _parses(source: str) -> bool:

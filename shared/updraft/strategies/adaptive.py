@@ -14,13 +14,14 @@ from updraft.strategies.base import Strategy
 from updraft.strategies.branches import Branch
 from updraft.strategies.problem import Outcome, Sample
 from updraft.strategies.self_evaluation import Platt, SelfEvaluation
-from updraft.strategies.tally import best_first, conclude, tally
+from updraft.strategies.tally import best_first, conclude, tally, verdict_on
 from updraft.strategies.workspace import WARM, Workspace
+from updraft.verifiers.base import Judgement
 
 __all__ = ["Adaptive"]
 
-
-_WAVES: Final = 200  # waves grow, and get warmer, up to this one; powers of more are no floats any more
+_ANNEALED: Final = 64  # waves, after which the temperature stays: powers must not overflow
+_COLDEST: Final = 0.05  # all samples of colder waves would be the same
 
 
 class Adaptive(Strategy):
@@ -63,27 +64,28 @@ class Adaptive(Strategy):
 
     async def solve(self, work: Workspace) -> Outcome:
         samples = list(work.problem.given)
-        scores = await self._scores(work, samples)
+        judged = await self._judge(work, samples)
         left, number = work.budget.samples, 0
-        while left > 0 and not work.exhausted and not self._enough(work, scores):
-            size = min(float(left), self.wave * self.growth ** min(number, _WAVES))
+        while left > 0 and not work.exhausted and not self._enough(work, judged):
+            size = min(float(left), self.wave * self.growth**number)
             branches = self._start(work, min(int(size), self._affordable(work)), number)
             kept = await self._write(work, branches)
             fresh = [work.sample_of(branch) for branch in kept]
             samples += fresh
-            scores += await self._scores(work, fresh)
+            judged += await self._judge(work, fresh)
             for branch, sample in zip(kept, fresh, strict=True):
                 work.drop(branch)
                 work.tell("sample", branch=sample.branch, text=sample.text)
             left, number = left - len(branches), number + 1
-        if left == 0 and not self._enough(work, scores):
+        if left == 0 and not self._enough(work, judged):
             work.ended = work.ended or "samples"
-        return self._conclude(work, samples, scores)
+        return self._conclude(work, samples, judged)
 
     def _start(self, work: Workspace, count: int, number: int) -> list[Branch]:
         """The branches of a wave; the first one draws as the request says."""
         coldest = work.problem.sampling.temperature or WARM
-        warmer = min(coldest * self.anneal ** min(number, _WAVES), max(self.hottest, coldest))
+        warmer = min(coldest * self.anneal ** min(number, _ANNEALED), max(self.hottest, coldest))
+        warmer = max(warmer, min(_COLDEST, coldest))
         return [work.start(temperature=warmer if number else None) for _ in range(count)]
 
     async def _write(self, work: Workspace, branches: Sequence[Branch]) -> list[Branch]:
@@ -96,7 +98,7 @@ class Adaptive(Strategy):
         return kept
 
     async def _prune(self, work: Workspace, branches: Sequence[Branch]) -> list[Branch]:
-        scores = await self._scores(work, branches)
+        scores = [judgement.score for judgement in await self._judge(work, branches)]
         most = math.ceil(self.keep * len(branches))
         ranked = sorted(range(len(branches)), key=lambda index: -_known(scores[index]))
         for index in ranked[most:]:
@@ -111,14 +113,14 @@ class Adaptive(Strategy):
             most = self.look + math.ceil(self.keep * (most - self.look))
         return max(1, work.tokens_left // most)
 
-    def _enough(self, work: Workspace, scores: Sequence[float | None]) -> bool:
-        if any(_known(score) >= self.gamma for score in scores):
+    def _enough(self, work: Workspace, judged: Sequence[Judgement]) -> bool:
+        if any(_known(judgement.score) >= self.gamma for judgement in judged):
             work.ended = work.ended or "confident"
         return work.ended is not None
 
-    async def _scores(self, work: Workspace, answers: Sequence[Sample | Branch]) -> list[float | None]:
+    async def _judge(self, work: Workspace, answers: Sequence[Sample | Branch]) -> list[Judgement]:
         if self.judge == "verifier":
-            return [judgement.score for judgement in await work.judge(answers)]
+            return await work.judge(answers)
         claims = [work.claim(answer) for answer in answers]
         if self.judge == "logprob":
             scores: list[float | None] = [math.exp(min(claim.logprob, 0.0)) for claim in claims]
@@ -127,11 +129,13 @@ class Adaptive(Strategy):
             scores = await SelfEvaluation(work.forks, work.forks.engine, self.platt).scores(texts)
         for answer, score in zip(answers, scores, strict=True):
             work.tell("score", branch=answer.number if isinstance(answer, Branch) else answer.branch, value=score)
-        return scores
+        return [Judgement(score) for score in scores]
 
-    def _conclude(self, work: Workspace, samples: Sequence[Sample], scores: Sequence[float | None]) -> Outcome:
+    def _conclude(self, work: Workspace, samples: Sequence[Sample], judged: Sequence[Judgement]) -> Outcome:
+        scores = [judgement.score for judgement in judged]
         alternatives = best_first(tally(samples, [score or 0.0 for score in scores], scores))
-        return conclude(work, samples, alternatives, confidence=lambda best: best.score or 0.0)
+        verified = verdict_on(alternatives, samples, judged) if self.judge == "verifier" else None
+        return conclude(work, samples, alternatives, confidence=lambda best: best.score or 0.0, verified=verified)
 
 
 def _known(score: float | None) -> float:

@@ -49,14 +49,14 @@ class Strategy(BaseModel, ABC):
                 remedy="Name a process reward model, or choose another strategy.",
             )
 
-    @property
-    def own_samples(self) -> int:
-        """Answers that its settings ask for, whatever the budget's samples are; 0 where it goes by these alone."""
-        return 0
-
     def prepared(self, problem: Problem) -> Problem:
         """The problem as this strategy reads it."""
         return problem
+
+    @property
+    def usual(self) -> int | None:
+        """Samples that it takes where a request names no number; None leaves that to the effort."""
+        return None
 
     @abstractmethod
     async def solve(self, work: Workspace) -> Outcome:

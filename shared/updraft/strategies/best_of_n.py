@@ -8,7 +8,7 @@ from typing import ClassVar
 from updraft.strategies.cap import Cap
 from updraft.strategies.problem import Alternative, Outcome, Sample
 from updraft.strategies.saturation import best_gain
-from updraft.strategies.tally import best_first, conclude, tally
+from updraft.strategies.tally import best_first, conclude, tally, verdict_on
 from updraft.strategies.voting import Vote, Voting
 from updraft.strategies.workspace import Workspace
 from updraft.verifiers.base import Judgement
@@ -76,15 +76,11 @@ class _ScoredVote(Vote):
             self.samples,
             alternatives,
             confidence=self.confidence_of,
-            verified=self.verified(alternatives[0].sample) if alternatives else None,
+            verified=verdict_on(alternatives, self.samples, self.judgements),
         )
 
     def confidence_of(self, best: Alternative) -> float:
         return best.weight
-
-    def verified(self, sample: Sample) -> bool | None:
-        judgement = self.judgements[next(index for index, other in enumerate(self.samples) if other is sample)]
-        return None if judgement.score is None else judgement.passed
 
 
 class _BestVote(_ScoredVote):

@@ -19,9 +19,9 @@ from updraft.errors import ConfigError, InvalidRequest
 from updraft.strategies.base import Strategy
 from updraft.strategies.difficulty import Difficulty, features_of
 from updraft.strategies.problem import Outcome, Sample
-from updraft.strategies.tally import conclude, tally
+from updraft.strategies.tally import conclude, tally, verdict_on
 from updraft.strategies.workspace import Workspace
-from updraft.verifiers.base import Verifier
+from updraft.verifiers.base import Judgement, Verifier
 
 __all__ = ["Candidate", "ComputeOptimal", "Plan", "Record", "fit_plans", "load_choice"]
 
@@ -69,20 +69,16 @@ class ComputeOptimal(Strategy):
             if plan.strategy is not None:
                 parsed(plan).check(work)
 
-    @property
-    def own_samples(self) -> int:
-        return max((parsed(plan).own_samples for plan in self.plans if plan.strategy is not None), default=0)
-
     async def solve(self, work: Workspace) -> Outcome:
         given = list(work.problem.given)
         pilot = [*given, *await work.sample(max(0, min(self.pilot, work.budget.samples) - len(given)))]
-        scores = [judged.score for judged in await work.judge(pilot)] if work.verifier is not None else None
-        hard = self.difficulty.of(features_of(pilot, scores))
+        judged = await work.judge(pilot) if work.verifier is not None else [Judgement(None)] * len(pilot)
+        hard = self.difficulty.of(features_of(pilot, [judgement.score for judgement in judged]))
         work.tell("score", value=1.0 - hard, text="difficulty")
         plan = self._plan(work.verifier, hard)
         left = min(plan.samples, work.budget.samples) - (len(pilot) - len(given))
         if plan.strategy is None or left <= 0 or work.exhausted:
-            return _stand(work, pilot, scores, hard)
+            return _stand(work, pilot, judged, hard)
         return await self._go_on(work, plan, pilot, left)
 
     def plans_for(self, verifier: Verifier | None) -> tuple[Plan, ...]:
@@ -107,6 +103,7 @@ class ComputeOptimal(Strategy):
         strategy = parsed(plan)
         work.problem = strategy.prepared(replace(problem, given=tuple(pilot)))
         work.budget = replace(budget, samples=left)
+        work.ended = None  # calls that were too few for the pilot do not end what needs none
         try:
             return await strategy.solve(work)
         finally:
@@ -122,10 +119,13 @@ def parsed(plan: Plan) -> Strategy:
     return parse_strategy(plan.strategy or "", plan.settings)
 
 
-def _stand(work: Workspace, pilot: Sequence[Sample], scores: Sequence[float | None] | None, hard: float) -> Outcome:
+def _stand(work: Workspace, pilot: Sequence[Sample], judged: Sequence[Judgement], hard: float) -> Outcome:
     """The pilot's answer: by the verifier's scores where there are any, else by vote."""
-    weights = [1.0 if score is None else score for score in scores or [None] * len(pilot)]
-    return conclude(work, pilot, tally(pilot, weights, scores), confidence=lambda best: 1.0 - hard)
+    scores = [judgement.score for judgement in judged]
+    weights = [1.0 if score is None else score for score in scores]
+    found = tally(pilot, weights, scores)
+    verified = verdict_on(found, pilot, judged)
+    return conclude(work, pilot, found, confidence=lambda best: 1.0 - hard, verified=verified)
 
 
 def load_choice(path: Path) -> ComputeOptimal:

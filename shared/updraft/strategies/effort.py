@@ -90,7 +90,6 @@ def plan_of(settings: ModeSettings, most: int) -> Plan:
     """
     worth = EFFORTS[settings.effort or Effort.MEDIUM]
     asked, solve = settings.budget, settings.solve
-    chosen = {"samples": worth.samples, "tokens": min((asked.samples or worth.samples) * most, 1 << 20)}
     given = {name: value for name in _PARTS if (value := getattr(asked, name)) is not None}
     named = spec_of("name", settings.strategy) or {"name": worth.strategy}
     strategy = parse_strategy(named["name"], {key: value for key, value in named.items() if key != "name"})
@@ -100,6 +99,8 @@ def plan_of(settings: ModeSettings, most: int) -> Plan:
             remedy="Name one, or choose another strategy.",
             param="verifier",
         )
+    samples = asked.samples or strategy.usual or worth.samples
+    chosen = {"samples": samples, "tokens": min(samples * most, 1 << 20)}
     return Plan(
         strategy=strategy,
         budget=Budget(**(chosen | given)),

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from updraft.noise import key_of
 from updraft.strategies.choice import Candidate, ComputeOptimal, Record, fit_plans
 from updraft.strategies.difficulty import Difficulty, features_of, fit_difficulty
 from updraft.strategies.problem import Budget, Sample
@@ -57,9 +58,9 @@ async def fit_choice(
         samples, scores = await _pilot(subject, question, pilot, own)
         drawn = sum(len(sample.tokens) for sample in samples)
         results = {}
-        for candidate in chosen:
+        for candidate in chosen:  # with noise of their own: the pilot's would draw its answers again
             strategy = ComputeOptimal(pilot=pilot, plans=(candidate.plan(1.0),))
-            attempt = await subject.attempt(question, strategy, _MOST, seed=own, given=samples)
+            attempt = await subject.attempt(question, strategy, _MOST, seed=key_of(own), given=samples)
             results[candidate] = (float(attempt.right), float(attempt.outcome.spent.tokens + drawn))
         done()
         return features_of(samples, scores), results

@@ -92,7 +92,10 @@ async def _sampled(work: Workspace) -> list[Sample]:
         reach = work.tokens_left // work.problem.max_tokens - 1
         if samples and reach < 1:
             break
-        samples += await work.sample(min(missing, max(1, reach)))
+        fresh = await work.sample(min(missing, max(1, reach)))
+        if not fresh:
+            break
+        samples += fresh
     return samples
 
 

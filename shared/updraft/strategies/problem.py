@@ -4,14 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 from updraft.errors import InvalidRequest
 from updraft.modes import Origin
 from updraft.routing.votes import final_answer
 from updraft.sampling import Sampled, SamplingParams
 
-__all__ = ["Alternative", "Budget", "Ended", "Outcome", "Problem", "Progress", "Sample", "Spent", "read_final"]
+__all__ = [
+    "MOST_SAMPLES",
+    "Alternative",
+    "Budget",
+    "Ended",
+    "Outcome",
+    "Problem",
+    "Progress",
+    "Sample",
+    "Spent",
+    "read_final",
+]
+
+MOST_SAMPLES: Final = 1024
+"""Of one request."""
 
 Ended = Literal["done", "confident", "saturated", "samples", "tokens", "calls", "time"]
 """Why a strategy stopped: all was done; it was sure enough; more would not pay; or a part of the budget was used up."""
@@ -42,7 +56,7 @@ class Budget:
     seconds: float | None = None
 
     def __post_init__(self) -> None:
-        for name, most in (("samples", 1024), ("tokens", 1 << 20), ("calls", 1 << 16), ("seconds", 3600)):
+        for name, most in (("samples", MOST_SAMPLES), ("tokens", 1 << 20), ("calls", 1 << 16), ("seconds", 3600)):
             value = getattr(self, name)
             if value is not None and not 0 < value <= most:
                 raise InvalidRequest(

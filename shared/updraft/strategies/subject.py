@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -87,13 +87,13 @@ class Subject:
 
     def problem(self, question: str, *, seed: int = 0, given: Sequence[Sample] = ()) -> Problem:
         """A question as this model is asked it."""
-        sampling = SamplingParams(temperature=self._sampling.temperature, top_p=self._sampling.top_p, seed=seed)
+        sampling = replace(self._sampling, seed=seed)
         prompt = ask(self.engine, question)
         return Problem(prompt, question, sampling, self._max_tokens, self._step, self._extract, given)
 
     def forks(self, seed: int) -> Forks:
         """Branches of this model."""
-        return Forks(self.loop, self.places, SamplingParams(temperature=self._sampling.temperature, seed=seed))
+        return Forks(self.loop, self.places, replace(self._sampling, seed=seed))
 
     def right(self, question: Question, outcome: Outcome) -> bool:
         """The outcome's answer is the known one."""

@@ -9,8 +9,9 @@ from typing import Final
 from updraft.routing.votes import count
 from updraft.strategies.problem import Alternative, Outcome, Sample
 from updraft.strategies.workspace import Workspace
+from updraft.verifiers.base import Judgement
 
-__all__ = ["best_first", "conclude", "tally"]
+__all__ = ["best_first", "conclude", "tally", "verdict_on"]
 
 _NOTHING: Final = Sample("", (), 0.0, None, finished=False)
 
@@ -41,6 +42,16 @@ def best_first(alternatives: Sequence[Alternative]) -> list[Alternative]:
         return []
     best = max(alternatives, key=lambda alternative: -1.0 if alternative.score is None else alternative.score)
     return [best, *(alternative for alternative in alternatives if alternative is not best)]
+
+
+def verdict_on(
+    alternatives: Sequence[Alternative], samples: Sequence[Sample], judgements: Sequence[Judgement]
+) -> bool | None:
+    """Whether the first alternative's sample passed the verifier; None where that was not judged."""
+    for sample, judgement in zip(samples, judgements, strict=True):
+        if alternatives and sample is alternatives[0].sample:
+            return None if judgement.score is None else judgement.passed
+    return None
 
 
 def conclude(

@@ -49,6 +49,7 @@ class Workspace:
 
     def __post_init__(self) -> None:
         self._began = time.perf_counter()
+        self._scored: dict[Sample, Judgement] = {}
         seconds = self.budget.seconds
         self._until = None if seconds is None else asyncio.get_running_loop().time() + seconds
 
@@ -176,19 +177,26 @@ class Workspace:
         return Claim(self.problem.question, prompt, tokens, sample.text, sample.logprob, sample.finished)
 
     async def judge(self, answers: Sequence[Sample | Branch]) -> list[Judgement]:
-        """What the verifier thinks of answers. One that crashes, hangs or returns nonsense leaves them unverified, and
-        is complained of; answers for which no calls are left are unverified, too."""
+        """What the verifier thinks of answers; a whole one that it has scored before is not shown to it again. One that
+        crashes, hangs or returns nonsense leaves them unverified, and is complained of; answers for which no calls are
+        left are unverified, too."""
         if self.verifier is None:
             raise RuntimeError("the strategy needs a verifier")
-        asked = list(answers)[: self.calls_left]
+        known = [None if isinstance(answer, Branch) else self._scored.get(answer) for answer in answers]
+        new = [answer for answer, judgement in zip(answers, known, strict=True) if judgement is None]
+        asked = new[: self.calls_left]
         if self.seconds_left == 0.0:
             asked = []
-        elif len(asked) < len(answers):
+        elif len(asked) < len(new):
             self.ended = self.ended or "calls"
         self.spent.verifier_calls += len(asked)
-        judgements = await self._judged([self.claim(answer) for answer in asked]) if asked else []
-        self.spent.verifier_positions += sum(judgement.positions for judgement in judgements)
-        judgements += [Judgement(None, reason="no calls or no time are left")] * (len(answers) - len(asked))
+        fresh = await self._judged([self.claim(answer) for answer in asked]) if asked else []
+        self.spent.verifier_positions += sum(judgement.positions for judgement in fresh)
+        for answer, judgement in zip(asked, fresh, strict=True):
+            if isinstance(answer, Sample) and judgement.score is not None:
+                self._scored[answer] = judgement
+        rest = iter([*fresh, *[Judgement(None, reason="no calls or no time are left")] * (len(new) - len(asked))])
+        judgements = [next(rest) if judgement is None else judgement for judgement in known]
         for answer, judgement in zip(answers, judgements, strict=True):
             number = answer.number if isinstance(answer, Branch) else answer.branch
             self.tell("score", branch=number, value=judgement.score)
@@ -225,28 +233,30 @@ class Workspace:
         patience = min(self.verifier_timeout_s, self.seconds_left)
         asked = asyncio.ensure_future(verifier.judge(claims))
         try:
-            done, _ = await asyncio.wait({asked}, timeout=patience)
-            if not done:
-                return self._complain(f"{verifier.name} took more than {patience:.3g} s", len(claims))
-            judgements = list(asked.result())
+            done, _ = await asyncio.wait({asked}, timeout=patience)  # raises where this request is cancelled
+        finally:
+            asked.cancel()  # without waiting: who hangs may also not listen to this
+        if not done:
+            return self._complain(f"{verifier.name} took more than {patience:.3g} s", len(claims))
+        try:
+            given = list(asked.result())
         except UpdraftError as error:
             return self._complain(f"{verifier.name}: {error}", len(claims))
         except (Exception, asyncio.CancelledError) as error:
-            task = asyncio.current_task()
-            if not asked.done() or (task is not None and task.cancelling()):  # this request itself was cancelled
-                raise
             where = "".join(traceback.format_tb(error.__traceback__))  # its message may hold text of an answer
             log.error("the verifier %s failed with %s\n%s", verifier.name, type(error).__name__, where)
             return self._complain(f"{verifier.name} failed: {type(error).__name__}", len(claims))
-        finally:
-            asked.cancel()  # without waiting: who hangs may also not listen to this
-        if len(judgements) != len(claims):
-            return self._complain(f"{verifier.name} gave {len(judgements)} judgements for {len(claims)}", len(claims))
-        for index, judgement in enumerate(judgements):
-            if fault := _fault(judgement):
-                judgements[index] = self._complain(f"{verifier.name} gave {fault}", 1)[0]
-            elif judgement.failed:
+        if len(given) != len(claims):
+            return self._complain(f"{verifier.name} gave {len(given)} judgements for {len(claims)}", len(claims))
+        judgements = []
+        for each in given:
+            judgement = _checked(each)
+            if isinstance(judgement, str):
+                judgements += self._complain(f"{verifier.name} gave {judgement}", 1)
+                continue
+            if judgement.failed:
                 self._complain(f"{verifier.name}: {judgement.reason}", 1)
+            judgements.append(judgement)
         return judgements
 
     def _complain(self, reason: str, count: int) -> list[Judgement]:
@@ -255,13 +265,21 @@ class Workspace:
         return [Judgement(None, reason=reason, failed=True)] * count
 
 
-def _fault(judgement: object) -> str:
-    """What is wrong with a judgement, if anything. Verifiers may be anybody's, so types are not relied on."""
+def _checked(judgement: object) -> Judgement | str:
+    """A judgement with a plain number as its score, or what is wrong with it. Verifiers may be anybody's, so types are
+    not relied on."""
     if not isinstance(judgement, Judgement):
         return f"a {type(judgement).__name__} in place of a judgement"
     score: object = judgement.score
+    positions: object = judgement.positions
+    if not isinstance(positions, int) or positions < 0:
+        return "a number of positions that is none"
     if score is None:
-        return "a pass without a score" if judgement.passed else ""
-    if not isinstance(score, SupportsFloat):
+        return "a pass without a score" if judgement.passed else judgement
+    try:
+        if not isinstance(score, SupportsFloat):
+            raise TypeError
+        value = float(score)
+    except (TypeError, ValueError, ArithmeticError, RuntimeError):
         return f"a {type(score).__name__} in place of a score"
-    return "" if 0 <= float(score) <= 1 else f"a score of {float(score):g}"
+    return replace(judgement, score=value) if 0 <= value <= 1 else f"a score of {value:g}"

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from updraft.strategies.prompts import ask
+from updraft.strategies.prompts import ask, first_tokens
 from updraft.verifiers.base import Asked, Claim, Judgement
 from updraft.verifiers.settings import Resources, Scorer, VerifierSettings
 
@@ -74,7 +74,7 @@ def _asking(reader: Asked, questions: Sequence[str], options: Sequence[tuple[str
     """Asks all questions about each claim. `options`: of each question, what says right and what says wrong."""
     engine = reader.engine
     words = sorted({word for pair in options for word in pair})
-    choices = [_first_token(reader, word) for word in words]
+    choices = first_tokens(engine, words)
     columns = [(words.index(right), words.index(wrong)) for right, wrong in options]
 
     async def score(claims: Sequence[Claim]) -> list[Judgement]:
@@ -96,10 +96,6 @@ def _asking(reader: Asked, questions: Sequence[str], options: Sequence[tuple[str
 
 def _shown(claim: Claim) -> str:
     return _SHOWN.format(question=claim.question, answer=claim.text)
-
-
-def _first_token(reader: Asked, word: str) -> int:
-    return reader.engine.tokenizer.encode(word)[0]
 
 
 def _mean_odds(rows: NDArray[np.float32], columns: Sequence[tuple[int, int]]) -> float:

@@ -7,7 +7,9 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
-__all__ = ["NOTHING", "fenced", "find_json"]
+__all__ = ["NOTHING", "PYTHON", "fenced", "find_json"]
+
+PYTHON: Final = frozenset({"python", "python3", "py"})
 
 _FENCE: Final = re.compile(r"^[ \t]*```[ \t]*([\w+#.-]*)[^\n]*\n(.*?)(?:^[ \t]*```|\Z)", re.DOTALL | re.MULTILINE)
 _TRIES: Final = 64  # places where a bare document may begin

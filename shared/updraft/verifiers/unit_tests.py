@@ -10,14 +10,13 @@ from typing import ClassVar, Final
 from pydantic import Field
 
 from updraft.errors import ConfigError
-from updraft.sandbox import Limits, run_program
+from updraft.sandbox import Limits, Verdict, run_program
 from updraft.verifiers.base import Claim, Judgement
-from updraft.verifiers.blocks import fenced
+from updraft.verifiers.blocks import PYTHON, fenced
 from updraft.verifiers.settings import Resources, Scorer, VerifierSettings
 
-__all__ = ["UnitTests"]
+__all__ = ["UnitTests", "run_tested"]
 
-_PYTHON: Final = frozenset({"python", "python3", "py"})
 _TOGETHER: Final = 4  # programs at once
 
 
@@ -48,16 +47,25 @@ class UnitTests(VerifierSettings):
         gate = asyncio.Semaphore(_TOGETHER)
 
         async def run(claim: Claim) -> Judgement:
-            code = fenced(claim.text, _PYTHON)
+            code = fenced(claim.text, PYTHON)
             if code is None:
                 return Judgement(0.0, reason="there is no code block in the answer")
-            status = secrets.randbelow(190) + 64  # a program that ends itself early does not know it
-            program = f"{code}\n\n{self.tests}\n\nimport os as _os\n_os._exit({status})\n"
             async with gate:
-                verdict = await run_program(program, limits, success=status, unconfined=resources.unconfined_code)
+                verdict = await run_tested(code, self.tests, limits, unconfined=resources.unconfined_code)
             return Judgement(float(verdict.outcome == "passed"), reason=verdict.reason)
 
         async def score(claims: Sequence[Claim]) -> list[Judgement]:
             return list(await asyncio.gather(*map(run, claims)))
 
         return score
+
+
+async def run_tested(program: str, tests: str, limits: Limits, *, unconfined: bool = False) -> Verdict:
+    """Run a program and then its tests; only what reaches the tests' end passes.
+
+    Raises:
+        ConfigError: it cannot be confined here.
+    """
+    status = secrets.randbelow(190) + 64  # a program that ends itself early does not know it
+    whole = f"{program}\n\n{tests}\n\nimport os as _os\n_os._exit({status})\n"
+    return await run_program(whole, limits, success=status, unconfined=unconfined)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -80,17 +79,3 @@ def test_a_strategy_that_does_not_stop_in_time_is_stopped(
     solving.begin(order(1))
     reply = last(replies, 1)
     assert isinstance(reply, Failed) and reply.code == "late_reply"
-
-
-@pytest.mark.parametrize("planned", [False, True])
-def test_answers_that_settings_ask_for_are_within_the_clouds_limits(
-    running: tuple[Solver, Replies], planned: bool
-) -> None:
-    parts = [{"kind": "generate", "id": name, "samples": 40} for name in "ab"]
-    pipeline = {"pipeline": {"calls": 200, "component": parts}}
-    plan = {"plans": [{"difficulty": 1, "strategy": "pipeline", "settings": pipeline}]}
-    solving, replies = running
-    spec = json.dumps(plan if planned else pipeline)
-    solving.begin(order(1, strategy="auto" if planned else "pipeline", strategy_json=spec))
-    reply = last(replies, 1)
-    assert isinstance(reply, Failed) and "asks for 80 answers; this cloud allows 64" in reply.message

@@ -61,7 +61,7 @@ async def run(
     return await solve(
         subject.problem("What?", seed=3, given=given),
         Composed(pipeline=pipeline),
-        budget or Budget(samples=1),
+        budget or Budget(samples=64),
         subject.forks(3),
         verifier=verifier,
         runs_code=runs_code,
@@ -144,7 +144,7 @@ async def test_the_model_ranks_in_both_orders_and_says_yes_or_no(subject: Subjec
 
 async def test_calls_are_bounded_and_the_latest_answers_stand(subject: Subject) -> None:
     for calls in range(1, 12):
-        verifier = Scorer(lambda claim: 0.7)
+        verifier, notes = Scorer(lambda claim: 0.7), list[Progress]()
         outcome = await run(
             subject,
             GENERATE,
@@ -152,10 +152,75 @@ async def test_calls_are_bounded_and_the_latest_answers_stand(subject: Subject) 
             {"kind": "critique", "id": "c", "inputs": ["r"]},
             {"kind": "fuse", "id": "f", "inputs": ["c"]},
             verifier=verifier,
+            notes=notes,
             calls=calls,
         )
-        assert outcome.spent.samples + verifier.asked <= calls
+        critiques = sum(note.kind == "step" for note in notes)
+        assert outcome.spent.samples + critiques + verifier.asked <= calls
         assert outcome.sample.text and (outcome.ended == "calls") == (calls < 16)
+
+
+async def test_what_costs_no_call_is_done_without_calls(subject: Subject) -> None:
+    notes: list[Progress] = []
+    outcome = await run(
+        subject, GENERATE, {"kind": "rank", "id": "r", "inputs": ["g"], "keep": 2}, calls=6, notes=notes
+    )
+    assert [note.text for note in notes if note.kind == "stage"] == ["g", "r"]
+    assert outcome.ended == "done" and sum(one.samples for one in outcome.alternatives) <= 2
+
+
+async def test_the_budgets_samples_bound_all_answers_together(subject: Subject) -> None:
+    fuse = {"kind": "fuse", "id": "f", "inputs": ["g"], "samples": 4}
+    for samples in (1, 6, 8, 10, 11):
+        outcome = await run(subject, GENERATE, fuse, budget=Budget(samples=samples))
+        assert outcome.spent.samples == min(samples, 10) and outcome.sample.text
+        assert outcome.ended == ("samples" if samples < 10 else "done")
+
+
+async def test_answers_that_cannot_be_read_are_counted_wherever_they_were_dropped(subject: Subject) -> None:
+    given = [Sample("", (1,), -1.0, None), Sample("", (1,), -1.0, None), Sample("X", (1,), -1.0, "X")]
+    rank = {"kind": "rank", "id": "r", "inputs": ["g"], "keep": 1}
+    outcome = await run(subject, {**GENERATE, "samples": 1}, rank, given=given)
+    assert outcome.unparsed == 2 and outcome.sample.answer is not None
+
+
+async def test_an_answer_is_listed_once_with_the_weight_of_all_its_samples(subject: Subject) -> None:
+    given = [Sample(f"{name}X", (1,), -1.0, "X") for name in "abc"] + [Sample("Y", (2,), -1.0, "Y")]
+    scores = {"aX": 0.2, "bX": 0.5, "cX": 0.0, "Y": 0.4}
+    rank = {"kind": "rank", "id": "r", "inputs": ["g"], "by": "verifier", "keep": 9}
+    verifier = Scorer(lambda claim: scores.get(claim.text, 0.0))
+    outcome = await run(subject, {**GENERATE, "samples": 1}, rank, given=given, verifier=verifier)
+    best, second, *_ = outcome.alternatives
+    assert (best.sample.text, best.samples, outcome.confidence) == ("bX", 3, 0.5) and second.sample.text == "Y"
+    assert best.weight == pytest.approx(0.7 / 1.1) and outcome.verified is False
+
+
+async def test_verified_is_said_of_the_answer_itself(subject: Subject) -> None:
+    given = [Sample("good", (1,), -1.0, "good"), Sample("good", (2,), -1.0, "good"), Sample("bad", (3,), -1.0, "bad")]
+    verify = {"kind": "verify", "id": "v", "inputs": ["g"]}
+    verifier = Scorer(lambda claim: 0.1 if claim.text == "bad" else None)  # of the winner it cannot tell
+    outcome = await run(subject, {**GENERATE, "samples": 1}, verify, given=given, verifier=verifier)
+    assert outcome.sample.answer == "good" and outcome.verified is None
+
+
+async def test_where_no_answer_was_written_the_outcome_is_empty(subject: Subject) -> None:
+    tests = {"kind": "write-tests", "id": "t"}
+    outcome = await run(subject, tests, GENERATE, budget=Budget(tokens=5))
+    assert outcome.sample.text == "" and outcome.confidence == 0.0 and outcome.ended == "tokens"
+
+
+async def test_what_was_not_judged_comes_after_what_was(subject: Subject) -> None:
+    given = [Sample("X", (1,), -1.0, "X"), Sample("X", (2,), -1.0, "X"), Sample("Y", (3,), -1.0, "Y")]
+    outcome = await run(
+        subject,
+        {**GENERATE, "samples": 1},
+        {"kind": "rank", "id": "r", "inputs": ["g"], "keep": 4},  # the vote: 0.5 for X
+        {"kind": "rank", "id": "s", "inputs": ["r"], "by": "verifier", "keep": 1},
+        given=given,
+        verifier=Scorer(lambda claim: 0.3),
+        calls=2,
+    )
+    assert outcome.ended == "calls" and outcome.alternatives[0].score == 0.3
 
 
 async def test_tokens_end_a_pipeline_early(subject: Subject) -> None:
@@ -165,7 +230,7 @@ async def test_tokens_end_a_pipeline_early(subject: Subject) -> None:
         GENERATE,
         {"kind": "fuse", "id": "f", "inputs": ["g"]},
         notes=notes,
-        budget=Budget(samples=1, tokens=30),
+        budget=Budget(tokens=30),
     )
     assert outcome.ended == "tokens" and outcome.spent.tokens <= 30
     assert [note.text for note in notes if note.kind == "stage"] == ["g"]
@@ -184,7 +249,9 @@ async def test_tests_are_run_only_where_that_is_allowed(subject: Subject) -> Non
 async def test_nothing_is_left_when_it_is_cancelled(subject: Subject) -> None:
     for delay in (0.0, 0.002, 0.01, 0.03):
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(run(subject, {**GENERATE, "samples": 256}, budget=Budget(seconds=60)), delay)
+            await asyncio.wait_for(
+                run(subject, {**GENERATE, "samples": 256}, budget=Budget(samples=256, seconds=60)), delay
+            )
     await asyncio.wrap_future(subject.loop.call(subject.places.close))
     engine = subject.engine
     assert isinstance(engine, HashEngine) and engine.open_sequences == 0

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.fakes.engine import HashEngine
+from tests.fakes.judges import ScriptedJudge
 from tests.fakes.samples import ScoreTable, sample
 from updraft.engine.base import Run
 from updraft.engine.loop import EngineLoop
@@ -149,6 +150,20 @@ async def test_a_greedy_requests_first_sample_is_its_own_and_later_waves_are_war
     strategy = Adaptive(judge="logprob", gamma=1.0, anneal=1.2, hottest=1.1)
     await run(strategy, forks, problem(temperature=0.0), samples=10)
     assert seen == [None, *[pytest.approx(0.96)] * 2, *[1.1] * 7]
+
+
+@pytest.mark.parametrize("anneal", [0.25, 4.0])
+async def test_no_number_of_waves_leaves_the_range_of_temperatures(forks: Forks, anneal: float) -> None:
+    strategy = Adaptive(judge="logprob", gamma=1.0, growth=1.0, anneal=anneal)
+    outcome, _ = await run(strategy, forks, problem(max_tokens=1), samples=600)
+    assert outcome.spent.samples == 600
+
+
+async def test_the_verifiers_word_on_the_best_answer_is_passed_on(forks: Forks) -> None:
+    outcome, _ = await run(Adaptive(judge="verifier", gamma=0.5), forks, verifier=ScriptedJudge(lambda claim: 0.6))
+    assert outcome.verified is True
+    outcome, _ = await run(Adaptive(judge="verifier"), forks, verifier=ScriptedJudge(lambda claim: 0.2), samples=2)
+    assert outcome.verified is False
 
 
 async def test_answers_that_came_with_the_request_are_judged_too(forks: Forks) -> None:

@@ -16,8 +16,10 @@ from updraft.modes import parse_settings
 from updraft.sampling import SamplingParams
 from updraft.strategies import Budget, Outcome, Progress, Sample, Strategy, parse_strategy
 from updraft.strategies.choice import Candidate, ComputeOptimal, Plan, Record, fit_plans, load_choice
+from updraft.strategies.fit import fit_choice
 from updraft.strategies.solve import solve
-from updraft.strategies.subject import Subject
+from updraft.strategies.subject import Attempt, Question, Subject
+from updraft.verifiers import Verifier
 
 EASY = [Sample("x A", (1,), -0.01, "A"), Sample("y A", (2,), -0.02, "A")]
 HARD = [Sample("x A", (1,), -3.0, "A"), Sample("y B", (2,), -3.0, "B")]
@@ -36,10 +38,17 @@ async def subject() -> AsyncIterator[Subject]:
 
 
 async def run(
-    subject: Subject, strategy: Strategy, *, given: Sequence[Sample] = (), samples: int = 64, notes: list[Progress]
+    subject: Subject,
+    strategy: Strategy,
+    *,
+    given: Sequence[Sample] = (),
+    notes: list[Progress],
+    verifier: Verifier | None = None,
+    samples: int = 64,
+    **limits: Any,
 ) -> Outcome:
-    problem = subject.problem("How?", seed=1, given=given)
-    return await solve(problem, strategy, Budget(samples=samples), subject.forks(1), note=notes.append)
+    problem, budget = subject.problem("How?", seed=1, given=given), Budget(samples=samples, **limits)
+    return await solve(problem, strategy, budget, subject.forks(1), verifier=verifier, note=notes.append)
 
 
 async def test_an_easy_question_costs_the_pilot_alone(subject: Subject) -> None:
@@ -68,6 +77,48 @@ UNKNOWN = '{"name": "auto", "plans": [{"difficulty": 1, "strategy": "magic"}]}'
 def test_plans_are_refused_with_the_request() -> None:
     with pytest.raises(UnknownName, match="magic"):
         parse_settings({"strategy": json.loads(UNKNOWN)})
+
+
+async def test_a_pilot_that_stands_says_what_the_verifier_thought_of_it(subject: Subject) -> None:
+    for rule, verified in ((lambda claim: 0.9, True), (lambda claim: 0.2, False), (lambda claim: None, None)):
+        strategy = ComputeOptimal(plans=(Plan(difficulty=1.0),))
+        outcome = await run(subject, strategy, given=EASY, notes=[], verifier=RuleVerifier(rule))
+        assert outcome.verified is verified
+
+
+async def test_too_few_calls_for_the_pilot_do_not_end_the_plan(subject: Subject) -> None:
+    for name, settings in (
+        ("adaptive", {"judge": "logprob", "gamma": 1.0}),
+        ("self-consistency", {"price": 1e-9}),
+        ("pipeline", {"pipeline": {"component": [{"kind": "generate", "id": "g", "samples": 6}]}}),
+    ):
+        plan = Plan(difficulty=1.0, strategy=name, settings=settings, samples=6)
+        verifier = RuleVerifier(lambda claim: 0.5)
+        outcome = await run(subject, ComputeOptimal(plans=(plan,)), given=HARD, notes=[], verifier=verifier, calls=1)
+        assert outcome.spent.samples == 6, name
+
+
+async def test_the_pilot_is_judged_once(subject: Subject) -> None:
+    plan, verifier = Plan(difficulty=1.0, strategy="best-of-n", samples=3), RuleVerifier(lambda claim: 0.4)
+    outcome = await run(subject, ComputeOptimal(plans=(plan,)), given=HARD, notes=[], verifier=verifier, calls=5)
+    assert outcome.spent.verifier_calls == len(verifier.claims) == 5
+    assert all(alternative.score == 0.4 for alternative in outcome.alternatives)
+
+
+async def test_plans_are_fitted_on_other_answers_than_the_pilots(subject: Subject) -> None:
+    given: list[set[str]] = []
+    drawn: list[set[str]] = []
+
+    async def attempt(question: Question, strategy: Strategy, budget: Budget, **how: Any) -> Attempt:
+        notes: list[Progress] = []
+        attempt = await Subject.attempt(subject, question, strategy, budget, note=notes.append, **how)
+        given.append({sample.text for sample in how["given"]})
+        drawn.append({note.text for note in notes if note.kind == "sample"})
+        return attempt
+
+    subject.attempt = attempt  # type: ignore[method-assign]
+    await fit_choice(subject, [Question("How?", "A")], [Candidate("self-consistency", 4)], pilot=2)
+    assert len(drawn[1]) > 1 and not given[1] & drawn[1]
 
 
 async def test_plans_are_checked_before_anything_is_spent(subject: Subject) -> None:

@@ -39,6 +39,14 @@ def test_a_verifier_without_a_strategy_leads_the_choice() -> None:
     assert plan.strategy.name == "auto" and plan.verifier == {"kind": "logprob"}
 
 
+def test_a_pipeline_takes_the_calls_that_it_names_unless_the_request_names_samples() -> None:
+    strategy = {"name": "pipeline", "pipeline": {"calls": 20, "component": [{"kind": "generate", "id": "g"}]}}
+    plan = plan_of(parse_settings({"strategy": strategy}), 100)
+    assert (plan.budget.samples, plan.budget.tokens) == (20, 2000)
+    plan = plan_of(parse_settings({"strategy": strategy, "budget": {"samples": 3}}), 100)
+    assert (plan.budget.samples, plan.budget.tokens) == (3, 300)
+
+
 def test_a_clouds_limits_cut_what_the_effort_chose_alone() -> None:
     chosen = plan_of(parse_settings({"effort": "max"}), 100).within(samples=8, tokens=500)
     assert (chosen.budget.samples, chosen.budget.tokens) == (8, 500)

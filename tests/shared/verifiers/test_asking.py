@@ -11,8 +11,10 @@ from tests.fakes.byte_engine import byte_engine
 from tests.fakes.engine import HashEngine
 from updraft.engine.base import FloatRows
 from updraft.engine.loop import EngineLoop
+from updraft.errors import ConfigError
 from updraft.sampling import SamplingParams
 from updraft.strategies import EnginePlaces, Forks
+from updraft.strategies.prompts import first_tokens
 from updraft.verifiers import Claim, Resources, open_verifier
 
 CLAIM = Claim("What is 2 + 2?", (), (), "It is 4.")
@@ -39,6 +41,14 @@ class Opinion:
                 ]
             )
         return np.array(rows, np.float32).reshape(len(texts), len(choices))
+
+
+def test_words_that_begin_alike_are_refused() -> None:
+    engine = byte_engine()
+    assert first_tokens(engine, ["Yes", "No"]) == [ord("Y"), ord("N")]
+    for words in (["Yes", "Yellow"], ["1", ""]):
+        with pytest.raises(ConfigError, match="cannot be asked"):
+            first_tokens(engine, words)
 
 
 async def score(reader: Opinion, spec: object, claim: Claim = CLAIM) -> float | None:

@@ -33,9 +33,10 @@ def write_lab_card(path: Path, part: str, model: LabModel, facts: Mapping[str, A
         "",
         "## Training",
         "",
-        f"- {recipe['minutes']:.1f} minutes of one core, {last['step']:,} steps of {recipe['rows']} rows, "
+        f"- {last['seconds'] / 60:.1f} minutes of one core, {last['step']:,} steps of {recipe['rows']} rows, "
         f"{last['tokens'] / 1e6:.1f} million tokens, padding included; seed {recipe['seed']}.",
-        f"- {_SOURCES[part]} AdamW; learning rate {recipe['learning_rate']:g}, falling with a cosine.",
+        f"- {_SOURCES[part]} AdamW; learning rate {recipe['learning_rate']:g} at most, falling towards the end "
+        "of the time allowed.",
         "",
         "| step | million tokens | minutes | loss |",
         "|---|---|---|---|",
@@ -74,13 +75,18 @@ def _accuracy(facts: Mapping[str, Any]) -> list[str]:
 
 
 def _accuracy_row(run: Mapping[str, Any]) -> str:
-    shares = [run["mean"], *(share for _, share in sorted(run["by_steps"].items()))]
+    shares = [run["mean"], *_by_number(run["by_steps"])]
     cells = [_label(run), str(run["answers"]), *map(_percent, shares), f"{100 * run['unparsed']:.2f}"]
     return f"| {' | '.join(cells)} |"
 
 
 def _passes_row(run: Mapping[str, Any]) -> str:
-    return f"| {_label(run)} | {' | '.join(_percent(share) for _, share in sorted(run['passes'].items()))} |"
+    return f"| {_label(run)} | {' | '.join(map(_percent, _by_number(run['passes'])))} |"
+
+
+def _by_number(shares: Mapping[Any, float]) -> list[float]:
+    """In the order of their keys, which JSON has made text."""
+    return [shares[key] for key in sorted(shares, key=int)]
 
 
 def _label(run: Mapping[str, Any]) -> str:

@@ -31,9 +31,10 @@ Progress = Callable[[str, int, int, LabPoint | None], None]  # stage, seconds do
 PARTS: Final[tuple[Part, ...]] = ("edge", "cloud", "reward")
 
 _SHAPES: Final = {"edge": lab_shape(4, 96, 256), "cloud": lab_shape(4, 256, 704)}
-_SHARES: Final = {"edge": 0.18, "cloud": 0.55, "reward": 0.27}  # of the minutes
+_SHARES: Final = {"edge": 0.04, "cloud": 0.87, "reward": 0.09}  # of the minutes
 _ROWS: Final = {"edge": 32, "cloud": 16, "reward": 32}
 _RATES: Final = {"edge": 4e-3, "cloud": 2e-3, "reward": 5e-4}
+_ENOUGH: Final = {"edge": 0.24, "cloud": 0.13, "reward": 0.0}
 
 
 def _quiet(stage: str, done: int, total: int, point: LabPoint | None) -> None:
@@ -57,9 +58,9 @@ class LabJob:
 
     out: Path
     parts: Sequence[Part] = PARTS
-    minutes: float = 5.0
+    minutes: float = 23.0
     seed: int = 0
-    rollouts: int = 12_000
+    rollouts: int = 6_000
     held_out: int = 1000
     measured: int = 200
     samples: int = 64
@@ -67,7 +68,7 @@ class LabJob:
     progress: Progress = _quiet
 
     def recipe(self, part: Part) -> LabRecipe:
-        return LabRecipe(self.minutes * _SHARES[part], _ROWS[part], _RATES[part], seed=self.seed)
+        return LabRecipe(self.minutes * _SHARES[part], _ROWS[part], _RATES[part], _ENOUGH[part], seed=self.seed)
 
     def model(self, part: Part) -> Path:
         """Where a part's GGUF is, or will be."""

@@ -28,23 +28,27 @@ _LOWEST = 0.01  # share of the highest learning rate that the last step has
 class LabRecipe:
     """How long and how fast to train.
 
+    A run ends after its minutes, or with the first point of its curve whose loss is not above `enough`: models that
+    make no mistakes would be of no use here, and from many to few is a short way.
+
     Time is the processor's: a run that has to wait for a core learns as much. The learning rate rises over the first
-    steps and falls with a cosine to its end, so a run must be taken up again with as many minutes as it was begun with.
+    steps, stays, and falls over the last third of the time; a run that is given more minutes goes on at the rate that
+    they ask for.
     """
 
     minutes: float
     rows: int = 32  # a step
     learning_rate: float = 2e-3
+    enough: float = 0.0  # nats a token
     warmup: int = 100  # steps
     weight_decay: float = 0.05
-    every: int = 50  # steps between points of the curve, each with a checkpoint
+    every: int = 25  # steps between points of the curve, each with a checkpoint
     seed: int = 0
 
     def rate(self, step: int, seconds: float) -> float:
         """The learning rate of a step."""
-        done = min(1.0, seconds / (60 * self.minutes))
-        falling = _LOWEST + (1 - _LOWEST) * (1 + math.cos(math.pi * done)) / 2
-        return self.learning_rate * min(falling, (step + 1) / self.warmup)
+        left = 1 - seconds / (60 * self.minutes)
+        return self.learning_rate * min(1.0, max(_LOWEST, 3 * left), (step + 1) / self.warmup)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,7 @@ def train_lab(
     run = _Run(model, recipe)
     curve = run.resume(folder)
     for tokens, targets in batches(draw, recipe.rows, recipe.seed, run.step):
-        if run.seconds >= 60 * recipe.minutes:
+        if run.seconds >= 60 * recipe.minutes or (curve and curve[-1].loss <= recipe.enough):
             break
         run.train_step(tokens, targets)
         if run.step % recipe.every == 0 or run.seconds >= 60 * recipe.minutes:
@@ -148,5 +152,8 @@ class _Run:
         return curve
 
     def _key(self) -> str:
-        """What makes this run this run."""
-        return json.dumps({**asdict(self._recipe), **asdict(self.model.shape)}, sort_keys=True)
+        """What makes this run this run; not when it ends."""
+        recipe = {
+            name: value for name, value in asdict(self._recipe).items() if name not in ("minutes", "enough", "every")
+        }
+        return json.dumps({**recipe, **asdict(self.model.shape)}, sort_keys=True)

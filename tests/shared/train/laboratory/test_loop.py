@@ -51,9 +51,22 @@ def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
 def test_another_run_in_the_folder_is_refused(tmp_path: Path) -> None:
     short = replace(RECIPE, minutes=0.002)
     train_lab(LabModel(TINY, 0), DRAW, short, tmp_path)
-    for other in (replace(short, seed=1), RECIPE):
+    for other in (replace(short, seed=1), replace(short, rows=9)):
         with pytest.raises(ConfigError, match="another training run"):
             train_lab(LabModel(TINY, 0), DRAW, other, tmp_path)
+
+
+def test_a_run_can_be_given_more_minutes(tmp_path: Path) -> None:
+    short = train_lab(LabModel(TINY, 0), DRAW, replace(RECIPE, minutes=0.01), tmp_path)
+    longer = train_lab(LabModel(TINY, 0), DRAW, RECIPE, tmp_path)
+    assert longer[: len(short)] == short and longer[-1].loss < short[-1].loss
+
+
+def test_a_run_ends_with_the_first_loss_that_is_enough(tmp_path: Path) -> None:
+    recipe = replace(RECIPE, minutes=1, enough=3.0)
+    curve = train_lab(LabModel(TINY, 0), DRAW, recipe, tmp_path)
+    assert curve[-1].loss <= 3.0 < min(point.loss for point in curve[:-1])
+    assert train_lab(LabModel(TINY, 0), DRAW, recipe, tmp_path) == curve
 
 
 def test_a_loss_that_is_not_finite_is_reported(tmp_path: Path) -> None:
@@ -66,5 +79,5 @@ def test_a_loss_that_is_not_finite_is_reported(tmp_path: Path) -> None:
 def test_the_rate_rises_and_falls_with_time() -> None:
     recipe = LabRecipe(minutes=10, learning_rate=1.0, warmup=10)
     assert [recipe.rate(step, 0) for step in (0, 4, 9, 99)] == pytest.approx([0.1, 0.5, 1, 1])
-    assert recipe.rate(99, 300) == pytest.approx(0.505)
+    assert recipe.rate(99, 300) == 1 and recipe.rate(99, 500) == pytest.approx(0.5)
     assert recipe.rate(99, 600) == recipe.rate(99, 700) == pytest.approx(0.01)

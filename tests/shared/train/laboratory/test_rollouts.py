@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import pytest
 import torch
 
 from updraft.laboratory.task import problems, prompt
 from updraft.laboratory.vocabulary import END, RIGHT, WRONG, decode, encode
+from updraft.train.laboratory import rollouts
 from updraft.train.laboratory.model import LabModel
 from updraft.train.laboratory.rollouts import LONGEST_ANSWER, answers
 
@@ -45,8 +47,9 @@ def test_a_seed_decides(model: LabModel) -> None:
     assert answers(model, PROBLEMS, 1.0, seed=4) != first
 
 
-def test_draws_follow_the_distribution(model: LabModel) -> None:
+def test_draws_follow_the_distribution(model: LabModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """First tokens of many answers to one problem against the model's probabilities."""
+    monkeypatch.setattr(rollouts, "LONGEST_ANSWER", 1)
     count = 3000
     with torch.inference_mode():
         logits = model(torch.tensor([encode(prompt(PROBLEMS[0]))]))[0, -1] / 0.7
