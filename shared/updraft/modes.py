@@ -186,6 +186,12 @@ def parse_settings(data: Any, defaults: ModeSettings | None = None) -> ModeSetti
         first = error.errors()[0]
         where = ".".join(["updraft", *map(str, first["loc"])])
         raise InvalidRequest(f"{where}: {first['msg']}.", param=where) from error
+    if data.get("verifier") is not None and settings.mode is not Mode.SOLVE and settings.profile is None:
+        raise InvalidRequest(
+            f"A verifier judges in the mode solve, not in {settings.mode}.",
+            remedy="Add an effort or a strategy.",
+            param="updraft.verifier",
+        )
     if settings.strategy is not None or settings.verifier is not None:
         from updraft.strategies.effort import check_names  # what strategies run on, which few requests need
 

@@ -50,6 +50,8 @@ def test_an_unknown_mode_is_named_with_the_known_ones(mode: Any) -> None:
         ({"local_only": "perhaps"}, "updraft.local_only"),
         ({"strategy": {"name": "rpc", "wave": DEEP}}, "updraft.strategy"),
         ({"verifier": {"kind": "number", "value": DEEP}}, "updraft.verifier"),
+        ({"verifier": "self"}, "updraft.verifier"),
+        ({"verifier": "self", "effort": "none"}, "updraft.verifier"),
     ],
 )
 def test_bad_settings_are_refused_with_the_path_of_the_field(data: Any, param: str) -> None:
