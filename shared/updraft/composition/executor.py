@@ -65,8 +65,8 @@ def _outcome(work: Workspace, answers: Sequence[Candidate]) -> Outcome:
     known = [score for score in scores if score is not None]
     if known and len(known) == len(standing):
         samples = [samples[index] for index in sorted(range(len(samples)), key=lambda index: -known[index])]
-        scores = sorted(known, reverse=True)
-        found = best_first(tally(samples, sorted(known, reverse=True), scores))
+        known.sort(reverse=True)
+        found = best_first(tally(samples, known, known))
         outcome = conclude(work, samples, found, confidence=lambda best: best.score or 0.0)
     else:
         outcome = conclude(work, samples, tally(samples, [1.0] * len(samples), scores))
