@@ -118,7 +118,8 @@ def _commands(programs: list[str]) -> dict[str, Any]:
         words = _words(rest)
         if not equals or not name or not words:
             raise InvalidRequest(
-                f"--program was given {program!r}; it must be NAME=COMMAND.", remedy="Write --program lint='/path/of/lint -q'."
+                f"--program was given {program!r}; it must be NAME=COMMAND.",
+                remedy="Write --program lint='/path/of/lint -q'.",
             )
         commands[name] = Command(tuple(words))
     return commands
