@@ -44,28 +44,20 @@ async def collaborate(
     table = await _table(lab, edge_test, cut)
     stays = table["score"] >= threshold
     zero = np.zeros(len(test))
-    cloud_verified = table["cloud_positions"]
-    together = np.where(stays, table["edge"], table["cloud"])
+    edge_tokens, cloud_tokens = table["edge_tokens"], table["cloud_tokens"]
+    edge_read, cloud_read = table["edge_positions"], table["cloud_positions"]
+    left = np.where(stays, 0.0, 1.0)
     rows = [
-        _row(f"edge alone, votes of {_EDGE_SAMPLES}", table["edge_vote"], table["edge_tokens"], zero, zero, 0.0),
-        _row(
-            f"edge, {_EDGE_SAMPLES} verified in the cloud",
-            table["edge"],
-            table["edge_tokens"],
-            zero,
-            table["edge_positions"],
-            0.0,
-        ),
-        _row(
-            f"cloud alone, best of {_CLOUD_SAMPLES}", table["cloud"], zero, table["cloud_tokens"], cloud_verified, 1.0
-        ),
+        _row(f"edge, vote of {_EDGE_SAMPLES}", table["edge_vote"], edge_tokens, zero, zero, 0.0),
+        _row(f"edge, {_EDGE_SAMPLES} verified in the cloud", table["edge"], edge_tokens, zero, edge_read, 0.0),
+        _row(f"cloud, best of {_CLOUD_SAMPLES}", table["cloud"], zero, cloud_tokens, cloud_read, 1.0),
         _row(
             "edge, verified; doubts answered in the cloud",
-            together,
-            table["edge_tokens"],
-            np.where(stays, 0.0, table["cloud_tokens"]),
-            table["edge_positions"] + np.where(stays, 0.0, cloud_verified),
-            float(1.0 - stays.mean()),
+            np.where(stays, table["edge"], table["cloud"]),
+            edge_tokens,
+            left * cloud_tokens,
+            edge_read + left * cloud_read,
+            float(left.mean()),
         ),
     ]
     alone, both = rows[-2:]
