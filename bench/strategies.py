@@ -125,6 +125,8 @@ class StrategiesBench:
                     "cloud_tokens": ("cloud tokens", ".0f"),
                     "verified": ("positions verified", ".0f"),
                     "escalated": ("to the cloud", ".0%"),
+                    "kept": ("of its accuracy", ".2f"),
+                    "share": ("of its tokens", ".2f"),
                 },
             )
         )

@@ -24,11 +24,13 @@ from updraft.mode_settings import (
 
 __all__ = [
     "MAX_SPEC_BYTES",
+    "MAX_SPEC_DEPTH",
     "TEXT_MODES",
     "Effort",
     "Mode",
     "ModeSettings",
     "Origin",
+    "depth_of",
     "means_solve",
     "parse_settings",
 ]
@@ -36,6 +38,9 @@ __all__ = [
 
 MAX_SPEC_BYTES: Final = 16_384
 """Of a strategy or a verifier with its settings, as JSON."""
+
+MAX_SPEC_DEPTH: Final = 64
+"""Lists and objects in each other, in the same."""
 
 
 _WHOLE: Final = frozenset({"strategy", "verifier"})  # objects that are not laid over others
@@ -135,6 +140,8 @@ class ModeSettings(BaseModel):
         key = "name" if field.field_name == "strategy" else "kind"
         if isinstance(value, dict) and not isinstance(value.get(key), str):
             raise ValueError(f"an object must have a {key}")
+        if depth_of(value) > MAX_SPEC_DEPTH:
+            raise ValueError("it is nested too deeply")
         if value is not None and len(json.dumps(value, default=repr)) > MAX_SPEC_BYTES:
             raise ValueError(f"it has more than {MAX_SPEC_BYTES} bytes")
         return value
@@ -179,11 +186,26 @@ def parse_settings(data: Any, defaults: ModeSettings | None = None) -> ModeSetti
         first = error.errors()[0]
         where = ".".join(["updraft", *map(str, first["loc"])])
         raise InvalidRequest(f"{where}: {first['msg']}.", param=where) from error
+    if data.get("verifier") is not None and settings.mode is not Mode.SOLVE and settings.profile is None:
+        raise InvalidRequest(
+            f"A verifier judges in the mode solve, not in {settings.mode}.",
+            remedy="Add an effort or a strategy.",
+            param="updraft.verifier",
+        )
     if settings.strategy is not None or settings.verifier is not None:
         from updraft.strategies.effort import check_names  # what strategies run on, which few requests need
 
         check_names(settings)
     return settings
+
+
+def depth_of(value: object) -> int:
+    """How deep the lists and objects of decoded JSON are in each other; 0 for a plain value."""
+    depth, level = 0, [value]
+    while outer := [each for each in level if isinstance(each, list | dict)]:
+        depth += 1
+        level = [inner for each in outer for inner in (each.values() if isinstance(each, dict) else each)]
+    return depth
 
 
 def means_solve(data: dict[str, Any]) -> bool:

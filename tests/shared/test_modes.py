@@ -8,6 +8,10 @@ from updraft.errors import InvalidRequest, UnknownName
 from updraft.mode_settings import SpanSettings
 from updraft.modes import Mode, ModeSettings, parse_settings
 
+DEEP: Any = []
+for _ in range(2000):
+    DEEP = [DEEP]
+
 
 def test_settings_are_laid_over_the_defaults_field_by_field() -> None:
     defaults = ModeSettings(mode=Mode.SPAN, span=SpanSettings(window=7, escalate=3.0))
@@ -44,6 +48,10 @@ def test_an_unknown_mode_is_named_with_the_known_ones(mode: Any) -> None:
         ({"exit": {"carry": "logits"}}, "updraft.exit.carry"),
         ({"exit": {"split": -1}}, "updraft.exit.split"),
         ({"local_only": "perhaps"}, "updraft.local_only"),
+        ({"strategy": {"name": "rpc", "wave": DEEP}}, "updraft.strategy"),
+        ({"verifier": {"kind": "number", "value": DEEP}}, "updraft.verifier"),
+        ({"verifier": "self"}, "updraft.verifier"),
+        ({"verifier": "self", "effort": "none"}, "updraft.verifier"),
     ],
 )
 def test_bad_settings_are_refused_with_the_path_of_the_field(data: Any, param: str) -> None:

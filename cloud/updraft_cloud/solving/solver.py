@@ -25,12 +25,14 @@ from updraft_cloud.frames import Failed
 from updraft_cloud.messages import Solve
 from updraft_cloud.sessions.scoring import report_of
 from updraft_cloud.solve_frames import Given, Noted, Proposed, Solved, SolveOrder, SolveReply, Written
+from updraft_cloud.solving.turns import Turns
 from updraft_cloud.solving.verifiers import close_resources, make_verifier, open_resources
 
 __all__ = ["Solver"]
 
 log = logging.getLogger(__name__)
 
+_OVERTIME_S: Final = 30.0  # beyond the budget's seconds, for what a strategy does not stop itself
 _END_S: Final = 10.0  # for what is under way to free its sequences
 
 
@@ -99,7 +101,8 @@ class Solver:
             self._events.call_soon_threadsafe(command)
 
     def _begin(self, message: Solve) -> None:
-        self._works[message.session] = asyncio.create_task(self._work(message))
+        self._works[message.session] = work = asyncio.create_task(self._work(message))
+        work.add_done_callback(lambda work: self._works.pop(message.session))  # also of one that never began
 
     def _cancel(self, number: int) -> None:
         if (work := self._works.get(number)) is not None:
@@ -121,8 +124,6 @@ class Solver:
             where = "".join(traceback.format_tb(error.__traceback__))
             log.error("a strategy failed with %s\n%s", type(error).__name__, where)
             reply = Failed.of(EngineFailure("The strategy failed."))
-        finally:
-            del self._works[message.session]
         self._tell(message.session, reply)
 
     async def _solved(self, message: Solve) -> Solved:
@@ -130,7 +131,7 @@ class Solver:
         strategy = self._strategy(order)
         forks = Forks(
             self._loop,
-            self._places,
+            Turns(self._places),
             order.sampling,
             ends=order.stop_tokens,
             tenant=message.tenant,
@@ -138,11 +139,18 @@ class Solver:
         )
         verifier = None
         if order.verifier:
-            verifier = make_verifier(_object(order.verifier), self._resources, self._settings, forks)
+            resources = replace(self._resources, tenant=message.tenant)
+            verifier = make_verifier(_object(order.verifier), resources, self._settings, forks)
         problem = _problem(order, self._loop.engine)
         note = partial(self._note, message.session)
         code = self._settings.execute_code
-        outcome = await solve(problem, strategy, order.budget, forks, verifier=verifier, note=note, runs_code=code)
+        try:
+            async with asyncio.timeout((order.budget.seconds or self._settings.max_s) + _OVERTIME_S):
+                outcome = await solve(
+                    problem, strategy, order.budget, forks, verifier=verifier, note=note, runs_code=code
+                )
+        except TimeoutError as error:
+            raise LateReply("The strategy did not stop when its time was used up.") from error
         if not outcome.sample.tokens:
             raise LateReply("The budget was used up before an answer was begun.", remedy="Allow more.")
         return _answer(order, outcome)

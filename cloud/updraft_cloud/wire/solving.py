@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from updraft.config.strategies import StrategySettings
 from updraft.errors import InvalidRequest, PromptTooLong, ProtocolViolation, RequestTooLarge
-from updraft.modes import MAX_SPEC_BYTES
+from updraft.modes import MAX_SPEC_BYTES, MAX_SPEC_DEPTH, depth_of
 from updraft.sampling_wire import sampling_from_proto
 from updraft.strategies.problem import Budget, Spent
 from updraft.v1 import collaboration_pb2 as pb
@@ -103,6 +103,8 @@ def _read_spec(field: str, text: str) -> str:
         raise InvalidRequest(f"{field} is no JSON.", param=field) from error
     if not isinstance(data, dict):
         raise InvalidRequest(f"{field} must be a JSON object.", param=field)
+    if depth_of(data) > MAX_SPEC_DEPTH:
+        raise InvalidRequest(f"{field} is nested too deeply.", param=field)
     return text
 
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,13 +13,14 @@ from updraft.cli.experts_simulation import bar_of
 from updraft.cli.extras import needs_extra
 from updraft.cli.options import JsonOption
 from updraft.cli.reporting import examples, print_json, reported, stderr
-from updraft.cli.verifier_options import RewardOption, resources_of, spec_of
+from updraft.cli.subject import Setup, check_out, opened
+from updraft.cli.verifier_options import RewardOption
 
 if TYPE_CHECKING:
     from updraft.composition.search import Found, Trial
     from updraft.strategies.choice import ComputeOptimal
     from updraft.strategies.problem import Outcome, Progress
-    from updraft.strategies.subject import Attempt, Subject
+    from updraft.strategies.subject import Attempt
 
 __all__ = ["register"]
 
@@ -110,7 +108,7 @@ def run(
     from updraft.strategies.subject import Question
 
     pipeline = load_pipeline(file)
-    setup = _Setup(model, verifier, reward, step, temperature, max_tokens, run_code)
+    setup = Setup(model, verifier, reward, step, temperature, max_tokens, run_code)
     console = stderr()
 
     def note(progress: Progress) -> None:
@@ -118,7 +116,7 @@ def run(
             console.print(f"[dim]{progress.text} ({progress.tokens} tokens so far)[/dim]")
 
     async def answer() -> Attempt:
-        async with _subject(setup) as subject:
+        async with opened(setup) as subject:
             return await subject.attempt(
                 Question(question, ""), Composed(pipeline=pipeline), Budget(samples=MOST_SAMPLES), seed=seed, note=note
             )
@@ -159,12 +157,16 @@ def search(
 ) -> None:
     """Find the pipeline that suits a task file, by Bayesian optimisation. A single sample is the first trial."""
     with needs_extra("compose"):
+        import optuna
+
         from updraft.composition.search import Space, written
         from updraft.composition.search import search as search_pipelines
     from updraft.strategies.subject import read_questions
 
-    setup = _Setup(model, verifier, reward, step, temperature, max_tokens)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    setup = Setup(model, verifier, reward, step, temperature, max_tokens)
     questions = read_questions(tasks)
+    check_out(out)
     space = Space(samples, calls, texts, verifier is not None)
 
     async def find() -> Found:
@@ -174,7 +176,7 @@ def search(
                 bar.update(task, advance=1)
                 bar.console.print(f"{trial.accuracy:.3f} with {trial.tokens:.0f} tokens: {_shape(trial)}")
 
-            async with _subject(setup) as subject:
+            async with opened(setup) as subject:
                 return await search_pipelines(
                     subject, questions, space, trials=trials, price=price, seed=seed, done=done
                 )
@@ -216,12 +218,13 @@ def fit(
     from updraft.strategies.fit import candidates_for, fit_choice
     from updraft.strategies.subject import read_questions
 
-    setup = _Setup(model, verifier, reward, step, temperature, max_tokens)
+    setup = Setup(model, verifier, reward, step, temperature, max_tokens)
     questions = read_questions(tasks)
+    check_out(out)
 
     async def work() -> ComputeOptimal:
         with bar_of("questions", len(questions)) as (bar, task):
-            async with _subject(setup) as subject:
+            async with opened(setup) as subject:
                 return await fit_choice(
                     subject,
                     questions,
@@ -243,40 +246,6 @@ def fit(
     for plan in strategy.plans:
         what = "the pilot's answer" if plan.strategy is None else f"{plan.strategy}, {plan.samples} samples"
         typer.echo(f"difficulty up to {plan.difficulty:.2f}: {what}")
-
-
-@dataclass(frozen=True, slots=True)
-class _Setup:
-    """Who answers, who judges, and how answers are drawn."""
-
-    model: str
-    verifier: str | None
-    reward: str | None
-    step: str
-    temperature: float
-    max_tokens: int
-    run_code: bool = False
-
-
-@contextlib.asynccontextmanager
-async def _subject(setup: _Setup) -> AsyncIterator[Subject]:
-    from updraft.engine import open_engine
-    from updraft.sampling import SamplingParams
-    from updraft.strategies.subject import Subject
-    from updraft.verifiers.rates import rates_folder
-    from updraft.verifiers.registry import open_verifier
-
-    engine = open_engine(setup.model, context=2048, sequences=16)
-    step = setup.step.encode().decode("unicode_escape")  # so that a shell's "\\n" is a line's end
-    sampling = SamplingParams(temperature=setup.temperature, seed=0)
-    async with Subject(
-        engine, step=step, max_tokens=setup.max_tokens, sampling=sampling, runs_code=setup.run_code
-    ) as subject:
-        lent = (None, setup.reward, None, setup.run_code, False, rates_folder())
-        with resources_of(*lent, reader=subject.forks(0)) as resources:
-            if setup.verifier is not None:
-                subject.verifier = open_verifier(spec_of(setup.verifier), resources)
-            yield subject
 
 
 def _shape(trial: Trial) -> str:

@@ -114,10 +114,20 @@ def _commands(programs: list[str]) -> dict[str, Any]:
 
     commands = {}
     for program in programs:
-        name, equals, words = program.partition("=")
-        if not equals or not name or not shlex.split(words):
+        name, equals, rest = program.partition("=")
+        words = _words(rest)
+        if not equals or not name or not words:
             raise InvalidRequest(
-                f"--program was given {program!r}; it must be NAME=COMMAND.", remedy="Write --program lint='./lint -q'."
+                f"--program was given {program!r}; it must be NAME=COMMAND.",
+                remedy="Write --program lint='/path/of/lint -q'.",
             )
-        commands[name] = Command(tuple(shlex.split(words)))
+        commands[name] = Command(tuple(words))
     return commands
+
+
+def _words(command: str) -> list[str]:
+    """None where a quote stays open."""
+    try:
+        return shlex.split(command)
+    except ValueError:
+        return []

@@ -60,12 +60,11 @@ def check(pipeline: Pipeline, work: Workspace) -> None:
 def _outcome(work: Workspace, answers: Sequence[Candidate]) -> Outcome:
     """The best answer: of those that passed if any did, by their scores where all have one, else by votes."""
     standing = [candidate for candidate in answers if candidate.passed] or list(answers)
-    samples = [candidate.sample for candidate in standing]
-    scores = [candidate.score for candidate in standing]
-    known = [score for score in scores if score is not None]
+    known = [candidate.score for candidate in standing if candidate.score is not None]
     if known and len(known) == len(standing):
-        samples = [samples[index] for index in sorted(range(len(samples)), key=lambda index: -known[index])]
-        scores = sorted(known, reverse=True)
+        standing = [standing[index] for index in sorted(range(len(known)), key=lambda index: -known[index])]
+    samples, scores = [one.sample for one in standing], [one.score for one in standing]
+    if known and len(known) == len(standing):
         found = best_first(tally(samples, sorted(known, reverse=True), scores))
         outcome = conclude(work, samples, found, confidence=lambda best: best.score or 0.0)
     else:

@@ -10,10 +10,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from updraft.errors import ConfigError, InvalidRequest
 from updraft.strategies.base import Strategy
@@ -56,6 +56,13 @@ class ComputeOptimal(Strategy):
         max_length=_PLANS,
         description="By difficulty, the easiest first; without any, a vote, or what the verifier can lead.",
     )
+
+    @model_validator(mode="after")
+    def _parsed(self) -> Self:
+        for plan in self.plans:
+            if plan.strategy is not None:
+                parsed(plan)
+        return self
 
     def check(self, work: Workspace) -> None:
         for plan in self.plans_for(work.verifier):
@@ -130,7 +137,7 @@ def load_choice(path: Path) -> ComputeOptimal:
         return ComputeOptimal.model_validate(data)
     except OSError as error:
         raise ConfigError(f"{path} could not be read: {error.strerror}.", remedy="Correct the path.") from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, InvalidRequest) as error:
         raise ConfigError(
             f"{path.name} is no choice: {error}", remedy="Make one with `updraft compose fit`."
         ) from error

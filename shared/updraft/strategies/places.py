@@ -66,9 +66,9 @@ class _Kept:
 class EnginePlaces:
     """Sequences of an engine without a context manager: the edge's, a bench's.
 
-    Who enters gets a copy of the longest beginning that any sequence holds, also where it has to wait for another that
-    is computing it. Where no sequence is free, it takes the idle one that was used longest ago. Tasks that open
-    sequences of their own may use the engine beside it.
+    Who enters gets a copy of the longest beginning that any sequence of its tenant holds, also where it has to wait for
+    another that is computing it. Where no sequence is free, it takes the idle one that was used longest ago. Tasks that
+    open sequences of their own may use the engine beside it.
 
     Args:
         share: False computes everything anew for each holder, as if it were a request of its own.
@@ -78,9 +78,11 @@ class EnginePlaces:
         self._engine = engine
         self._share = share
         self._holders: dict[Holder, None] = {}  # who has a sequence; the one used longest ago first
+        self._tenants: dict[Holder, str] = {}  # of all that have joined, and of caches
 
     def join(self, holder: Holder, tenant: str = "") -> None:
         holder.sequence = NONE
+        self._tenants[holder] = tenant
 
     def enter(self, holder: Holder) -> bool:
         if holder.sequence == NONE and not self._provide(holder):
@@ -90,12 +92,13 @@ class EnginePlaces:
         return True
 
     def leave(self, holder: Holder, *, keep: bool = True) -> None:
+        tenant = self._tenants.pop(holder, "")
         if holder not in self._holders:
             return
         del self._holders[holder]
         if keep and self._share:
             kept = _Kept(holder.sequence, holder.tokens[: self._engine.length(holder.sequence)])
-            self._holders[kept] = None
+            self._holders[kept], self._tenants[kept] = None, tenant
         else:
             self._engine.close(holder.sequence)
         holder.sequence = NONE
@@ -106,9 +109,11 @@ class EnginePlaces:
             self._engine.close(holder.sequence)
             holder.sequence = NONE
         self._holders.clear()
+        self._tenants.clear()
 
     def _provide(self, holder: Holder) -> bool:
-        others = self._holders if self._share else ()
+        tenant = self._tenants[holder]
+        others = [other for other in self._holders if self._share and self._tenants[other] == tenant]
         origin = max(others, key=lambda other: self._shared(other, holder), default=None)
         shared = self._shared(origin, holder) if origin is not None else 0
         if self._share and self._coming(holder) >= shared + _WORTH:
@@ -137,7 +142,8 @@ class EnginePlaces:
     def _coming(self, holder: Holder) -> int:
         """Positions of a holder's log that a cache will have soon. Whoever has a sequence and a job computes in this
         turn, and waits for nobody."""
-        busy = (other for other in self._holders if not other.idle)
+        tenant = self._tenants[holder]
+        busy = (other for other in self._holders if not other.idle and self._tenants[other] == tenant)
         return max((_common(other.tokens, holder.tokens, len(holder.tokens) - 1) for other in busy), default=0)
 
     def _evict(self, *, spared: Holder | None) -> bool:
@@ -145,6 +151,8 @@ class EnginePlaces:
         if victim is None:
             return False
         del self._holders[victim]
+        if isinstance(victim, _Kept):
+            del self._tenants[victim]
         self._engine.close(victim.sequence)
         victim.sequence = NONE
         return True
@@ -152,6 +160,8 @@ class EnginePlaces:
     def _take(self, origin: Holder) -> int:
         """The only idle sequence is the one to copy: it changes hands."""
         del self._holders[origin]
+        if isinstance(origin, _Kept):
+            del self._tenants[origin]
         sequence, origin.sequence = origin.sequence, NONE
         return sequence
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, SupportsFloat
@@ -242,7 +243,8 @@ class Workspace:
         except UpdraftError as error:
             return self._complain(f"{verifier.name}: {error}", len(claims))
         except (Exception, asyncio.CancelledError) as error:
-            log.error("the verifier %s failed", verifier.name, exc_info=error)
+            where = "".join(traceback.format_tb(error.__traceback__))  # its message may hold text of an answer
+            log.error("the verifier %s failed with %s\n%s", verifier.name, type(error).__name__, where)
             return self._complain(f"{verifier.name} failed: {type(error).__name__}", len(claims))
         if len(given) != len(claims):
             return self._complain(f"{verifier.name} gave {len(given)} judgements for {len(claims)}", len(claims))

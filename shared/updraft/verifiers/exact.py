@@ -11,6 +11,7 @@ from pydantic import Field, field_validator
 from updraft.errors import MissingExtra
 from updraft.routing.votes import final_answer
 from updraft.verifiers.base import Claim, Judgement
+from updraft.verifiers.pattern_size import size_of
 from updraft.verifiers.settings import Resources, Scorer, VerifierSettings
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Number", "Regex"]
 
 _SECONDS: Final = 0.5  # for one answer
+_LARGEST: Final = 20_000  # a compiled pattern, in items
 _MOST: Final = 1 << 20  # letters of an answer that are looked at
 
 
@@ -59,6 +61,8 @@ def _compiled(pattern: str) -> regex.Pattern[str]:
         raise MissingExtra(
             "The verifier regex needs the library regex.", remedy='Install it with `pip install "updraft-llm[verify]"`.'
         ) from error
+    if size_of(pattern) > _LARGEST:
+        raise ValueError("its repetitions within repetitions are too many")
     try:
         return regex.compile(pattern)
     except (regex.error, RecursionError, OverflowError) as error:

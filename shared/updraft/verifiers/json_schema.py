@@ -19,6 +19,8 @@ from updraft.verifiers.settings import Resources, Scorer, VerifierSettings
 __all__ = ["JsonSchema"]
 
 _MOST_BYTES: Final = 64 << 10  # of a schema
+_MANY: Final = 64
+_NO_NAMES: Final = frozenset({"enum", "anyOf", "oneOf", "allOf", "prefixItems", "examples"})
 _CHECK: Final = Path(__file__).with_name("schema_check.py")
 _LIMITS: Final = Limits(seconds=10.0, cpu_seconds=5, memory_bytes=1 << 30, processes=8)
 
@@ -49,6 +51,8 @@ class JsonSchema(VerifierSettings):
         try:
             if len(json.dumps(schema, allow_nan=False)) > _MOST_BYTES:
                 raise ValueError(f"it is longer than {_MOST_BYTES} bytes")
+            if _slow(schema):
+                raise ValueError("it is no JSON schema: a list of names holds something else")
             Draft202012Validator.check_schema(schema)
         except (SchemaError, RecursionError) as error:
             reason = error.message if isinstance(error, SchemaError) else "nested too deep"
@@ -77,3 +81,20 @@ class JsonSchema(VerifierSettings):
         return [
             Judgement(1.0) if reason is None else Judgement(0.0, reason=reason) for reason in json.loads(ended.output)
         ]
+
+
+def _slow(schema: dict[str, Any] | bool) -> bool:
+    """Whether checking a schema takes seconds: entries of lists that should be names, and cannot be sorted, are each
+    compared with all others."""
+    level: list[tuple[str, Any]] = [("", schema)]
+    while level:
+        lists = [(key, value) for key, value in level if isinstance(value, list)]
+        if any(key not in _NO_NAMES and _mixed(entries) for key, entries in lists):
+            return True
+        inner = [item for _, value in level if isinstance(value, dict) for item in value.items()]
+        level = inner + [("", entry) for _, entries in lists for entry in entries]
+    return False
+
+
+def _mixed(entries: list[Any]) -> bool:
+    return len(entries) > _MANY and not all(isinstance(entry, str) for entry in entries)

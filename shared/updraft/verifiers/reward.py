@@ -42,7 +42,7 @@ class Reward(VerifierSettings):
 
         async def score(claims: Sequence[Claim]) -> list[Judgement]:
             work = Work()
-            scores = await model.scores(claims, work)
+            scores = await model.scores(claims, work, tenant=resources.tenant)
             judged = [found if isinstance(found, Judgement) else Judgement(aggregate(found)) for found in scores]
             # What is alike in the claims was computed once: the first one bears it.
             return [replace(judged[0], positions=work.positions), *judged[1:]] if judged else []

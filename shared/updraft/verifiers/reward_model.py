@@ -141,30 +141,34 @@ class RewardModel:
         """Free the engine. Safe to call twice."""
         self._loop.stop()
 
-    async def scores(self, claims: Sequence[Claim], work: Work | None = None) -> list[list[float] | Judgement]:
+    async def scores(
+        self, claims: Sequence[Claim], work: Work | None = None, *, tenant: str = ""
+    ) -> list[list[float] | Judgement]:
         """For each claim the probability of `good` against `bad` after each step, or why there is none.
 
         Args:
             work: what is computed for these claims is added to it.
+            tenant: who asks; what was computed and remembered is for the same one alone.
         """
         texts = [self._texts(claim) for claim in claims]
-        forks = Forks(self._loop, self._places, SamplingParams(seed=0))
+        forks = Forks(self._loop, self._places, SamplingParams(seed=0), tenant=tenant)
         try:
-            found = await self._read(forks, [each for each in texts if not isinstance(each, Judgement)])
+            found = await self._read(forks, tenant, [each for each in texts if not isinstance(each, Judgement)])
         finally:
             for bill in (self.work, *([] if work is None else [work])):
                 bill.positions += forks.work.positions
         return [each if isinstance(each, Judgement) else [found[text] for text in each[1:]] for each in texts]
 
-    async def _read(self, forks: Forks, texts: Sequence[Sequence[Text]]) -> dict[Text, float]:
+    async def _read(self, forks: Forks, tenant: str, texts: Sequence[Sequence[Text]]) -> dict[Text, float]:
         """The scores of all texts, beginnings first: what is alike is computed once, a new answer's question too."""
-        found = await self._wave(forks, [each[0] for each in texts if each[0] and _key(each[1]) not in self._known])
+        new = [each[0] for each in texts if each[0] and _key(tenant, each[1]) not in self._known]
+        found = await self._wave(forks, tenant, new)
         for depth in range(1, max(map(len, texts), default=0)):
-            found |= await self._wave(forks, [each[depth] for each in texts if depth < len(each)])
+            found |= await self._wave(forks, tenant, [each[depth] for each in texts if depth < len(each)])
         return found
 
-    async def _wave(self, forks: Forks, texts: Sequence[Text]) -> dict[Text, float]:
-        keys = {text: _key(text) for text in texts}
+    async def _wave(self, forks: Forks, tenant: str, texts: Sequence[Text]) -> dict[Text, float]:
+        keys = {text: _key(tenant, text) for text in texts}
         wanted = [text for text, key in keys.items() if key not in self._known]
         rows = await forks.choices(wanted, self._choices)
         for text, (good, bad) in zip(wanted, rows.astype(np.float64), strict=True):
@@ -208,8 +212,9 @@ class RewardModel:
         return [*encode(before, special=True, start=True), *encode(question), *encode(after, special=True)]
 
 
-def _key(text: Text) -> bytes:
-    return hashlib.blake2b(np.array(text, np.int32).tobytes(), digest_size=16).digest()
+def _key(tenant: str, text: Text) -> bytes:
+    whose = hashlib.blake2b(tenant.encode(), digest_size=16).digest()
+    return hashlib.blake2b(np.array(text, np.int32).tobytes(), digest_size=16, key=whose).digest()
 
 
 def _token(engine: Engine, said: str | int) -> int:

@@ -45,6 +45,7 @@ class Resources:
         execute_code: programs in answers may be run, confined.
         unconfined_code: also where the system cannot confine them.
         records: a folder with measured rates.
+        tenant: on whose account models compute. What was computed for one tells no other by how quick or cheap it is.
     """
 
     reader: Asked | None = None
@@ -53,6 +54,7 @@ class Resources:
     execute_code: bool = False
     unconfined_code: bool = False
     records: Path | None = None
+    tenant: str = ""
 
     def asked(self, kind: str) -> Asked:
         if self.reader is None:

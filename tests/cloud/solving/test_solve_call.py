@@ -162,6 +162,7 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"strategy": "guess"}, "unknown_name", "guess"),
     ({"strategy_json": "{"}, "invalid_request", "JSON"),
     ({"strategy_json": "[" * 9000}, "invalid_request", "JSON"),
+    ({"verifier_json": '{"kind":' + "[" * 65 + "]" * 65 + "}"}, "invalid_request", "nested"),
     ({"strategy_json": '{"width": 3}'}, "invalid_request", "width"),
     ({"strategy_json": '"' + "x" * MAX_SPEC_BYTES + '"'}, "request_too_large", "strategy"),
     ({"verifier_json": "{}"}, "invalid_request", "kind"),

@@ -74,6 +74,17 @@ def test_fit_writes_a_strategy_that_requests_can_name(updraft: Updraft, tiny_mod
     assert parse_strategy(data.pop("name"), data).name == "auto"
 
 
+def test_what_cannot_be_is_said_before_a_model_is_opened(updraft: Updraft, pipeline: str, tmp_path: Path) -> None:
+    tasks = tmp_path / "tasks.jsonl"
+    tasks.write_text('{"question": "1+1=", "answer": "2"}\n')
+    for verb in ("search", "fit"):
+        for out in (tmp_path, tmp_path / "nowhere" / "x.toml"):
+            wrong = updraft("compose", verb, str(tasks), "--out", str(out), "--model", "none")
+            assert wrong.exit_code == 2 and "cannot be written" in wrong.stderr
+    wrong = updraft("compose", "run", pipeline, "Hello", "--step", "", "--model", "none")
+    assert wrong.exit_code == 2 and "--step is empty" in wrong.stderr
+
+
 def test_a_verifier_judges_what_components_ask_it(updraft: Updraft, tiny_model_path: Path, tmp_path: Path) -> None:
     path = tmp_path / "p.toml"
     path.write_text(PIPELINE + 'by = "verifier"\n')

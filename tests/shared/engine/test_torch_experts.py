@@ -135,18 +135,21 @@ def test_where_states_enter_only_the_layers_from_there_on_are_asked(tmp_path: Pa
     made[0].calls = []
     engine.forward([Run(sequence, 0, TOKENS[:7], rows=1, inputs=states, entry=3)])
     engine.forward([Run(other, 7, TOKENS[7:9], rows=1)])
-    assert made[0].calls == [
-        ("begin", TOKENS[:7], 1),
-        ("compute", 1, (7, 64), (7, 3), (7, 3)),
-        "end",
-        ("expect", TOKENS[:9]),  # those that are caught up wait for the second pass
-        ("begin", TOKENS[7:9]),
-        ("compute", 0, (2, 64), (2, 3), (2, 3)),
-        "end",
-        ("begin", TOKENS[:9], 1),
-        ("compute", 1, (9, 64), (9, 3), (9, 3)),
-        "end",
-    ]
+    assert (
+        made[0].calls
+        == [
+            ("begin", TOKENS[:7], 1),
+            ("compute", 1, (7, 64), (7, 3), (7, 3)),
+            "end",
+            ("expect", TOKENS[:9]),  # those that are caught up wait for the second pass
+            ("begin", TOKENS[7:9]),
+            ("compute", 0, (2, 64), (2, 3), (2, 3)),
+            "end",
+            ("begin", TOKENS[:9], 1),
+            ("compute", 1, (9, 64), (9, 3), (9, 3)),
+            "end",
+        ]
+    )
     engine.shutdown()
 
 

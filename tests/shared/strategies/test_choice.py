@@ -12,6 +12,7 @@ import pytest
 from tests.fakes.engine import HashEngine
 from tests.fakes.verifiers import RuleVerifier
 from updraft.errors import ConfigError, InvalidRequest, UnknownName
+from updraft.modes import parse_settings
 from updraft.sampling import SamplingParams
 from updraft.strategies import Budget, Outcome, Progress, Sample, Strategy, parse_strategy
 from updraft.strategies.choice import Candidate, ComputeOptimal, Plan, Record, fit_plans, load_choice
@@ -68,6 +69,14 @@ async def test_a_hard_one_gets_its_plan_and_the_pilot_votes(subject: Subject) ->
 async def test_no_plan_gets_more_than_the_budget(subject: Subject, samples: int) -> None:
     outcome = await run(subject, ComputeOptimal(plans=PLANS), samples=samples, notes=[])
     assert outcome.spent.samples == samples
+
+
+UNKNOWN = '{"name": "auto", "plans": [{"difficulty": 1, "strategy": "magic"}]}'
+
+
+def test_plans_are_refused_with_the_request() -> None:
+    with pytest.raises(UnknownName, match="magic"):
+        parse_settings({"strategy": json.loads(UNKNOWN)})
 
 
 async def test_a_pilot_that_stands_says_what_the_verifier_thought_of_it(subject: Subject) -> None:
@@ -142,7 +151,7 @@ def test_a_choice_is_read_from_its_file(tmp_path: Path) -> None:
     strategy, path = ComputeOptimal(plans=PLANS), tmp_path / "choice.json"
     path.write_text(json.dumps({"name": "auto", **strategy.model_dump(mode="json")}))
     assert load_choice(path) == strategy
-    for text in ("", "[]", "{}", '{"name": "rpc"}', '{"name": "auto", "pilot": 0}'):
+    for text in ("", "[]", "{}", '{"name": "rpc"}', '{"name": "auto", "pilot": 0}', UNKNOWN):
         path.write_text(text)
         with pytest.raises(ConfigError):
             load_choice(path)

@@ -8,8 +8,8 @@ import pytest
 
 from tests.fakes.scripted_engine import ScriptedEngine, spoken
 from tests.fakes.verifiers import RuleVerifier
-from tests.shared.strategies.solving import work_on
-from updraft.strategies import Budget, Progress, Sample
+from tests.shared.strategies.solving import WARM, running, work_on
+from updraft.strategies import Budget, Forks, Problem, Progress, Sample, Workspace
 from updraft.strategies.fusion import Fusion
 
 
@@ -110,3 +110,16 @@ async def test_a_verifier_judges_the_fused_answer(score: float | None, verified:
     outcome = await work_on(ScriptedEngine(Talk("1")), Fusion(), verifier)
     assert outcome.sample.text == "9" and outcome.verified is verified
     assert [claim.text for claim in verifier.claims] == ["9"]
+
+
+async def test_time_that_ran_out_during_a_pilot_leaves_what_the_pilot_wrote() -> None:
+    engine = ScriptedEngine(Talk("1x"))
+    given = [Sample("1x", (17,), -0.1, "1x")]
+    async with running(engine) as (loop, places):
+        forks = Forks(loop, places, WARM)
+        problem = Problem(engine.tokenizer.encode("q>"), "q>", WARM, given=given)
+        work = Workspace(problem, Budget(seconds=1e-9), forks)
+        work.spent.samples = 1  # the pilot's
+        outcome = await Fusion().solve(work)
+        await forks.close()
+    assert (outcome.sample.text, outcome.ended) == ("1x", "time")

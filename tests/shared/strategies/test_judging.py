@@ -114,6 +114,11 @@ async def test_a_cancellation_is_not_taken_for_a_fault_where_the_verifier_has_ju
         await task
 
 
+async def test_the_log_holds_nothing_of_an_answer(loop: EngineLoop, caplog: pytest.LogCaptureFixture) -> None:
+    await work(loop, FaultyJudge(error=ValueError("secret"))).judge(SAMPLES)
+    assert "ValueError" in caplog.text and "secret" not in caplog.text
+
+
 async def test_an_answer_that_was_scored_is_not_shown_again(loop: EngineLoop) -> None:
     judge = ScriptedJudge(lambda claim: None if claim.text == "1" else 0.9)
     space = work(loop, judge)

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from updraft import sandbox
-from updraft.errors import ConfigError
-from updraft.verifiers import Claim, Judgement, Resources, open_verifier
+from updraft.errors import ConfigError, InvalidRequest
+from updraft.verifiers import Claim, Judgement, Resources, open_verifier, parse_verifier
 from updraft.verifiers.blocks import NOTHING, fenced, find_json
 
 CODE = Resources(execute_code=True, unconfined_code=True)
@@ -121,6 +121,16 @@ class TestJsonSchema:
         assert wrong == Judgement(0.0, reason="$.age breaks the rule minimum")
         assert none == Judgement(0.0, reason="there is no JSON in the answer")
         assert missing.reason == "$ breaks the rule required"
+
+    @pytest.mark.parametrize("key", ["type", "required"])
+    def test_long_lists_of_names_that_are_none_are_refused_at_once(self, key: str) -> None:
+        schema = {"properties": {"a": {key: ["a", *range(3000)]}}}  # comparing them all takes seconds
+        with pytest.raises(InvalidRequest, match="list of names"):
+            parse_verifier({"kind": "json-schema", "schema": schema})
+
+    def test_long_lists_of_anything_else_are_taken(self) -> None:
+        schema = {"enum": ["a", *range(100)], "anyOf": [{}] * 100, "required": [str(n) for n in range(100)]}
+        parse_verifier({"kind": "json-schema", "schema": schema})
 
     async def test_a_schema_that_takes_for_ever_is_ended(self, monkeypatch: pytest.MonkeyPatch) -> None:
         from updraft.verifiers import json_schema

@@ -174,6 +174,15 @@ def test_a_verdict_that_is_no_token_is_refused(said: str | int) -> None:
         RewardModel(engine_of(), RewardFormat(good=said))
 
 
+async def test_what_was_computed_for_one_tenant_is_computed_again_for_another(model: RewardModel) -> None:
+    positions = {}
+    for name, tenant in (("first", "one"), ("again", "one"), ("other", "two")):
+        verifier = open_verifier("reward", Resources(rewards={"prm": model}, tenant=tenant))
+        [judgement] = await verifier.judge([claim("a2\nb9")])
+        positions[name] = judgement.positions
+    assert positions["again"] == 0 and positions["other"] == positions["first"] > 0
+
+
 def test_which_model_is_meant_must_be_clear(model: RewardModel) -> None:
     two = Resources(rewards={"one": model, "two": model})
     with pytest.raises(ConfigError, match="is not named, and there is: one, two"):

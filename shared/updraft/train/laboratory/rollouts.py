@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +12,7 @@ from torch import Tensor
 from updraft.laboratory.task import Problem, prompt
 from updraft.laboratory.vocabulary import END, RIGHT, WRONG, decode, encode
 from updraft.train.laboratory.model import LabModel
-from updraft.train.llama import Attention, rotary_angles
+from updraft.train.llama import Attention, Block, rotary_angles
 
 __all__ = ["LONGEST_ANSWER", "ROWS", "answers"]
 
@@ -69,7 +70,7 @@ class _Decoder:
     def step(self, tokens: Tensor) -> Tensor:
         """Logits after one more token of each row, shape (rows, vocabulary)."""
         x = self._model.embedding(tokens)
-        for block, cache in zip(self._model.trunk.layers, self._cache, strict=True):
+        for block, cache in zip(cast("list[Block]", self._model.trunk.layers), self._cache, strict=True):
             x = x + self._attended(block.self_attn, block.input_layernorm(x), cache)
             x = x + block.mlp(block.post_attention_layernorm(x))
         self._position += 1

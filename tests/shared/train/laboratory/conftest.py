@@ -28,7 +28,7 @@ def model() -> LabModel:
     with torch.no_grad():
         for values in made.parameters():
             if values.ndim > 1:
-                values *= 2
+                values.mul_(2)
     return made
 
 
