@@ -48,8 +48,9 @@ def write_lab_card(path: Path, part: str, model: LabModel, facts: Mapping[str, A
 _SOURCES: Final = {
     "edge": "Worked problems of the training split, never the same twice but by chance; loss on the answer alone.",
     "cloud": "Worked problems of the training split, never the same twice but by chance; loss on the answer alone.",
-    "reward": "From the cloud model's weights, on answers of both models to problems of the training split at "
-    "temperature 1; loss on the verdict after every step, whose label is exact.",
+    "reward": "From the cloud model's weights, trained on until they make few mistakes, with two layers on top; on "
+    "answers of both models to problems of the training split at temperature 1; loss on the verdict after every step "
+    "up to the first wrong one, whose label is exact.",
 }
 
 
@@ -99,10 +100,10 @@ def _judgement(facts: Mapping[str, Any]) -> list[str]:
         "## What it can tell",
         "",
         "After the end of a line the probability of `<|right|>` against `<|wrong|>` as the next token is the "
-        "probability that this line and all before it are right. Measured on answers of both models, half each, to "
-        "problems of the validation split at temperature 1. A whole answer has the score of its last line, and counts "
-        "as right if its number is. A false positive is something wrong that is scored 0.5 or more, a false negative "
-        "something right that is scored less.",
+        "probability that this line is right if all before it are. Measured on answers of both models, half each, to "
+        "problems of the validation split at temperature 1, up to the first wrong line. A whole answer has the product "
+        "of its lines' scores, and counts as right if its number is. A false positive is something wrong that is scored "
+        "0.5 or more, a false negative something right that is scored less.",
         "",
         "| | right | wrong | AUC | false positives | false negatives |",
         "|---|---|---|---|---|---|",

@@ -19,22 +19,24 @@ from updraft.train.laboratory.card import write_lab_card
 from updraft.train.laboratory.export import write_gguf
 from updraft.train.laboratory.loop import LabPoint, LabRecipe, train_lab
 from updraft.train.laboratory.measure import accuracy, judgement
-from updraft.train.laboratory.model import LabModel, lab_shape, read_lab_model
+from updraft.train.laboratory.model import LabModel, deepened, lab_shape, read_lab_model
 from updraft.train.laboratory.reward import Rollout, judged_example
 from updraft.train.laboratory.rollouts import ROWS, answers
 
 __all__ = ["PARTS", "LabJob", "Part", "train_laboratory"]
 
 Part = Literal["edge", "cloud", "reward"]
+Stage = Literal["edge", "cloud", "grown", "reward"]
 Progress = Callable[[str, int, int, LabPoint | None], None]  # stage, seconds done, in all, a new point of the curve
 
 PARTS: Final[tuple[Part, ...]] = ("edge", "cloud", "reward")
 
+_DEEPER: Final = 2  # layers that the reward model has more than the cloud's
 _SHAPES: Final = {"edge": lab_shape(4, 96, 256), "cloud": lab_shape(4, 256, 704)}
-_SHARES: Final = {"edge": 0.05, "cloud": 0.45, "reward": 0.5}  # of the minutes
-_ROWS: Final = {"edge": 32, "cloud": 16, "reward": 32}
-_RATES: Final = {"edge": 4e-3, "cloud": 2e-3, "reward": 1e-3}
-_ENOUGH: Final = {"edge": 0.2, "cloud": 0.05, "reward": 0.0}
+_SHARES: Final = {"edge": 0.05, "cloud": 0.4, "grown": 0.15, "reward": 0.4}  # of the minutes
+_ROWS: Final = {"edge": 32, "cloud": 16, "grown": 16, "reward": 32}
+_RATES: Final = {"edge": 4e-3, "cloud": 2e-3, "grown": 2e-3, "reward": 7e-4}
+_ENOUGH: Final = {"edge": 0.2, "cloud": 0.13, "grown": 0.07, "reward": 0.0}
 
 
 def _quiet(stage: str, done: int, total: int, point: LabPoint | None) -> None:
@@ -53,7 +55,7 @@ class LabJob:
         held_out: as many of the validation split that it is measured on.
         measured: test problems, which each model answers once greedily, `samples` times at temperature 1, and a quarter
             as often at 0.8.
-        shapes: sizes of the edge and the cloud model; the reward model is as large as the cloud's.
+        shapes: sizes of the edge and the cloud model; the reward model has two layers more than the cloud's.
     """
 
     out: Path
@@ -67,8 +69,8 @@ class LabJob:
     shapes: dict[str, LlamaShape] = field(default_factory=lambda: dict(_SHAPES))
     progress: Progress = _quiet
 
-    def recipe(self, part: Part) -> LabRecipe:
-        return LabRecipe(self.minutes * _SHARES[part], _ROWS[part], _RATES[part], _ENOUGH[part], seed=self.seed)
+    def recipe(self, stage: Stage) -> LabRecipe:
+        return LabRecipe(self.minutes * _SHARES[stage], _ROWS[stage], _RATES[stage], _ENOUGH[stage], seed=self.seed)
 
     def model(self, part: Part) -> Path:
         """Where a part's GGUF is, or will be."""
@@ -103,16 +105,20 @@ def _train(job: LabJob, part: Part) -> None:
         model, examples = _reward_start(job)
     else:
         model, examples = LabModel(job.shapes[part], job.seed), worked_examples(job.seed)
-    recipe = job.recipe(part)
+    curve = _run(job, part, model, examples)
+    facts = {"recipe": asdict(job.recipe(part)), "curve": [asdict(point) for point in curve]}
+    _facts_file(job, part).write_text(json.dumps(facts), encoding="utf-8")
+    write_gguf(model, f"lab-{part}", job.model(part))
+
+
+def _run(job: LabJob, stage: Stage, model: LabModel, examples: Callable[[int, int], list[Example]]) -> list[LabPoint]:
+    recipe = job.recipe(stage)
     total = round(60 * recipe.minutes)
 
     def progress(point: LabPoint) -> None:
-        job.progress(f"training {part}", min(total, round(point.seconds)), total, point)
+        job.progress(f"training {stage}", min(total, round(point.seconds)), total, point)
 
-    curve = train_lab(model, examples, recipe, job.out / part, progress)
-    facts = {"recipe": asdict(recipe), "curve": [asdict(point) for point in curve]}
-    _facts_file(job, part).write_text(json.dumps(facts), encoding="utf-8")
-    write_gguf(model, f"lab-{part}", job.model(part))
+    return train_lab(model, examples, recipe, job.out / stage, progress)
 
 
 def _describe(job: LabJob, part: Part) -> None:
@@ -128,7 +134,8 @@ def _facts_file(job: LabJob, part: Part) -> Path:
 
 
 def _reward_start(job: LabJob) -> tuple[LabModel, Callable[[int, int], list[Example]]]:
-    """The cloud's weights, and what to teach them."""
+    """Where the reward model starts, and what to teach it: the cloud's weights, trained on until they make few
+    mistakes, with layers on top. Who judges must reckon better than who is judged."""
     for part in ("edge", "cloud"):
         if not job.model(part).exists():
             raise ModelNotFound(
@@ -136,7 +143,9 @@ def _reward_start(job: LabJob) -> tuple[LabModel, Callable[[int, int], list[Exam
                 remedy=f"Train the {part} model first, or all parts at once.",
             )
     rollouts = _rollouts(job, "train", job.rollouts)
-    return read_lab_model(job.model("cloud")), partial(_some_judged, rollouts, job.seed)
+    grown = read_lab_model(job.model("cloud"))
+    _run(job, "grown", grown, worked_examples(job.seed + 1))
+    return deepened(grown, _DEEPER, job.seed), partial(_some_judged, rollouts, job.seed)
 
 
 def _some_judged(rollouts: Sequence[Rollout], seed: int, number: int, count: int) -> list[Example]:

@@ -84,12 +84,16 @@ def pass_at(k: int, samples: int, right: int) -> float:
 
 
 def judgement(model: LabModel, rollouts: Sequence[Rollout]) -> tuple[Judgement, Judgement]:
-    """Of single steps (their prefix is right), and of whole answers by the last step's score (the answer is right)."""
+    """Of single steps up to the first wrong one, and of whole answers by the product of their steps' scores (the answer
+    is right)."""
     scores = step_scores(model, rollouts)
-    labels = np.array([label for rollout in rollouts for label in rollout.labels], bool)
-    ended = [(score[-1], rollout.right) for score, rollout in zip(scores, rollouts, strict=True) if len(score)]
+    asked = [
+        rollout.labels.index(False) + 1 if False in rollout.labels else len(rollout.labels) for rollout in rollouts
+    ]
+    labels = np.array([label for rollout, n in zip(rollouts, asked, strict=True) for label in rollout.labels[:n]], bool)
+    ended = [(score.prod(), rollout.right) for score, rollout in zip(scores, rollouts, strict=True) if len(score)]
     return (
-        _judged(np.concatenate(scores), labels),
+        _judged(np.concatenate([score[:n] for score, n in zip(scores, asked, strict=True)]), labels),
         _judged(np.array([score for score, _ in ended]), np.array([right for _, right in ended], bool)),
     )
 

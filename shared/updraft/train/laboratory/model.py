@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -12,9 +13,9 @@ from updraft.errors import BadModelFile
 from updraft.laboratory.vocabulary import TOKENS
 from updraft.models.llama_shape import LlamaShape
 from updraft.models.weights import read_weights
-from updraft.train.llama import Llama, of_trunk
+from updraft.train.llama import Block, Llama, of_trunk
 
-__all__ = ["CONTEXT", "LabModel", "lab_shape", "read_lab_model"]
+__all__ = ["CONTEXT", "LabModel", "deepened", "lab_shape", "read_lab_model"]
 
 CONTEXT = 2048  # what the settings ask for by default; problems with their answers have 73 tokens at most
 _HEAD_SIZE = 32
@@ -41,6 +42,25 @@ class LabModel(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits of shape (batch, length, vocabulary) of tokens of shape (batch, length)."""
         return cast("Tensor", self.trunk(self.embedding(tokens)) @ self.embedding.weight.T)
+
+
+@torch.no_grad()
+def deepened(model: LabModel, layers: int, seed: int = 0) -> LabModel:
+    """The same function with so many layers more on top, which add nothing until they are trained.
+
+    What a model works out in its last layer, such as the next digit, no later position can see. Layers on top can:
+    those of a reward model compare what was to be written with what was.
+    """
+    deep = LabModel(replace(model.shape, layers=model.shape.layers + layers), seed)
+    deep.embedding.load_state_dict(model.embedding.state_dict())
+    deep.trunk.norm.load_state_dict(model.trunk.norm.state_dict())
+    for place, layer in enumerate(cast("list[Block]", deep.trunk.layers)):
+        if place < model.shape.layers:
+            layer.load_state_dict(model.trunk.layers[place].state_dict())
+        else:
+            layer.self_attn.o_proj.weight.zero_()
+            layer.mlp.down_proj.weight.zero_()
+    return deep
 
 
 def read_lab_model(path: Path) -> LabModel:

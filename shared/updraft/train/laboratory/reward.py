@@ -39,23 +39,33 @@ class Rollout:
 
 
 def judged_example(rollout: Rollout) -> Example:
-    """Its tokens; the target after a step's last token is the verdict, after other tokens there is none."""
-    start = encode(prompt(rollout.problem))
-    tokens, labels = [*start, *encode(rollout.text)], iter(rollout.labels)
+    """Its tokens; the target after a step's last token is the verdict, after other tokens there is none.
+
+    Nothing is asked after the first wrong step (Let's Verify Step by Step, arXiv 2305.20050, section 2.4): that all
+    later ones are wrong, too, is easily learned, and drowns what is hard, to see the first one.
+    """
+    tokens, ends = _tokens(rollout)
     targets = [IGNORED] * len(tokens)
-    for place in range(len(start), len(tokens)):
-        if tokens[place] == _LINE_END:
-            targets[place] = RIGHT if next(labels) else WRONG
+    for place, right in zip(ends, rollout.labels, strict=True):
+        targets[place] = RIGHT if right else WRONG
+        if not right:
+            break
     return tokens, targets
 
 
 @torch.inference_mode()
 def step_scores(model: LabModel, rollouts: Sequence[Rollout]) -> list[NDArray[np.float64]]:
-    """The probability that each step and all before it are right, by rollout: that of one verdict against the other."""
+    """The probability that each step is right if all before it are, by rollout: one verdict against the other."""
     scores = []
     for rollout in rollouts:
-        tokens, targets = judged_example(rollout)
-        rows = [place for place, target in enumerate(targets) if target != IGNORED]
-        logits = model(torch.tensor([tokens]))[0, rows]
+        tokens, ends = _tokens(rollout)
+        logits = model(torch.tensor([tokens]))[0, ends]
         scores.append(torch.sigmoid(logits[:, RIGHT] - logits[:, WRONG]).double().numpy())
     return scores
+
+
+def _tokens(rollout: Rollout) -> tuple[list[int], list[int]]:
+    """Of prompt and answer, and where the answer's steps end."""
+    start = encode(prompt(rollout.problem))
+    tokens = [*start, *encode(rollout.text)]
+    return tokens, [place for place in range(len(start), len(tokens)) if tokens[place] == _LINE_END]

@@ -58,5 +58,5 @@ def test_a_judge_is_judged(model: LabModel, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(measure, "step_scores", lambda model, some: [np.array(score) for score in scores])
     steps, whole = judgement(model, rollouts)
     assert (steps.right, steps.wrong, steps.false_positives) == (3, 1, 1.0)
-    assert steps.auc == pytest.approx(2 / 3) and (whole.right, whole.wrong, whole.auc) == (1, 1, 0.0)
+    assert steps.auc == pytest.approx(2 / 3) and (whole.right, whole.wrong, whole.auc) == (1, 1, 0.0)  # 0.36 and 0.48
     assert steps.false_negatives == pytest.approx(1 / 3)

@@ -9,7 +9,7 @@ import torch
 from updraft.laboratory.task import parse_problem, problems, worked
 from updraft.laboratory.vocabulary import RIGHT, WRONG, encode
 from updraft.train.laboratory.batches import IGNORED
-from updraft.train.laboratory.model import LabModel
+from updraft.train.laboratory.model import LabModel, deepened
 from updraft.train.laboratory.reward import Rollout, judged_example, step_scores
 
 PROBLEM = parse_problem("7a+5b-4c*3")
@@ -32,7 +32,8 @@ def test_verdicts_stand_where_steps_end(text: str, labels: list[bool], right: bo
     tokens, targets = judged_example(rollout)
     assert tokens == encode("7a+5b-4c*3\n" + text) and len(targets) == len(tokens)
     judged = [place for place, target in enumerate(targets) if target != IGNORED]
-    assert [targets[place] == RIGHT for place in judged] == labels
+    first = labels.index(False) + 1 if False in labels else len(labels)  # nothing is asked after it
+    assert [targets[place] == RIGHT for place in judged] == labels[:first]
     assert {targets[place] for place in judged} <= {RIGHT, WRONG}
     assert all(tokens[place] == encode("\n")[0] for place in judged)
 
@@ -48,3 +49,11 @@ def test_a_score_is_one_verdict_against_the_other(model: LabModel) -> None:
     expected = probabilities[RIGHT] / (probabilities[RIGHT] + probabilities[WRONG])
     assert scores[2][-1] == pytest.approx(float(expected), rel=1e-5)
     assert all(((score > 0) & (score < 1)).all() for score in scores) and np.ptp(np.concatenate(scores)) > 0
+
+
+def test_a_deeper_model_is_the_same_until_it_is_trained(model: LabModel) -> None:
+    deep = deepened(model, 2).eval()
+    tokens = torch.tensor([encode("7a+5b-4c*3\n7b-4\n")])
+    with torch.inference_mode():
+        assert torch.equal(deep(tokens), model(tokens))
+    assert deep.shape.layers == model.shape.layers + 2 == len(deep.trunk.layers)
