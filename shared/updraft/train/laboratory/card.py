@@ -102,8 +102,8 @@ def _judgement(facts: Mapping[str, Any]) -> list[str]:
         "After the end of a line the probability of `<|right|>` against `<|wrong|>` as the next token is the "
         "probability that this line is right if all before it are. Measured on answers of both models, half each, to "
         "problems of the validation split at temperature 1, up to the first wrong line. A whole answer has the product "
-        "of its lines' scores, and counts as right if its number is. A false positive is something wrong that is scored "
-        "0.5 or more, a false negative something right that is scored less.",
+        "of its lines' scores, and counts as right if its number is. A false positive is something wrong that is "
+        "scored 0.5 or more, a false negative something right that is scored less.",
         "",
         "| | right | wrong | AUC | false positives | false negatives |",
         "|---|---|---|---|---|---|",
