@@ -12,9 +12,10 @@ from typing import Self
 from updraft.config import EdgeSettings
 from updraft.engine import Engine, open_engine
 from updraft.engine.loop import EngineLoop
-from updraft.generation import Completion, GenerationEvent, GenerationRequest, ProgressEvent, TokenEvent
+from updraft.generation import Completion, GenerationEvent, GenerationRequest, TokenEvent
 from updraft.modes import ModeSettings
 from updraft.sampling import Sampled
+from updraft.solution import ProgressEvent
 from updraft.tracing import Tracer, open_tracer
 from updraft_edge.answer import Answer
 from updraft_edge.auto.chooser import Chooser

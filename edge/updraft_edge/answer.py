@@ -9,9 +9,10 @@ from math import exp
 from updraft.auto.learner import Ticket
 from updraft.detokenize import StreamDecoder
 from updraft.engine.base import Tokenizer
-from updraft.generation import Completion, FinishReason, ProgressEvent, Solution, Statistics, TokenEvent
+from updraft.generation import Completion, FinishReason, Statistics, TokenEvent
 from updraft.modes import Mode, Origin
 from updraft.sampling import Sampled
+from updraft.solution import ProgressEvent, Solution
 from updraft.token_log import TokenLog
 from updraft_edge.watch import Watch
 

@@ -20,8 +20,9 @@ from updraft.agent_wire import (
     token_to_proto,
 )
 from updraft.errors import Cancelled, UpdraftError
-from updraft.generation import AgentView, GenerationEvent, ProgressEvent, TokenEvent
+from updraft.generation import AgentView, GenerationEvent, TokenEvent
 from updraft.modes import ModeSettings
+from updraft.solution import ProgressEvent
 from updraft.transport import abort_with
 from updraft.v1 import agent_pb2 as pb
 

@@ -7,8 +7,9 @@ import math
 from prometheus_client import CollectorRegistry, Counter, Enum, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from updraft.generation import Completion, Solution, TokenEvent
+from updraft.generation import Completion, TokenEvent
 from updraft.modes import Origin
+from updraft.solution import Solution
 
 __all__ = ["EdgeMetrics"]
 

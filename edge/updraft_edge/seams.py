@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol, runtime_checkable
 
-from updraft.generation import ProgressEvent
 from updraft.sampling import Sampled
+from updraft.solution import ProgressEvent
 from updraft_edge import wire
 
 __all__ = [

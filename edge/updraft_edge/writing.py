@@ -8,9 +8,10 @@ import time
 from collections.abc import AsyncIterator
 
 from updraft.errors import LinkError, Overloaded, Unauthenticated, Withheld
-from updraft.generation import ProgressEvent, TokenEvent
+from updraft.generation import TokenEvent
 from updraft.modes import Mode, Origin
 from updraft.sampling import Sampled
+from updraft.solution import ProgressEvent
 from updraft_edge.answer import Answer
 from updraft_edge.composition import Composition, fails
 from updraft_edge.lookup.drafter import own_tokens

@@ -9,9 +9,10 @@ from google.protobuf.message import DecodeError
 from pydantic import TypeAdapter, ValidationError
 
 from updraft.errors import InvalidRequest, ProtocolViolation
-from updraft.generation import ChatMessage, Completion, GenerationRequest, ProgressEvent, TokenEvent
+from updraft.generation import ChatMessage, Completion, GenerationRequest, TokenEvent
 from updraft.modes import ModeSettings, Origin, parse_settings
 from updraft.sampling_wire import sampling_from_proto, sampling_to_proto
+from updraft.solution import ProgressEvent
 from updraft.v1 import agent_pb2 as pb
 
 __all__ = [

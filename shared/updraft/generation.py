@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 from updraft.errors import InvalidRequest
 from updraft.modes import ModeSettings, Origin
 from updraft.sampling import MAX_TOP_LOGPROBS, Sampled, SamplingParams
+from updraft.solution import ProgressEvent, Solution
 from updraft.traces.steps import Trace
 
 __all__ = [
@@ -17,14 +18,10 @@ __all__ = [
     "AgentView",
     "ChatMessage",
     "Completion",
-    "Compute",
     "FinishReason",
     "GenerationEvent",
     "GenerationRequest",
     "Generator",
-    "OtherAnswer",
-    "ProgressEvent",
-    "Solution",
     "Statistics",
     "TokenEvent",
 ]
@@ -118,31 +115,6 @@ class TokenEvent:
     layer: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ProgressEvent:
-    """Something that happened on the way to an answer of the mode `solve`; see `updraft.strategies.Progress`.
-
-    Attributes:
-        kind: sample, step, score, prune, resample, answer or stage.
-        origin: the tier where it happened.
-        branch: its number there; None for none.
-        value: a score or a confidence, 0 to 1.
-        source: number of the branch that was copied.
-        tokens: that the tier has drawn so far, of all branches together.
-        seconds: since the request arrived.
-        stage: name of the pipeline's component that begins.
-    """
-
-    kind: str
-    origin: Origin
-    branch: int | None = None
-    value: float | None = None
-    source: int | None = None
-    tokens: int = 0
-    seconds: float = 0.0
-    stage: str = ""
-
-
 @dataclass(slots=True)
 class Statistics:
     """Counts of one answer. Cloud passes and positions leave out the prompt, which is in `cloud_prefilled`."""
@@ -192,63 +164,6 @@ class Statistics:
         """Rate after the first token (0 for answers of one token)."""
         span = self.seconds - self.first_token_seconds
         return (self.tokens - 1) / span if self.tokens > 1 and span > 0 else 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Compute:
-    """What an answer of the mode `solve` has cost beyond its own tokens.
-
-    Attributes:
-        samples: answers or branches that were begun, on both tiers.
-        edge_tokens, cloud_tokens: drawn, of all branches together.
-        prefilled: positions that the cloud computed and did not draw.
-        verifier_calls: answers or steps that a verifier judged.
-        seconds: of the cloud's work.
-    """
-
-    samples: int = 0
-    edge_tokens: int = 0
-    cloud_tokens: int = 0
-    prefilled: int = 0
-    verifier_calls: int = 0
-    verifier_positions: int = 0
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class OtherAnswer:
-    """A final answer that was found: the best sample that gave it, and its part of the vote, 0 to 1."""
-
-    text: str
-    token_ids: tuple[int, ...]
-    weight: float
-    samples: int
-    origin: str
-    score: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Solution:
-    """How an answer of the mode `solve` came about.
-
-    Attributes:
-        strategy: its name; `vote` where the edge's own answers decided.
-        confidence: 0 to 1, how sure it is; None where nothing could be compared.
-        verified: a verifier passed the answer; None where none could judge it.
-        ended: why the strategy stopped: done, confident, saturated, samples, tokens, calls or time.
-        unparsed: samples that no final answer could be read from.
-        complaints: what went wrong with the verifier.
-        alternatives: all final answers, the chosen one first, if they were asked for.
-    """
-
-    strategy: str
-    confidence: float | None
-    verified: bool | None = None
-    ended: str = "done"
-    compute: Compute = field(default_factory=Compute)
-    unparsed: int = 0
-    complaints: tuple[str, ...] = ()
-    alternatives: tuple[OtherAnswer, ...] = ()
 
 
 @dataclass(slots=True)

@@ -16,13 +16,12 @@ from updraft.generation import (
     FinishReason,
     GenerationEvent,
     GenerationRequest,
-    ProgressEvent,
-    Solution,
     Statistics,
     TokenEvent,
 )
 from updraft.modes import Mode, ModeSettings, Origin
 from updraft.sampling import Distribution, Sampled
+from updraft.solution import ProgressEvent, Solution
 from updraft.traces.steps import Trace, TraceStep
 
 __all__ = ["FakeAgent", "Script"]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from updraft.generation import Compute, OtherAnswer, ProgressEvent, Solution
 from updraft.modes import Origin
+from updraft.solution import Compute, OtherAnswer, ProgressEvent, Solution
 
 __all__ = ["PROGRESS", "SOLUTION"]
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from updraft.generation import Completion, ProgressEvent, Solution, TokenEvent
+from updraft.generation import Completion, TokenEvent
+from updraft.solution import ProgressEvent, Solution
 
 __all__ = ["LEAST_LOGPROB", "answer_label", "chunk_label", "finite", "progress_label", "token_labels"]
 

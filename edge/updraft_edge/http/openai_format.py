@@ -10,7 +10,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from updraft.generation import AgentView, Completion, ProgressEvent, TokenEvent
+from updraft.generation import AgentView, Completion, TokenEvent
+from updraft.solution import ProgressEvent
 from updraft_edge.http.candidates import best
 from updraft_edge.http.extension import answer_label, chunk_label, progress_label, token_labels
 from updraft_edge.http.logprobs import ChatLogprobs, CompletionLogprobs

@@ -11,7 +11,8 @@ from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from updraft.errors import UpdraftError
-from updraft.generation import Completion, ProgressEvent, TokenEvent
+from updraft.generation import Completion, TokenEvent
+from updraft.solution import ProgressEvent
 from updraft_edge.http.body import ClientGone
 from updraft_edge.http.choices import Choices, Follower, Step
 from updraft_edge.http.errors import error_body, log_unexpected

@@ -7,10 +7,10 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from updraft.generation import ProgressEvent
 from updraft.modes import Origin
 from updraft.routing.votes import Ballot
 from updraft.sampling import Sampled
+from updraft.solution import ProgressEvent
 from updraft_edge.drafters import NoDrafter
 from updraft_edge.policies.plain import HandOverAll, Never
 from updraft_edge.policies.route_parts import sample_drafters

@@ -12,9 +12,10 @@ import grpc.aio
 
 from updraft.engine.base import Tokenizer
 from updraft.errors import CloudUnavailable, LateReply, ProtocolViolation, UnknownName, UpdraftError, Withheld
-from updraft.generation import Compute, FinishReason, OtherAnswer, ProgressEvent, Solution
+from updraft.generation import FinishReason
 from updraft.modes import Origin
 from updraft.sampling import Sampled
+from updraft.solution import Compute, OtherAnswer, ProgressEvent, Solution
 from updraft.strategies.effort import Plan
 from updraft.strategies.problem import Spent
 from updraft.transport import drop_call

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from updraft.generation import Compute, OtherAnswer, Solution
 from updraft.modes import Origin
 from updraft.routing.votes import Ballot
 from updraft.sampling import Sampled
+from updraft.solution import Compute, OtherAnswer, Solution
 from updraft.strategies.problem import Sample, read_final
 from updraft.strategies.tally import tally
 

@@ -14,7 +14,8 @@ from updraft.errors import InvalidRequest
 if TYPE_CHECKING:
     from rich.status import Status
 
-    from updraft.generation import Completion, ProgressEvent
+    from updraft.generation import Completion
+    from updraft.solution import ProgressEvent
 
 __all__ = [
     "AlternativesOption",

@@ -14,8 +14,9 @@ from updraft.agent_wire import completion_to_json
 from updraft.cli.effort import ProgressLine, print_solution
 from updraft.cli.reporting import stderr
 from updraft.errors import ProtocolViolation
-from updraft.generation import Completion, GenerationEvent, ProgressEvent, TokenEvent
+from updraft.generation import Completion, GenerationEvent, TokenEvent
 from updraft.modes import Origin
+from updraft.solution import ProgressEvent
 
 __all__ = ["colour_wanted", "completion_record", "last_of", "show_answer", "summary"]
 

@@ -23,7 +23,8 @@ from updraft.client.connection import (
 )
 from updraft.client.request import GenerateOptions, build_request
 from updraft.errors import Cancelled, ProtocolViolation
-from updraft.generation import Completion, GenerationEvent, ProgressEvent, TokenEvent
+from updraft.generation import Completion, GenerationEvent, TokenEvent
+from updraft.solution import ProgressEvent
 from updraft.v1 import agent_pb2 as pb
 
 __all__ = ["AsyncClient", "AsyncTokenStream"]

@@ -18,9 +18,10 @@ from tests.fakes.solving import JudgedSamples, LetterVerifier
 from tests.fakes.tiers import complete, idle, running_agent, running_cloud, until
 from updraft.config import LimitSettings, PriceSettings, RulesSettings, StrategySettings
 from updraft.errors import InvalidRequest, TokenizerMismatch, UnknownName
-from updraft.generation import ChatMessage, Completion, GenerationRequest, ProgressEvent, TokenEvent
+from updraft.generation import ChatMessage, Completion, GenerationRequest, TokenEvent
 from updraft.modes import Origin, parse_settings
 from updraft.sampling import SamplingParams
+from updraft.solution import ProgressEvent
 from updraft.strategies import STRATEGIES
 from updraft.v1 import collaboration_pb2 as pb
 from updraft.verifiers import VERIFIERS

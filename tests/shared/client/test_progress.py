@@ -10,8 +10,9 @@ from tests.shared.client.serving import BackgroundServer, serving
 from updraft.agent_wire import progress_from_proto, progress_to_proto
 from updraft.client import AsyncClient, Client
 from updraft.errors import InvalidRequest, ProtocolViolation, UnknownName
-from updraft.generation import ProgressEvent, TokenEvent
+from updraft.generation import TokenEvent
 from updraft.modes import Mode
+from updraft.solution import ProgressEvent
 from updraft.v1 import agent_pb2 as pb
 
 
