@@ -68,7 +68,7 @@ async def open_laboratory(*, sequences: int, threads: int | None) -> AsyncIterat
     options: dict[str, Any] = {} if threads is None else {"threads": threads}
     reward = open_reward(RewardSource(**REWARD, context=_CONTEXT, sequences=sequences + 1, options=options))
     try:
-        verifier = open_verifier("reward", Resources(rewards={"reward": reward}))
+        verifier = open_verifier({"kind": "reward", "aggregate": "product"}, Resources(rewards={"reward": reward}))
         options |= {"context": _CONTEXT, "sequences": sequences + 1}
         async with _subject("lab-edge", verifier, options) as edge, _subject("lab-cloud", verifier, options) as cloud:
             yield Laboratory(edge, cloud)

@@ -28,7 +28,7 @@ def register(group: typer.Typer) -> None:
     group.command(
         "laboratory",
         epilog=examples(
-            "updraft train laboratory --out runs/laboratory --minutes 23",
+            "updraft train laboratory --out runs/laboratory --minutes 22",
             "updraft train laboratory --out runs/laboratory --part reward",
         ),
     )(laboratory)
@@ -42,7 +42,7 @@ def laboratory(
     minutes: Annotated[
         float,
         typer.Option("--minutes", min=0.01, max=10_000, help="Of one core's time, for all three together."),
-    ] = 23.0,
+    ] = 22.0,
     part: Annotated[
         _Choice, typer.Option("--part", help="Which model; reward needs the two others in --out.")
     ] = _Choice.ALL,
