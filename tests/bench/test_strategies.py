@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bench.strategy_curves import POOLED, budgets, curve_of_pools, curve_of_runs, equal_tokens, samples_saved
+from bench.strategies import StrategiesBench
+from bench.strategy_curves import POOLED, SEARCHES, budgets, curve_of_pools, curve_of_runs, equal_tokens, samples_saved
 from bench.strategy_pool import draw_pool, run_on
 from bench.strategy_resampling import resampled
 from tests.fakes.engine import HashEngine
@@ -107,3 +110,20 @@ def test_search_is_compared_at_its_own_tokens() -> None:
 
 def test_budgets_are_powers_of_two() -> None:
     assert budgets(1) == [1] and budgets(64)[-1] == 64 and budgets(6) == [1, 2, 4]
+
+
+async def test_the_bench_measures_the_shipped_family(tmp_path: Path) -> None:
+    bench = StrategiesBench(questions=7, fitted=4, most=8, search=(2,), threads=1)
+    steps: list[str] = []
+    results = await bench.measure(steps.append)
+    assert len(steps) <= bench.steps
+    assert {row["strategy"] for row in results["curves"]} == {*POOLED, *SEARCHES}
+    choice, best, _ = results["choice"]["rows"]
+    assert choice["tokens"] > 0 and best["share"] == 1.0
+    assert parse_strategy("auto", results["choice"]["strategy"]).name == "auto"
+    edge, verified, cloud, together = results["collaboration"]["rows"]
+    assert edge["cloud_tokens"] == verified["cloud_tokens"] == 0 < cloud["cloud_tokens"]
+    assert together["cloud_tokens"] == pytest.approx(together["escalated"] * cloud["cloud_tokens"], rel=0.6, abs=1.0)
+    assert json.loads(json.dumps(results, allow_nan=False)) and len(bench.tables(results)) == 7
+    pytest.importorskip("matplotlib")
+    assert bench.plot(results, tmp_path / "plot.png") and (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
