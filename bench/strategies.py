@@ -108,6 +108,7 @@ class StrategiesBench:
                     "accuracy": ("right", ".3f"),
                     "best_of_n": ("best-of-n", ".3f"),
                     "gain": ("gain", "+.3f"),
+                    "weighted": ("weighted best-of-n", ".3f"),
                 },
             )
         )

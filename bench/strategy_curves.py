@@ -96,15 +96,15 @@ def samples_saved(curves: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def equal_tokens(curves: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Step-wise strategies beside what the better best-of-n reaches with as many tokens (interpolated)."""
+    """Step-wise strategies beside what best-of-n, plain and weighted, reaches with as many tokens (interpolated)."""
     plain, weighted = (
         [row for row in curves if row["strategy"] == name] for name in ("best-of-n", "weighted best-of-n")
     )
     rows = []
     for row in curves:
         if row["strategy"] in SEARCHES and row["samples"] > 1:
-            other = max(_at(plain, row["tokens"]), _at(weighted, row["tokens"]))
-            rows.append(row | {"best_of_n": other, "gain": row["accuracy"] - other})
+            best, vote = _at(plain, row["tokens"]), _at(weighted, row["tokens"])
+            rows.append(row | {"best_of_n": best, "weighted": vote, "gain": row["accuracy"] - best})
     return rows
 
 

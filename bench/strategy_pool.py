@@ -31,6 +31,10 @@ class Pool:
         stop = start + count
         return Pool(self.question, self.samples[start:stop], self.judgements[start:stop])
 
+    def with_(self, other: Pool) -> Pool:
+        """Both pools' samples together."""
+        return Pool(self.question, self.samples + other.samples, self.judgements + other.judgements)
+
     @property
     def right(self) -> list[bool]:
         """Whether each sample's answer is the known one."""

@@ -31,6 +31,9 @@ NAMES = (
     "smollm2-exit16",
     "smollm2-staged",
     "smollm2-moe",
+    "lab-edge",
+    "lab-cloud",
+    "lab-reward",
 )
 EXITS = {"exit8": 2, "exit16": 4}  # of a trunk of 6 layers, in place of 8 and 16 of 30
 

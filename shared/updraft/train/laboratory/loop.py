@@ -116,7 +116,9 @@ class _Run:
             group["lr"] = self._recipe.rate(self.step, self.seconds)
         with torch.autocast("cpu", torch.bfloat16):
             logits = self.model(tokens)
-        loss = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
+        asked = max(1, int((targets != IGNORED).sum()))  # answers of a model that knows nothing may have no step at all
+        losses = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum")
+        loss = losses / asked
         value = loss.item()
         if not math.isfinite(value):
             raise ConfigError(

@@ -18,7 +18,7 @@ def job(tmp_path: Path) -> LabJob:
     """Seconds of training: what comes out has learned how a line looks, not how to reckon."""
     return LabJob(
         tmp_path / "run",
-        minutes=0.1,
+        minutes=0.3,
         rollouts=24,
         held_out=16,
         measured=7,
