@@ -13,14 +13,14 @@ from updraft.strategies.best_of_n import BestOfN
 from updraft.strategies.self_consistency import SelfConsistency
 from updraft.strategies.subject import Attempt, Question
 
+from .strategy_curves import budgets
 from .strategy_laboratory import Laboratory
 from .strategy_pool import Pool, run_on
 
 __all__ = ["collaborate"]
 
 _EDGE_SAMPLES: Final = 16
-_CLOUD_SAMPLES: Final = 8
-_JOINED: Final = (1, 2, 4, 8)  # of the cloud's samples
+_CLOUD_SAMPLES: Final = 32  # of the cloud alone, at most
 _KEPT: Final = 0.97  # of the cloud's accuracy, on the questions that the threshold is fitted on
 
 
@@ -38,19 +38,20 @@ async def collaborate(
     How many of the cloud's, and the part of the vote that is enough, are fitted on questions of their own: what costs
     the cloud the fewest tokens while the whole keeps 97 % of its accuracy.
     """
-    cloud_fit = await lab.pools(lab.cloud, fitted, _CLOUD_SAMPLES, seed=seed)
+    most = min(_CLOUD_SAMPLES, *(len(pool.samples) for pool in cloud_pools))
+    cloud_fit = await lab.pools(lab.cloud, fitted, most, seed=seed)
     edge_fit = await lab.pools(lab.edge, fitted, _EDGE_SAMPLES, seed=seed)
     edge_test = await lab.pools(lab.edge, test, _EDGE_SAMPLES, seed=seed)
     count, threshold = _fit(await _table(lab, edge_fit, cloud_fit))
-    table = await _table(lab, edge_test, [pool.part(0, _CLOUD_SAMPLES) for pool in cloud_pools])
+    table = await _table(lab, edge_test, [pool.part(0, most) for pool in cloud_pools])
     left = np.where(table["score"] >= threshold, 0.0, 1.0)
     zero, drawn, read = np.zeros(len(test)), table["edge_tokens"], table["edge_read"]
     rows = [
         _row(f"edge, vote of {_EDGE_SAMPLES}", table["edge_vote"], drawn, zero, zero, 0.0),
         _row(f"edge, {_EDGE_SAMPLES} verified in the cloud", table["edge"], drawn, zero, read, 0.0),
-        _row(f"cloud, best of {_CLOUD_SAMPLES}", table["cloud"], zero, *_spent(table, _CLOUD_SAMPLES), 1.0),
+        _row(f"cloud, best of {most}", table["cloud"], zero, *_spent(table, most), 1.0),
     ]
-    for joined, part in ((1, np.ones(len(test))), (2, np.ones(len(test))), (count, left)):
+    for joined, part in ((4, np.ones(len(test))), (8, np.ones(len(test))), (count, left)):
         tokens, positions = _spent(table, joined)
         some = f"{joined} of the cloud's vote with them" + (", in doubt" if part is left else "")
         right = np.where(part > 0, table["joined"][joined], table["edge"])
@@ -75,7 +76,7 @@ async def _table(lab: Laboratory, edge: Sequence[Pool], cloud: Sequence[Pool]) -
     edge_best = [await run_on(pool, lab.edge, strategy) for pool in edge]
     cloud_best = [await run_on(pool, lab.cloud, strategy) for pool in cloud]
     votes = [await run_on(pool, lab.edge, SelfConsistency()) for pool in edge]
-    parts = {count: [pool.part(0, count) for pool in cloud] for count in _JOINED}
+    parts = {count: [pool.part(0, count) for pool in cloud] for count in budgets(len(cloud[0].samples))}
     joined = {
         count: [await run_on(ours.with_(theirs), lab.cloud, strategy) for ours, theirs in zip(edge, some, strict=True)]
         for count, some in parts.items()
@@ -114,8 +115,8 @@ def _positions(pool: Pool) -> float:
 def _fit(table: dict[str, Any]) -> tuple[int, float]:
     """How many of the cloud's samples join in doubt, and up to which part of the edge's vote there is doubt."""
     wanted = _KEPT * table["cloud"].mean()
-    found = (math.inf, _CLOUD_SAMPLES, 2.0)
-    for count in _JOINED:
+    found = (math.inf, max(table["joined"]), 2.0)
+    for count in table["joined"]:
         for threshold in (*sorted(set(table["score"])), 2.0):
             doubt = table["score"] < threshold
             cost = float(np.where(doubt, table["tokens"][count], 0.0).mean())
