@@ -124,7 +124,7 @@ async def test_the_bench_measures_the_shipped_family(tmp_path: Path) -> None:
     assert parse_strategy("auto", results["choice"]["strategy"]).name == "auto"
     edge, verified, cloud, one, two, together = results["collaboration"]["rows"]
     assert edge["cloud_tokens"] == verified["cloud_tokens"] == 0 < one["cloud_tokens"] < two["cloud_tokens"]
-    assert two["cloud_tokens"] < cloud["cloud_tokens"] >= together["cloud_tokens"]
+    assert two["cloud_tokens"] <= cloud["cloud_tokens"] >= together["cloud_tokens"]
     assert json.loads(json.dumps(results, allow_nan=False)) and len(bench.tables(results)) == 7
     pytest.importorskip("matplotlib")
     assert bench.plot(results, tmp_path / "plot.png") and (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
