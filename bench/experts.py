@@ -192,7 +192,7 @@ class ExpertsBench:
                 made.append(Clocked(make(source)))
                 return made[0]
 
-            trace = record(self.model or "", job, holder=clocked, context=1024, threads=self.threads)
+            trace = record(self.model or "", job, holder=clocked, context=512, threads=self.threads)
             return _figures(made[0], hashlib.sha256(trace.tokens.tobytes() + trace.routes.tobytes()).hexdigest())
 
         return drive

@@ -169,13 +169,15 @@ class RewardModel:
 
     async def _wave(self, forks: Forks, tenant: str, texts: Sequence[Text]) -> dict[Text, float]:
         keys = {text: _key(tenant, text) for text in texts}
-        wanted = [text for text, key in keys.items() if key not in self._known]
+        # Taken before the wait, in which others may push out what was remembered.
+        found = {text: self._known[key] for text, key in keys.items() if key in self._known}
+        wanted = [text for text in keys if text not in found]
         rows = await forks.choices(wanted, self._choices)
         for text, (good, bad) in zip(wanted, rows.astype(np.float64), strict=True):
-            self._known[keys[text]] = float(0.5 * (1.0 + np.tanh((good - bad) / 2.0)))
-        for key in keys.values():
+            found[text] = float(0.5 * (1.0 + np.tanh((good - bad) / 2.0)))
+        for text, key in keys.items():
+            self._known[key] = found[text]
             self._known.move_to_end(key)
-        found = {text: self._known[key] for text, key in keys.items()}
         while len(self._known) > _REMEMBERED:  # those that were asked for longest ago
             self._known.popitem(last=False)
         return found

@@ -12,6 +12,7 @@ from tests.fakes.byte_engine import END, ByteTokenizer
 from tests.fakes.judges import OddsEngine
 from updraft.engine.base import Engine
 from updraft.errors import ConfigError, EngineFailure, InvalidRequest
+from updraft.strategies import Forks
 from updraft.verifiers import Claim, Resources, open_verifier
 from updraft.verifiers.reward_model import RewardFormat, RewardModel, RewardSource
 
@@ -209,3 +210,22 @@ async def test_a_model_that_goes_wrong_is_told(engine: OddsEngine, error: type[E
             await verifier.judge([claim("a1")])
     finally:
         model.close()
+
+
+async def test_what_others_push_out_meanwhile_is_not_missed(
+    model: RewardModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a new text is computed, other requests fill what is remembered with their own."""
+    known, new = claim("a1\nb1"), claim("a2\nb2")
+    expected = [(await model.scores([one]))[0] for one in (known, new)]
+    model._known.clear()
+    await model.scores([known])
+    choices = Forks.choices
+
+    async def forgetting(forks: Forks, *arguments: Any) -> Any:
+        rows = await choices(forks, *arguments)
+        model._known.clear()
+        return rows
+
+    monkeypatch.setattr(Forks, "choices", forgetting)
+    assert await model.scores([known, new]) == expected
