@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -207,23 +207,20 @@ def write_plan(path: Path, plan: PlacementPlan) -> None:
 def read_plan(path: Path) -> PlacementPlan:
     """Read a plan. Raises ModelNotFound, and BadModelFile where it is none."""
 
-    def refuse(reason: str) -> NoReturn:
-        raise BadModelFile(f"{path} is not a placement: {reason}", remedy="Write it with `updraft experts place`.")
-
     if not path.is_file():
         raise ModelNotFound(f"there is no placement at {path}", remedy="Write one with `updraft experts place`.")
-    if path.stat().st_size > _MAX_BYTES:
-        refuse(f"it is larger than {_MAX_BYTES} bytes")
     try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise ValueError(f"it is larger than {_MAX_BYTES} bytes")
         content: Any = json.loads(path.read_bytes())
         if not isinstance(content, dict) or content.get("format") != _FORMAT:
-            refuse(f"its format is not {_FORMAT!r}")
+            raise ValueError(f"its format is not {_FORMAT!r}")
         shape, device = content["shape"], np.array(content["device"])
         if shape.keys() != {part.name for part in fields(MoeShape)} or device.dtype.kind != "i":
-            refuse("its shape or its devices are not numbers")
+            raise ValueError("its shape or its devices are not numbers")
         model, fingerprint = str(content.get("model", "")), str(content.get("fingerprint", ""))
         return PlacementPlan(MoeShape(**shape), int(content["devices"]), device, model, fingerprint)
-    except BadModelFile as error:
-        refuse(error.message)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        refuse(str(error))
+    except (BadModelFile, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise BadModelFile(
+            f"{path} is not a placement: {error}", remedy="Write it with `updraft experts place`."
+        ) from error

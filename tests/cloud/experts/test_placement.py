@@ -100,8 +100,9 @@ def test_plans_are_read_as_written_and_damage_is_refused(tmp_path: Path) -> None
     ]
     for change in changes:
         path.write_text(json.dumps(good | change))
-        with pytest.raises(BadModelFile):
+        with pytest.raises(BadModelFile) as caught:
             read_plan(path)
+        assert caught.value.message.count("is not a placement") == 1
     for text in ("", "[1]", "{", "[" * 100_000):
         path.write_text(text)
         with pytest.raises(BadModelFile):
