@@ -15,6 +15,7 @@ from torch import nn
 
 from updraft.acceptance_head import FEATURES, AcceptanceHead
 from updraft.errors import InvalidRequest
+from updraft.evaluation.curves import auc
 from updraft.exits.isotonic import expected_error, fit_curve
 from updraft.train.acceptance_labels import Labels
 
@@ -240,10 +241,5 @@ def _spread(scores: NDArray[np.float32]) -> Probabilities:
 
 
 def _area(scores: Probabilities, stood: NDArray[np.bool_]) -> float:
-    """Probability that a token that stood scores above one that did not; ties count half (Mann and Whitney, 1947)."""
-    yes, no = int(stood.sum()), int((~stood).sum())
-    if not yes or not no:
-        return 0.5
-    _, places, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = np.cumsum(counts) - (counts - 1) / 2.0
-    return float((ranks[places][stood].sum() - yes * (yes + 1) / 2.0) / (yes * no))
+    """Under the ROC curve; a half where all tokens stood, or none."""
+    return auc(scores, stood) if 0 < stood.sum() < len(stood) else 0.5

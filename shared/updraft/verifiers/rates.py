@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from updraft.errors import ConfigError, GoalUnreachable, InvalidRequest
 from updraft.evaluation.conformal import binomial_tail
+from updraft.evaluation.curves import auc
 from updraft.evaluation.data import bad_data, read_lines
 from updraft.profiles import profiles_folder
 from updraft.verifiers.base import Claim, Judgement
@@ -245,12 +246,11 @@ def _threshold(wrong: Floats, scores: Floats, wanted: float) -> float:
 
 
 def _area(right: Floats, wrong: Floats) -> float | None:
-    """P(right > wrong) + P(equal) / 2, over pairs that have scores (Mann and Whitney)."""
-    right, wrong = right[~np.isnan(right)], np.sort(wrong[~np.isnan(wrong)])
+    """Under the ROC curve, of the answers that have scores; None where all of these are right, or all wrong."""
+    right, wrong = right[~np.isnan(right)], wrong[~np.isnan(wrong)]
     if not len(right) or not len(wrong):
         return None
-    below, upto = np.searchsorted(wrong, right, "left"), np.searchsorted(wrong, right, "right")
-    return float((below + upto).mean() / (2 * len(wrong)))
+    return auc(np.concatenate([right, wrong]), np.arange(len(right) + len(wrong)) < len(right))
 
 
 def _digest(labelled: Sequence[Labelled]) -> str:

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from updraft.evaluation.curves import auc
 from updraft.laboratory.task import Problem, parse_answer
 from updraft.train.laboratory.model import LabModel
 from updraft.train.laboratory.reward import Rollout, step_scores
 from updraft.train.laboratory.rollouts import ROWS, answers
 
-__all__ = ["Accuracy", "Judgement", "accuracy", "auc", "judgement", "pass_at"]
+__all__ = ["Accuracy", "Judgement", "accuracy", "judgement", "pass_at"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,21 +99,12 @@ def judgement(model: LabModel, rollouts: Sequence[Rollout]) -> tuple[Judgement, 
     )
 
 
-def auc(scores: NDArray[np.float64], labels: NDArray[np.bool_]) -> float | None:
-    """The probability that something right has a higher score than something wrong, ties counted half."""
-    right, wrong = np.sort(scores[labels]), scores[~labels]
-    if not len(right) or not len(wrong):
-        return None
-    below = np.searchsorted(right, wrong, side="left"), np.searchsorted(right, wrong, side="right")
-    return 1.0 - float(np.mean(below)) / len(right)
-
-
 def _judged(scores: NDArray[np.float64], labels: NDArray[np.bool_]) -> Judgement:
     accepted = scores >= 0.5
     return Judgement(
         right=int(labels.sum()),
         wrong=int((~labels).sum()),
-        auc=auc(scores, labels),
+        auc=auc(scores, labels) if 0 < labels.sum() < len(labels) else None,
         false_positives=_share(accepted[~labels]),
         false_negatives=_share(~accepted[labels]),
     )

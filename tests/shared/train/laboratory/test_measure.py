@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from updraft.evaluation.curves import auc
 from updraft.laboratory.task import Problem, problems, worked
 from updraft.train.laboratory import measure
-from updraft.train.laboratory.measure import accuracy, auc, judgement, pass_at
+from updraft.train.laboratory.measure import accuracy, judgement, pass_at
 from updraft.train.laboratory.model import LabModel
 from updraft.train.laboratory.reward import Rollout
 
@@ -30,7 +31,7 @@ def test_auc_counts_pairs(pairs: list[tuple[int, bool]]) -> None:
     expected = [(a > b) + (a == b) / 2 for a in right for b in wrong]
     scores, labels = zip(*pairs, strict=True)
     found = auc(np.array(scores, np.float64), np.array(labels))
-    assert found == (pytest.approx(np.mean(expected)) if expected else None)
+    assert found == pytest.approx(np.mean(expected) if expected else np.nan, nan_ok=True)
 
 
 def test_accuracy_by_difficulty(model: LabModel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,3 +61,10 @@ def test_a_judge_is_judged(model: LabModel, monkeypatch: pytest.MonkeyPatch) -> 
     assert (steps.right, steps.wrong, steps.false_positives) == (3, 1, 1.0)
     assert steps.auc == pytest.approx(2 / 3) and (whole.right, whole.wrong, whole.auc) == (1, 1, 0.0)  # 0.36 and 0.48
     assert steps.false_negatives == pytest.approx(1 / 3)
+
+
+def test_where_all_are_right_there_is_no_area(model: LabModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = problems("test", 1, steps=[1])[0]
+    monkeypatch.setattr(measure, "step_scores", lambda model, some: [np.array([0.9, 0.4])])
+    steps, whole = judgement(model, [Rollout(problem, worked(problem, random.Random(0)))])
+    assert steps.auc is None and whole.auc is None
