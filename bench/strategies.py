@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from rich.table import Table
 
@@ -17,11 +17,14 @@ from .report import Step, table_of
 from .strategies_plot import plot_strategies
 from .strategy_choice import choose
 from .strategy_collaboration import collaborate
-from .strategy_curves import POOLED, SEARCHES, curve_of_pools, curve_of_runs, equal_tokens, samples_saved
+from .strategy_curves import RUN, curves_of, equal_tokens, greedy, samples_saved
 from .strategy_laboratory import laboratory_questions, open_laboratory
 from .strategy_resampling import resampled
+from .strategy_smollm2 import MODEL, smollm2_curves
 
 __all__ = ["StrategiesBench"]
+
+_SMOLLM2_MOST: Final = 8  # samples: it writes far more slowly
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,9 @@ class StrategiesBench:
         questions: of the test split, all levels in equal parts.
         fitted: questions of the validation split that the choice is fitted on.
         most: samples of the largest budget; budgets are its powers of two.
-        search: budgets of step-wise strategies.
+        search: budgets of the strategies that are run anew for each.
+        edge: every strategy with the edge's model, too.
+        smollm2: questions for SmolLM2, which every strategy has, too; 0 leaves it out.
         price: of 1000 tokens, in right answers, for the choice.
     """
 
@@ -40,6 +45,8 @@ class StrategiesBench:
     fitted: int = 80
     most: int = 64
     search: tuple[int, ...] = (1, 4, 16, 64)
+    edge: bool = True
+    smollm2: int = 24
     price: float = 0.02
     seed: int = 1
     threads: int | None = None
@@ -50,41 +57,44 @@ class StrategiesBench:
 
     @property
     def steps(self) -> int:
-        return 5 + len(SEARCHES) * (len(self.search))
+        small = sum(budget <= _SMOLLM2_MOST for budget in self.search)
+        return 3 + (1 + self.edge) * (1 + len(RUN) * len(self.search)) + bool(self.smollm2) * (1 + len(RUN) * small)
 
     async def measure(self, step: Step) -> dict[str, Any]:
+        results: dict[str, Any] = {}
         async with open_laboratory(sequences=self.most, threads=self.threads) as lab:
             test = laboratory_questions("test", self.questions, seed=self.seed)
             pools = await lab.pools(lab.cloud, test, self.most, seed=self.seed)
-            step(f"{self.most} answers each")
-            curves = [row for strategy in POOLED for row in await curve_of_pools(strategy, pools, lab.cloud, self.most)]
-            for name in SEARCHES:
-                for samples in self.search:
-                    curves.append(await curve_of_runs(name, test, lab.cloud, samples, seed=self.seed))
-                    step(f"{name} {samples}")
-            results: dict[str, Any] = {"curves": curves, "saved": samples_saved(curves)}
-            results["equal_tokens"] = equal_tokens(curves)
+            step(f"{self.most} answers of lab-cloud")
+            curves = await curves_of(lab.cloud, pools, self.search, seed=self.seed, step=step)
+            curves.append(await greedy(lab.cloud, test, seed=self.seed))
+            results |= {"curves": curves, "saved": samples_saved(curves), "equal_tokens": equal_tokens(curves)}
             results["resampling"] = await resampled(pools, lab.cloud, self.most)
             step("resampling")
+            if self.edge:
+                edge_pools = await lab.pools(lab.edge, test, self.most, seed=self.seed)
+                step(f"{self.most} answers of lab-edge")
+                results["edge_curves"] = await curves_of(lab.edge, edge_pools, self.search, seed=self.seed, step=step)
+                results["edge_curves"].append(await greedy(lab.edge, test, seed=self.seed))
             fitted = laboratory_questions("validation", self.fitted, seed=self.seed)
             results["choice"] = await choose(lab, fitted, test, curves, price=self.price, seed=self.seed)
             step("choice")
             results["collaboration"] = await collaborate(lab, fitted, test, pools, seed=self.seed)
             step("collaboration")
+        if self.smollm2:
+            results["smollm2_curves"] = await smollm2_curves(
+                self.smollm2, _SMOLLM2_MOST, self.search, seed=self.seed, threads=self.threads, step=step
+            )
         results["passed"] = True
         return results
 
     def tables(self, results: dict[str, Any]) -> list[Table]:
-        columns = {
-            "strategy": ("strategy", ""),
-            "samples": ("samples", "d"),
-            "accuracy": ("right", ".3f"),
-            "low": ("from", ".3f"),
-            "high": ("to", ".3f"),
-            "tokens": ("tokens", ".0f"),
-            "calls": ("verifier calls", ".0f"),
-        }
-        tables = [table_of("Accuracy against tokens a question; intervals of 95 %", results["curves"], columns)]
+        title = "Accuracy against tokens a question; intervals of 95 %"
+        tables = [
+            table_of(f"{model}: {title}", results[key], _CURVE)
+            for model, key in (("lab-cloud", "curves"), ("lab-edge", "edge_curves"), (MODEL, "smollm2_curves"))
+            if key in results
+        ]
         tables.append(
             table_of(
                 "Samples that RPC needs for what self-consistency reaches",
@@ -136,6 +146,17 @@ class StrategiesBench:
     def plot(self, results: dict[str, Any], path: Path) -> bool:
         plot_strategies(results, path)
         return True
+
+
+_CURVE: Final = {
+    "strategy": ("strategy", ""),
+    "samples": ("samples", "d"),
+    "accuracy": ("right", ".3f"),
+    "low": ("from", ".3f"),
+    "high": ("to", ".3f"),
+    "tokens": ("tokens", ".0f"),
+    "calls": ("verifier calls", ".0f"),
+}
 
 
 def _resampling_tables(results: dict[str, Any]) -> list[Table]:

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
 
 from updraft.evaluation.curves import bootstrap
 from updraft.strategies import Budget, parse_strategy
+from updraft.strategies.self_consistency import SelfConsistency
+from updraft.strategies.solve import solve
 from updraft.strategies.subject import Attempt, Question, Subject
 
 from .strategy_pool import Pool, run_on
 
 __all__ = [
     "POOLED",
+    "RUN",
     "SEARCHES",
     "budgets",
     "curve_of_pools",
     "curve_of_runs",
+    "curves_of",
     "equal_tokens",
+    "greedy",
     "row_of",
     "samples_saved",
 ]
@@ -29,14 +35,47 @@ POOLED: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "rpc": ("rpc", {}),
     "best-of-n": ("best-of-n", {}),
     "weighted best-of-n": ("best-of-n", {"weighted": True}),
+    "resample": ("resample", {"cap": {"unmeasured": 1024}}),
 }
+"""What is run on answers that were drawn before."""
+GREEDY: Final = "greedy"
 SEARCHES: Final = ("particle-filtering", "particle-gibbs", "a-star", "beam-search")
+RUN: Final[dict[str, tuple[str, dict[str, Any]]]] = {
+    **{name: (name, {}) for name in SEARCHES},
+    "adaptive": ("adaptive", {"judge": "verifier", "look": 16}),
+    "self-refine": ("self-refine", {}),
+    "fusion": ("fusion", {}),
+}
+"""What is run anew for every budget."""
 _REPLICATES: Final = 8
 
 
 def budgets(most: int) -> list[int]:
     """1, 2, 4 ... up to `most`."""
     return [count for count in (2**power for power in range(11)) if count <= most]
+
+
+async def curves_of(
+    subject: Subject,
+    pools: Sequence[Pool],
+    search: Sequence[int],
+    *,
+    seed: int,
+    step: Callable[[str], None],
+    names: Sequence[str] = (),
+) -> list[dict[str, Any]]:
+    """A curve of every strategy: those of samples on the pools, the others run anew for each budget of `search`.
+
+    Args:
+        names: of those that are run anew; all when left out.
+    """
+    most, questions = len(pools[0].samples), [pool.question for pool in pools]
+    rows = [row for name in POOLED for row in await curve_of_pools(name, pools, subject, most)]
+    for name in names or RUN:
+        for samples in search:
+            rows.append(await curve_of_runs(name, questions, subject, samples, seed=seed))
+            step(f"{name} {samples}")
+    return rows
 
 
 async def curve_of_pools(name: str, pools: Sequence[Pool], subject: Subject, most: int) -> list[dict[str, Any]]:
@@ -54,9 +93,20 @@ async def curve_of_pools(name: str, pools: Sequence[Pool], subject: Subject, mos
 async def curve_of_runs(
     name: str, questions: Sequence[Question], subject: Subject, samples: int, *, seed: int
 ) -> dict[str, Any]:
-    """A step-wise strategy, run for this budget."""
-    attempts = await subject.attempts(questions, parse_strategy(name), Budget(samples=samples), seed=seed)
+    """A strategy of `RUN`, run for this budget."""
+    attempts = await subject.attempts(questions, parse_strategy(*RUN[name]), Budget(samples=samples), seed=seed)
     return row_of(name, samples, [[attempt] for attempt in attempts])
+
+
+async def greedy(subject: Subject, questions: Sequence[Question], *, seed: int) -> dict[str, Any]:
+    """The likeliest answer alone, which is what there is without any strategy."""
+    attempts = []
+    for question in questions:
+        problem = subject.problem(question.text, seed=seed)
+        cold = replace(problem, sampling=replace(problem.sampling, temperature=0.0))
+        outcome = await solve(cold, SelfConsistency(), Budget(samples=1), subject.forks(seed))
+        attempts.append([Attempt(question, outcome, subject.right(question, outcome))])
+    return row_of(GREEDY, 1, attempts)
 
 
 def row_of(name: str, samples: int, attempts: Sequence[Sequence[Attempt]]) -> dict[str, Any]:

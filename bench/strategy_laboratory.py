@@ -29,7 +29,7 @@ REWARD: Final[dict[str, Any]] = {
 }
 """How the laboratory's reward model is asked."""
 
-_CONTEXT = 160
+_CONTEXT = 1024  # a fused answer is written below others
 _ANSWER = 100  # tokens, at most: 8 steps of at most 9, and the last line
 _TEMPERATURE = 1.0
 

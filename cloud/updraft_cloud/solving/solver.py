@@ -7,7 +7,7 @@ import json
 import logging
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
@@ -18,6 +18,8 @@ from updraft.engine.base import Engine
 from updraft.engine.loop import EngineLoop
 from updraft.errors import EngineFailure, LateReply, UpdraftError
 from updraft.modes import Origin
+from updraft.noise import key_of
+from updraft.sampling import SamplingParams
 from updraft.strategies import Forks, Places, Strategy, parse_strategy, solve
 from updraft.strategies.choice import ComputeOptimal, load_choice
 from updraft.strategies.problem import Alternative, Outcome, Problem, Progress, Sample
@@ -33,6 +35,8 @@ __all__ = ["Solver"]
 log = logging.getLogger(__name__)
 
 _OVERTIME_S: Final = 30.0  # beyond the budget's seconds, for what a strategy does not stop itself
+_MOST_TOLD: Final = 1 << 18  # tokens of alternatives: a message of gRPC holds 4 MiB
+_SALT: Final = 0xC10D
 _END_S: Final = 10.0  # for what is under way to free its sequences
 
 
@@ -132,7 +136,7 @@ class Solver:
         forks = Forks(
             self._loop,
             Turns(self._places),
-            order.sampling,
+            _noise(order),
             ends=order.stop_tokens,
             tenant=message.tenant,
             top_logprobs=order.top_logprobs,
@@ -176,6 +180,11 @@ def _object(text: str) -> dict[str, Any]:
     return json.loads(text) if text else {}
 
 
+def _noise(order: SolveOrder) -> SamplingParams:
+    """What branches draw with: not the noise that the edge drew its answers with, or like ones would vote twice."""
+    return replace(order.sampling, seed=key_of((order.sampling.seed or 0) ^ _SALT)) if order.given else order.sampling
+
+
 def _problem(order: SolveOrder, engine: Engine) -> Problem:
     ends = engine.info.end_tokens | order.stop_tokens
 
@@ -203,7 +212,7 @@ def _problem(order: SolveOrder, engine: Engine) -> Problem:
 
 
 def _answer(order: SolveOrder, outcome: Outcome) -> Solved:
-    alternatives = [found for found in outcome.alternatives if order.alternatives and found.sample.tokens]
+    alternatives = _told(outcome.alternatives) if order.alternatives else []
     return Solved(
         sample=_written(order, outcome.sample, reported=True),
         confidence=outcome.confidence,
@@ -214,6 +223,16 @@ def _answer(order: SolveOrder, outcome: Outcome) -> Solved:
         spent=outcome.spent,
         complaints=list(outcome.complaints),
     )
+
+
+def _told(alternatives: Sequence[Alternative]) -> list[Alternative]:
+    """Those that a reply has room for, the heaviest first."""
+    told, room = list[Alternative](), _MOST_TOLD
+    for found in alternatives:
+        room -= len(found.sample.tokens)
+        if found.sample.tokens and room >= 0:
+            told.append(found)
+    return told
 
 
 def _proposed(order: SolveOrder, alternative: Alternative) -> Proposed:

@@ -18,7 +18,8 @@ def register(group: typer.Typer) -> None:
     group.command(
         "strategies",
         epilog=examples(
-            "updraft bench strategies", "updraft bench strategies --questions 24 --fitted 16 --most 16 --search 4"
+            "updraft bench strategies",
+            "updraft bench strategies --questions 24 --fitted 16 --most 16 --search 4 --no-edge --smollm2 0",
         ),
     )(strategies)
 
@@ -33,7 +34,16 @@ def strategies(
         int | None, typer.Option(min=8, max=256, metavar="N", help="Samples of the largest budget.")
     ] = None,
     search: Annotated[
-        list[int] | None, typer.Option(min=1, max=256, metavar="N", help="Budget of step-wise search; may be repeated.")
+        list[int] | None,
+        typer.Option(
+            min=1, max=256, metavar="N", help="Budget of strategies that are run anew for each; may be repeated."
+        ),
+    ] = None,
+    edge: Annotated[
+        bool | None, typer.Option("--edge/--no-edge", help="Every strategy with the edge's model, too.")
+    ] = None,
+    smollm2: Annotated[
+        int | None, typer.Option(min=0, max=121, metavar="N", help="Questions for SmolLM2; 0 leaves it out.")
     ] = None,
     price: Annotated[
         float | None, typer.Option(min=0, metavar="X", help="What 1000 tokens cost the choice, in right answers.")
@@ -58,6 +68,8 @@ def strategies(
         fitted=fitted,
         most=most,
         search=search and tuple(search),
+        edge=edge,
+        smollm2=smollm2,
         price=price,
         seed=seed,
         threads=threads,

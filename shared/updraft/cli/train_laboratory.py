@@ -28,7 +28,7 @@ def register(group: typer.Typer) -> None:
     group.command(
         "laboratory",
         epilog=examples(
-            "updraft train laboratory --out runs/laboratory --minutes 22",
+            "updraft train laboratory --out runs/laboratory",
             "updraft train laboratory --out runs/laboratory --part reward",
         ),
     )(laboratory)
@@ -39,10 +39,12 @@ def laboratory(
     out: Annotated[
         Path, typer.Option("--out", help="Folder of the run; an interrupted run in it is taken up again.")
     ] = _OUT,
-    minutes: Annotated[
+    scale: Annotated[
         float,
-        typer.Option("--minutes", min=0.01, max=10_000, help="Of one core's time, for all three together."),
-    ] = 22.0,
+        typer.Option(
+            "--scale", min=0.001, max=100, help="Times the steps of the shipped models; 0.01 for a look at how it goes."
+        ),
+    ] = 1.0,
     part: Annotated[
         _Choice, typer.Option("--part", help="Which model; reward needs the two others in --out.")
     ] = _Choice.ALL,
@@ -61,6 +63,6 @@ def laboratory(
     torch.set_num_threads(threads)
     parts = PARTS if part is _Choice.ALL else tuple(one for one in PARTS if one == part.value)
     with progress_bars(lambda p: f"step {p.step:,}, loss {p.loss:.3f}, {p.seconds / 60:.1f} min") as report:
-        made = train_laboratory(LabJob(out, parts, minutes, seed, progress=report))
+        made = train_laboratory(LabJob(out, parts, scale, seed, progress=report))
     for path in made:
         typer.echo(f"{path}  (card: {path.with_suffix('.md')})")

@@ -24,7 +24,9 @@ from typing import Final, Literal
 from updraft.errors import InvalidRequest
 
 __all__ = [
+    "FIRST",
     "GRADES",
+    "LETTERS",
     "MODULUS",
     "MOST_STEPS",
     "Operation",
@@ -46,9 +48,13 @@ MOST_STEPS: Final = 8
 GRADES: Final = range(2, MOST_STEPS + 1)
 """Operations of the problems that are drawn unless others are asked for."""
 
+LETTERS: Final = "abcdefgh"
+"""Names of the operations, in turn."""
+FIRST: Final = 0.6
+"""Probability of each way in turn, from the left, to be the one that is written."""
+
 Split = Literal["train", "validation", "test"]
 
-_LETTERS: Final = "abcdefgh"
 _OPERATION: Final = r"[-+*][0-9]"
 _PROBLEM: Final = re.compile(rf"([0-9])((?:[a-h]{_OPERATION}){{1,{MOST_STEPS}}})")
 _LINE: Final = re.compile(rf"([0-9])([a-h])({_OPERATION})")
@@ -56,7 +62,6 @@ _ANSWER: Final = re.compile(r"#([0-9])")
 _SIGNS: Final = "+-*"
 _SHARES: Final = (0.4, 0.35, 0.25)
 _MOST_MISSES: Final = 2000  # in a row: what is left is not worth drawing for
-_FIRST: Final = 0.6  # probability of each way in turn, from the left, to be the one that is written
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +88,7 @@ class Problem:
 
     @property
     def text(self) -> str:
-        named = zip(_LETTERS, self.operations, strict=False)
+        named = zip(LETTERS, self.operations, strict=False)
         return f"{self.start}" + "".join(f"{letter}{some}" for letter, some in named)
 
     @property
@@ -125,7 +130,7 @@ def parse_problem(text: str) -> Problem:
     """Read a problem. Raises InvalidRequest for anything else."""
     found = _PROBLEM.fullmatch(text.strip())
     operations = re.findall(r"([a-h])(.)(.)", found[2]) if found else []
-    if found is None or "".join(letter for letter, _, _ in operations) != _LETTERS[: len(operations)]:
+    if found is None or "".join(letter for letter, _, _ in operations) != LETTERS[: len(operations)]:
         raise InvalidRequest(
             f"{text[:80]!r} is not a problem of the laboratory",
             remedy=f"Write a digit and 1 to {MOST_STEPS} operations on it under the letters from a, each + - or * "
@@ -173,10 +178,10 @@ def worked(problem: Problem, draw: random.Random) -> str:
     """A right answer: one of the ways to it, those that begin at the left more often."""
     number, done, lines = problem.start, frozenset[int](), []
     while ways := problem.ways(done):
-        while len(ways) > 1 and draw.random() > _FIRST:
+        while len(ways) > 1 and draw.random() > FIRST:
             ways.pop(0)
         operation = problem.operations[ways[0]]
-        lines.append(f"{number}{_LETTERS[ways[0]]}{operation}\n")
+        lines.append(f"{number}{LETTERS[ways[0]]}{operation}\n")
         number, done = operation(number), done | {ways[0]}
     return "".join(lines) + f"#{number}\n"
 
@@ -217,7 +222,7 @@ class _State:
         step = _LINE.fullmatch(line)
         if step is None or self._ended:
             return False
-        number, place = int(step[1]), _LETTERS.index(step[2])
+        number, place = int(step[1]), LETTERS.index(step[2])
         operation = Operation(step[3][0], int(step[3][1]))
         right = number == self._number and place in ways and operation == self._problem.operations[place]
         self._number, self._done = operation(number), self._done | {place}

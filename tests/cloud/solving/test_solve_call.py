@@ -27,6 +27,7 @@ from updraft_cloud.operations.metrics import CloudMetrics
 from updraft_cloud.server import CloudServer
 from updraft_cloud.solve_frames import Noted
 from updraft_cloud.solve_stream import SolveStream
+from updraft_cloud.solving import solver
 from updraft_cloud.wire import MAX_GIVEN, read_solve
 
 LONG = {"max_tokens": 400, "samples": 16}
@@ -93,6 +94,25 @@ async def test_the_edges_answers_vote_and_may_win() -> None:
         answer = (await solved(stub, solve_request(given=given)))[-1].answer
         assert list(answer.sample.tokens) == [40, 41, 63] and answer.sample.given == 1 and not answer.sample.reports
         assert answer.alternatives[0].samples == 6 and answer.confidence >= 0.5
+
+
+async def test_the_cloud_does_not_draw_the_edges_answers_again() -> None:
+    """Both tiers draw with the request's seed; the same noise would make their votes agree for no reason."""
+    given = [pb.GivenSample(tokens=[40, 63], logprob=-0.5, finished=True)]
+    async with running_cloud(HashEngine()) as cloud, calling(cloud) as stub:
+        alone = (await solved(stub, solve_request()))[-1].answer
+        joined = (await solved(stub, solve_request(given=given)))[-1].answer
+    own = [[tuple(found.sample.tokens) for found in answer.alternatives] for answer in (alone, joined)]
+    assert own[0] and not set(own[0]) & set(own[1])
+
+
+async def test_alternatives_beyond_what_a_message_holds_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running_cloud(HashEngine()) as cloud, calling(cloud) as stub:
+        whole = (await solved(stub, solve_request()))[-1].answer.alternatives
+        room = len(whole[0].sample.tokens) + len(whole[1].sample.tokens)
+        monkeypatch.setattr(solver, "_MOST_TOLD", room)
+        told = (await solved(stub, solve_request()))[-1].answer.alternatives
+    assert len(whole) > 2 and list(told) == list(whole[:2])
 
 
 async def test_neither_progress_nor_alternatives_come_unasked() -> None:

@@ -22,10 +22,10 @@ def test_options_become_a_job(updraft: Updraft, tmp_path: Path, monkeypatch: pyt
         return [job.model(part) for part in job.parts]
 
     monkeypatch.setattr(jobs, "train_laboratory", train)
-    result = updraft("train", "laboratory", "--out", str(tmp_path), "--part", "edge", "--minutes", "0.5", "--seed", "3")
+    result = updraft("train", "laboratory", "--out", str(tmp_path), "--part", "edge", "--scale", "0.5", "--seed", "3")
     assert result.exit_code == 0, result.output
     assert f"{tmp_path}/edge.gguf  (card: {tmp_path}/edge.md)" in result.stdout
-    assert (asked[0].parts, asked[0].minutes, asked[0].seed) == (("edge",), 0.5, 3)
+    assert (asked[0].parts, asked[0].scale, asked[0].seed) == (("edge",), 0.5, 3)
     assert updraft("train", "laboratory", "--out", str(tmp_path)).exit_code == 0
     assert asked[1].parts == ("edge", "cloud", "reward")
 

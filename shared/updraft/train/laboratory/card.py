@@ -35,8 +35,9 @@ def write_lab_card(path: Path, part: str, model: LabModel, facts: Mapping[str, A
         "",
         f"- {last['seconds'] / 60:.1f} minutes of one core, {last['step']:,} steps of {recipe['rows']} rows, "
         f"{last['tokens'] / 1e6:.1f} million tokens, padding included; seed {recipe['seed']}.",
-        f"- {_SOURCES[part]} AdamW; learning rate {recipe['learning_rate']:g} at most, falling towards the end "
-        "of the time allowed.",
+        f"- {_SOURCES[part]} AdamW; learning rate {recipe['learning_rate']:g} at most, falling over the last "
+        f"third of {recipe['steps']:,} steps"
+        + (f"; it ended with the first loss of {recipe['enough']:g} or less." if recipe["enough"] else "."),
         "",
         "| step | million tokens | minutes | loss |",
         "|---|---|---|---|",
@@ -48,9 +49,9 @@ def write_lab_card(path: Path, part: str, model: LabModel, facts: Mapping[str, A
 _SOURCES: Final = {
     "edge": "Worked problems of the training split, never the same twice but by chance; loss on the answer alone.",
     "cloud": "Worked problems of the training split, never the same twice but by chance; loss on the answer alone.",
-    "reward": "From the cloud model's weights, trained on until they make few mistakes, with two layers on top; on "
-    "answers of both models to problems of the training split at temperature 1; loss on the verdict after every step "
-    "up to the first wrong one, whose label is exact.",
+    "reward": "From the cloud model's weights, trained on until they make few mistakes, with two layers on top; half "
+    "on answers of both models to problems of the training split at temperature 1, half on right answers with mistakes "
+    "put in; loss on the verdict after every step, whose label is exact: whether it follows from those before.",
 }
 
 
@@ -100,7 +101,7 @@ def _judgement(facts: Mapping[str, Any]) -> list[str]:
         "## What it can tell",
         "",
         "After the end of a line the probability of `<|right|>` against `<|wrong|>` as the next token is the "
-        "probability that this line is right if all before it are. Measured on answers of both models, half each, to "
+        "probability that this line follows from those before it. Measured on answers of both models, half each, to "
         "problems of the validation split at temperature 1, up to the first wrong line. A whole answer has the product "
         "of its lines' scores, and counts as right if its number is. A false positive is something wrong that is "
         "scored 0.5 or more, a false negative something right that is scored less.",

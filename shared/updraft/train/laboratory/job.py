@@ -20,20 +20,20 @@ from updraft.train.laboratory.export import write_gguf
 from updraft.train.laboratory.loop import LabPoint, LabRecipe, train_lab
 from updraft.train.laboratory.measure import accuracy, judgement
 from updraft.train.laboratory.model import LabModel, deepened, lab_shape, read_lab_model
-from updraft.train.laboratory.reward import Rollout, judged_example
+from updraft.train.laboratory.reward import Rollout, flawed, judged_example
 from updraft.train.laboratory.rollouts import ROWS, answers
 
 __all__ = ["PARTS", "LabJob", "Part", "train_laboratory"]
 
 Part = Literal["edge", "cloud", "reward"]
 Stage = Literal["edge", "cloud", "grown", "reward"]
-Progress = Callable[[str, int, int, LabPoint | None], None]  # stage, seconds done, in all, a new point of the curve
+Progress = Callable[[str, int, int, LabPoint | None], None]  # stage, steps done, in all, a new point of the curve
 
 PARTS: Final[tuple[Part, ...]] = ("edge", "cloud", "reward")
 
 _DEEPER: Final = 2  # layers that the reward model has more than the cloud's
 _SHAPES: Final = {"edge": lab_shape(4, 96, 256), "cloud": lab_shape(4, 256, 704)}
-_SHARES: Final = {"edge": 0.05, "cloud": 0.4, "grown": 0.15, "reward": 0.4}  # of the minutes
+_STEPS: Final = {"edge": 1200, "cloud": 3600, "grown": 3000, "reward": 2000}
 _ROWS: Final = {"edge": 32, "cloud": 16, "grown": 16, "reward": 32}
 _RATES: Final = {"edge": 4e-3, "cloud": 2e-3, "grown": 2e-3, "reward": 7e-4}
 _ENOUGH: Final = {"edge": 0.2, "cloud": 0.13, "grown": 0.07, "reward": 0.0}
@@ -50,7 +50,7 @@ class LabJob:
     Attributes:
         out: folder of the run; everything that an interrupted run needs to go on is in it.
         parts: the reward model needs the two others, from this run or an earlier one in `out`.
-        minutes: of one core, for all three parts together; answers and measurements come on top.
+        scale: times as many steps as the family was made with; small ones are for a look at how it goes.
         rollouts: answers that the reward model learns from, half of them the edge's.
         held_out: as many of the validation split that it is measured on.
         measured: test problems, which each model answers once greedily, `samples` times at temperature 1, and a quarter
@@ -60,7 +60,7 @@ class LabJob:
 
     out: Path
     parts: Sequence[Part] = PARTS
-    minutes: float = 22.0
+    scale: float = 1.0
     seed: int = 0
     rollouts: int = 24_000
     held_out: int = 1000
@@ -70,7 +70,8 @@ class LabJob:
     progress: Progress = _quiet
 
     def recipe(self, stage: Stage) -> LabRecipe:
-        return LabRecipe(self.minutes * _SHARES[stage], _ROWS[stage], _RATES[stage], _ENOUGH[stage], seed=self.seed)
+        steps = max(1, round(self.scale * _STEPS[stage]))
+        return LabRecipe(steps, _ROWS[stage], _RATES[stage], _ENOUGH[stage], seed=self.seed)
 
     def model(self, part: Part) -> Path:
         """Where a part's GGUF is, or will be."""
@@ -113,10 +114,9 @@ def _train(job: LabJob, part: Part) -> None:
 
 def _run(job: LabJob, stage: Stage, model: LabModel, examples: Callable[[int, int], list[Example]]) -> list[LabPoint]:
     recipe = job.recipe(stage)
-    total = round(60 * recipe.minutes)
 
     def progress(point: LabPoint) -> None:
-        job.progress(f"training {stage}", min(total, round(point.seconds)), total, point)
+        job.progress(f"training {stage}", point.step, recipe.steps, point)
 
     return train_lab(model, examples, recipe, job.out / stage, progress)
 
@@ -149,7 +149,11 @@ def _reward_start(job: LabJob) -> tuple[LabModel, Callable[[int, int], list[Exam
 
 
 def _some_judged(rollouts: Sequence[Rollout], seed: int, number: int, count: int) -> list[Example]:
-    return [judged_example(one) for one in random.Random(f"{seed}/{number}").choices(rollouts, k=count)]
+    """Half of them answers of the models, the others written with mistakes: models make too few to learn from."""
+    draw = random.Random(f"{seed}/{number}")
+    some = draw.choices(rollouts, k=count // 2)
+    others = problems("train", count - len(some), seed=draw.getrandbits(62))
+    return [judged_example(one) for one in (*some, *(Rollout(problem, flawed(problem, draw)) for problem in others))]
 
 
 def _rollouts(job: LabJob, split: Split, count: int) -> list[Rollout]:

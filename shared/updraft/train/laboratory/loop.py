@@ -1,4 +1,4 @@
-"""The training loop: cross-entropy on the tokens that count, for so many minutes of one core."""
+"""The training loop: cross-entropy on the tokens that count, for so many steps."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ _LOWEST = 0.01  # share of the highest learning rate that the last step has
 class LabRecipe:
     """How long and how fast to train.
 
-    A run ends after its minutes, or with the first point of its curve whose loss is not above `enough`: models that
+    A run ends after its steps, or with the first point of its curve whose loss is not above `enough`: models that
     make no mistakes would be of no use here, and from many to few is a short way.
 
-    Time is the processor's: a run that has to wait for a core learns as much. The learning rate rises over the first
-    steps, stays, and falls over the last third of the time; a run that is given more minutes goes on at the rate that
-    they ask for.
+    The learning rate rises over the first steps, stays, and falls over the last third. Nothing depends on the time: the
+    same recipe gives the same model on the same kind of processor. A run that is given more steps goes on at the rate
+    that they ask for.
     """
 
-    minutes: float
+    steps: int
     rows: int = 32  # a step
     learning_rate: float = 2e-3
     enough: float = 0.0  # nats a token
@@ -45,15 +45,16 @@ class LabRecipe:
     every: int = 25  # steps between points of the curve, each with a checkpoint
     seed: int = 0
 
-    def rate(self, step: int, seconds: float) -> float:
+    def rate(self, step: int) -> float:
         """The learning rate of a step."""
-        left = 1 - seconds / (60 * self.minutes)
+        left = 1 - step / self.steps
         return self.learning_rate * min(1.0, max(_LOWEST, 3 * left), (step + 1) / self.warmup)
 
 
 @dataclass(frozen=True, slots=True)
 class LabPoint:
-    """One point of the learning curve: the mean loss since the last one, in nats a token."""
+    """One point of the learning curve: the mean loss since the last one, in nats a token that counts; seconds are the
+    processor's."""
 
     step: int
     tokens: int
@@ -79,10 +80,10 @@ def train_lab(
     run = _Run(model, recipe)
     curve = run.resume(folder)
     for tokens, targets in batches(draw, recipe.rows, recipe.seed, run.step):
-        if run.seconds >= 60 * recipe.minutes or (curve and curve[-1].loss <= recipe.enough):
+        if run.step >= recipe.steps or (curve and curve[-1].loss <= recipe.enough):
             break
         run.train_step(tokens, targets)
-        if run.step % recipe.every == 0 or run.seconds >= 60 * recipe.minutes:
+        if run.step % recipe.every == 0 or run.step == recipe.steps:
             curve.append(run.take())
             run.save(folder, curve)
             progress(curve[-1])
@@ -113,7 +114,7 @@ class _Run:
 
     def train_step(self, tokens: torch.Tensor, targets: torch.Tensor) -> None:
         for group in self._optimizer.param_groups:
-            group["lr"] = self._recipe.rate(self.step, self.seconds)
+            group["lr"] = self._recipe.rate(self.step)
         with torch.autocast("cpu", torch.bfloat16):
             logits = self.model(tokens)
         asked = max(1, int((targets != IGNORED).sum()))  # answers of a model that knows nothing may have no step at all
@@ -156,6 +157,6 @@ class _Run:
     def _key(self) -> str:
         """What makes this run this run; not when it ends."""
         recipe = {
-            name: value for name, value in asdict(self._recipe).items() if name not in ("minutes", "enough", "every")
+            name: value for name, value in asdict(self._recipe).items() if name not in ("steps", "enough", "every")
         }
         return json.dumps({**recipe, **asdict(self.model.shape)}, sort_keys=True)

@@ -1,8 +1,9 @@
-"""What the reward model learns from: answers of the others, with a verdict after every step (Math-Shepherd,
-arXiv 2312.08935, but for the labels, which are exact here)."""
+"""What the reward model learns from: answers with a verdict after every step (Math-Shepherd, arXiv 2312.08935, but for
+the labels, which are exact here)."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,14 +11,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from updraft.laboratory.task import Problem, parse_answer, prompt, steps_of
+from updraft.laboratory.task import FIRST, LETTERS, MODULUS, Problem, parse_answer, prompt, steps_of
 from updraft.laboratory.vocabulary import RIGHT, WRONG, encode
 from updraft.train.laboratory.batches import IGNORED, Example
 from updraft.train.laboratory.model import LabModel
 
-__all__ = ["Rollout", "judged_example", "step_scores"]
+__all__ = ["Rollout", "flawed", "judged_example", "step_scores"]
 
 _LINE_END = encode("\n")[0]
+_FLAWS = 0.2  # of the steps of a flawed answer, at most
+_SLIPS = 0.8  # of them are a wrong digit
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,23 +42,43 @@ class Rollout:
 
 
 def judged_example(rollout: Rollout) -> Example:
-    """Its tokens; the target after a step's last token is the verdict, after other tokens there is none.
+    """Its tokens; the target after a step's last token is the verdict on it, after other tokens there is none.
 
-    Nothing is asked after the first wrong step (Let's Verify Step by Step, arXiv 2305.20050, section 2.4): that all
-    later ones are wrong, too, is easily learned, and drowns what is hard, to see the first one.
+    A step is judged by the one before, be that right or wrong: that all steps after a wrong one are wrong, too, is
+    easily learned, and drowns what is hard, to see a wrong one.
     """
     tokens, ends = _tokens(rollout)
     targets = [IGNORED] * len(tokens)
-    for place, right in zip(ends, rollout.labels, strict=True):
-        targets[place] = RIGHT if right else WRONG
-        if not right:
-            break
+    for place, step in zip(ends, steps_of(rollout.problem, rollout.text), strict=False):
+        targets[place] = RIGHT if step.right else WRONG
     return tokens, targets
+
+
+def flawed(problem: Problem, draw: random.Random) -> str:
+    """An answer of which some steps do not follow from those before: another digit, or an operation whose turn it is
+    not. What comes next goes on from there."""
+    number, done, lines = problem.start, frozenset[int](), []
+    while ways := problem.ways(done):
+        place = next((way for way in ways[:-1] if draw.random() < FIRST), ways[-1])
+        if draw.random() < _FLAWS:
+            if draw.random() < _SLIPS:
+                number = _another(number, draw)
+            else:
+                place = draw.choice([way for way in range(problem.steps) if way not in done])
+        operation = problem.operations[place]
+        lines.append(f"{number}{LETTERS[place]}{operation}\n")
+        number, done = operation(number), done | {place}
+    ending = _another(number, draw) if draw.random() < _FLAWS else number
+    return "".join(lines) + f"#{ending}\n"
+
+
+def _another(number: int, draw: random.Random) -> int:
+    return (number + draw.randint(1, MODULUS - 1)) % MODULUS
 
 
 @torch.inference_mode()
 def step_scores(model: LabModel, rollouts: Sequence[Rollout]) -> list[NDArray[np.float64]]:
-    """The probability that each step is right if all before it are, by rollout: one verdict against the other."""
+    """The probability that each step is right, given those before it, by rollout: one verdict against the other."""
     scores = []
     for rollout in rollouts:
         tokens, ends = _tokens(rollout)

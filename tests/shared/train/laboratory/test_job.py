@@ -18,7 +18,7 @@ def job(tmp_path: Path) -> LabJob:
     """Seconds of training: what comes out has learned how a line looks, not how to reckon."""
     return LabJob(
         tmp_path / "run",
-        minutes=0.3,
+        scale=0.05,
         rollouts=24,
         held_out=16,
         measured=7,
@@ -44,7 +44,7 @@ def test_the_whole_family(job: LabJob) -> None:
     assert "# lab-cloud" in card and "0 (greedy)" in card and "k = 4" in card and "8 op." in card
     facts = json.loads((job.out / "cloud.json").read_text())
     assert [run["temperature"] for run in facts["accuracy"]] == [0.0, 0.8, 1.0]
-    assert facts["recipe"]["minutes"] == pytest.approx(job.recipe("cloud").minutes)
+    assert facts["recipe"]["steps"] == facts["curve"][-1]["step"] == job.recipe("cloud").steps
     reward = (job.out / "reward.md").read_text()
     assert "AUC" in reward and "whole answers" in reward and str(job.out) not in card + reward
     before = {path: path.stat().st_mtime_ns for path in job.out.rglob("*") if path.is_file()}

@@ -6,34 +6,33 @@ import numpy as np
 import pytest
 import torch
 
-from updraft.laboratory.task import parse_problem, problems, worked
+from updraft.laboratory.task import parse_answer, parse_problem, problems, steps_of, worked
 from updraft.laboratory.vocabulary import RIGHT, WRONG, encode
 from updraft.train.laboratory.batches import IGNORED
 from updraft.train.laboratory.model import LabModel, deepened
-from updraft.train.laboratory.reward import Rollout, judged_example, step_scores
+from updraft.train.laboratory.reward import Rollout, flawed, judged_example, step_scores
 
 PROBLEM = parse_problem("7a+5b-4c*3")
 
 
 @pytest.mark.parametrize(
-    ("text", "labels", "right"),
+    ("text", "labels", "verdicts", "right"),
     [
-        ("7b-4\n3a+5\n8c*3\n#4\n", [True, True, True, True], True),
-        ("7b-4\n3a+5\n9c*3\n#7\n", [True, True, False, False], False),
-        ("7a+5\n#4\n", [True, False], True),  # by luck
-        ("7a+5\n2b-", [True], False),  # not at its end
-        ("nonsense", [], False),
-        ("", [], False),
+        ("7b-4\n3a+5\n8c*3\n#4\n", [True, True, True, True], [True, True, True, True], True),
+        ("7b-4\n3a+5\n9c*3\n#7\n", [True, True, False, False], [True, True, False, True], False),
+        ("7a+5\n#4\n", [True, False], [True, False], True),  # by luck
+        ("7a+5\n2b-", [True], [True], False),  # not at its end
+        ("nonsense", [], [], False),
+        ("", [], [], False),
     ],
 )
-def test_verdicts_stand_where_steps_end(text: str, labels: list[bool], right: bool) -> None:
+def test_verdicts_stand_where_steps_end(text: str, labels: list[bool], verdicts: list[bool], right: bool) -> None:
     rollout = Rollout(PROBLEM, text)
     assert rollout.labels == labels and rollout.right == right
     tokens, targets = judged_example(rollout)
     assert tokens == encode("7a+5b-4c*3\n" + text) and len(targets) == len(tokens)
     judged = [place for place, target in enumerate(targets) if target != IGNORED]
-    first = labels.index(False) + 1 if False in labels else len(labels)  # nothing is asked after it
-    assert [targets[place] == RIGHT for place in judged] == labels[:first]
+    assert [targets[place] == RIGHT for place in judged] == verdicts  # each by the step before, right or wrong
     assert {targets[place] for place in judged} <= {RIGHT, WRONG}
     assert all(tokens[place] == encode("\n")[0] for place in judged)
 
@@ -57,3 +56,13 @@ def test_a_deeper_model_is_the_same_until_it_is_trained(model: LabModel) -> None
     with torch.inference_mode():
         assert torch.equal(deep(tokens), model(tokens))
     assert deep.shape.layers == model.shape.layers + 2 == len(deep.trunk.layers)
+
+
+def test_flawed_answers_are_answers_with_some_wrong_steps() -> None:
+    draw, shares = random.Random(0), []
+    for problem in problems("train", 200):
+        text = flawed(problem, draw)
+        steps = steps_of(problem, text)
+        assert len(steps) == problem.steps + 1 and parse_answer(text) is not None
+        shares += [step.right for step in steps]
+    assert 0.75 < np.mean(shares) < 0.9
