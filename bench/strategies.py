@@ -67,7 +67,7 @@ class StrategiesBench:
             pools = await lab.pools(lab.cloud, test, self.most, seed=self.seed)
             step(f"{self.most} answers of lab-cloud")
             curves = await curves_of(lab.cloud, pools, self.search, seed=self.seed, step=step)
-            curves.append(await greedy(lab.cloud, test, seed=self.seed))
+            curves.append(await greedy(lab.cloud, test))
             results |= {"curves": curves, "saved": samples_saved(curves), "equal_tokens": equal_tokens(curves)}
             results["resampling"] = await resampled(pools, lab.cloud, self.most)
             step("resampling")
@@ -75,7 +75,7 @@ class StrategiesBench:
                 edge_pools = await lab.pools(lab.edge, test, self.most, seed=self.seed)
                 step(f"{self.most} answers of lab-edge")
                 results["edge_curves"] = await curves_of(lab.edge, edge_pools, self.search, seed=self.seed, step=step)
-                results["edge_curves"].append(await greedy(lab.edge, test, seed=self.seed))
+                results["edge_curves"].append(await greedy(lab.edge, test))
             fitted = laboratory_questions("validation", self.fitted, seed=self.seed)
             results["choice"] = await choose(lab, fitted, test, curves, price=self.price, seed=self.seed)
             step("choice")

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from updraft.evaluation.curves import bootstrap
-from updraft.strategies import Budget, parse_strategy
+from updraft.strategies import Budget, Forks, parse_strategy
 from updraft.strategies.self_consistency import SelfConsistency
 from updraft.strategies.solve import solve
 from updraft.strategies.subject import Attempt, Question, Subject
@@ -98,13 +98,14 @@ async def curve_of_runs(
     return row_of(name, samples, [[attempt] for attempt in attempts])
 
 
-async def greedy(subject: Subject, questions: Sequence[Question], *, seed: int) -> dict[str, Any]:
+async def greedy(subject: Subject, questions: Sequence[Question]) -> dict[str, Any]:
     """The likeliest answer alone, which is what there is without any strategy."""
     attempts = []
     for question in questions:
-        problem = subject.problem(question.text, seed=seed)
-        cold = replace(problem, sampling=replace(problem.sampling, temperature=0.0))
-        outcome = await solve(cold, SelfConsistency(), Budget(samples=1), subject.forks(seed))
+        problem = subject.problem(question.text)
+        cold = replace(problem.sampling, temperature=0.0)
+        forks = Forks(subject.loop, subject.places, cold)
+        outcome = await solve(replace(problem, sampling=cold), SelfConsistency(), Budget(samples=1), forks)
         attempts.append([Attempt(question, outcome, subject.right(question, outcome))])
     return row_of(GREEDY, 1, attempts)
 

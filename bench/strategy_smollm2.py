@@ -56,7 +56,7 @@ async def smollm2_curves(
         pools = [await draw_pool(subject, one, most, seed=seed + 1_000_003 * n) for n, one in enumerate(questions)]
         step(f"{most} answers of {MODEL}")
         rows = await curves_of(subject, pools, [some for some in budgets(most) if some in search], seed=seed, step=step)
-        return [*rows, await greedy(subject, questions, seed=seed)]
+        return [*rows, await greedy(subject, questions)]
 
 
 def _last_number(text: str) -> str | None:

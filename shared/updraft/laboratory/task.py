@@ -119,11 +119,13 @@ class Step:
         text: the line, without its end.
         right: it follows from the lines before, be their numbers right or wrong.
         prefix_right: it and all lines before it are right.
+        sound: so many of its first characters begin a line that would be right.
     """
 
     text: str
     right: bool
     prefix_right: bool
+    sound: int
 
 
 def parse_problem(text: str) -> Problem:
@@ -200,10 +202,19 @@ def steps_of(problem: Problem, text: str) -> list[Step]:
     """
     state, prefix_right, steps = _State(problem), True, []
     for line in text.removesuffix("\n").split("\n") if text else ():
-        right = state.follow(line)
+        options = state.options()
+        right = line in options
         prefix_right = prefix_right and right
-        steps.append(Step(line, right, prefix_right))
+        sound = max((_agreement(line, option) for option in options), default=0)
+        steps.append(Step(line, right, prefix_right, sound))
+        state.follow(line)
     return steps
+
+
+def _agreement(line: str, option: str) -> int:
+    """First characters that they have in common."""
+    pairs = zip(line, option, strict=False)
+    return next((place for place, (one, other) in enumerate(pairs) if one != other), min(len(line), len(option)))
 
 
 class _State:
@@ -213,20 +224,21 @@ class _State:
         self._problem = problem
         self._number, self._done, self._ended = problem.start, frozenset[int](), False
 
-    def follow(self, line: str) -> bool:
-        """Go on to the next line; whether it is right."""
-        ways = self._problem.ways(self._done)
-        if found := _ANSWER.fullmatch(line):
-            ended, self._ended = self._ended, True
-            return not ended and not ways and int(found[1]) == self._number
+    def options(self) -> list[str]:
+        """The lines that are right here."""
+        if self._ended:
+            return []
+        ways, operations = self._problem.ways(self._done), self._problem.operations
+        return [f"{self._number}{LETTERS[way]}{operations[way]}" for way in ways] or [f"#{self._number}"]
+
+    def follow(self, line: str) -> None:
+        """Go on to the next line, be this one right or wrong; what cannot be read changes nothing."""
+        self._ended = self._ended or _ANSWER.fullmatch(line) is not None
         step = _LINE.fullmatch(line)
-        if step is None or self._ended:
-            return False
-        number, place = int(step[1]), LETTERS.index(step[2])
-        operation = Operation(step[3][0], int(step[3][1]))
-        right = number == self._number and place in ways and operation == self._problem.operations[place]
-        self._number, self._done = operation(number), self._done | {place}
-        return right
+        if step is not None and not self._ended:
+            operation = Operation(step[3][0], int(step[3][1]))
+            self._number = operation(int(step[1]))
+            self._done = self._done | {LETTERS.index(step[2])}
 
 
 def _drawn(draw: random.Random, steps: int) -> Problem:

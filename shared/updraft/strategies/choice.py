@@ -44,12 +44,15 @@ class Plan(BaseModel):
 class ComputeOptimal(Strategy):
     """Writes a pilot, estimates the difficulty, and goes on as the first plan says that reaches so far.
 
+    The pilot's first answer is the likeliest one, whatever the temperature: no other single answer is right as often.
+
     Answers that came with the request count as the pilot's. A plan never gets more than the budget has left; where it
     says more samples than the budget, it gets those of the budget. The pilot's answers vote in what follows.
     """
 
     name: ClassVar[str] = "auto"
     pilot: int = Field(default=2, ge=1, le=16, description="Answers that the difficulty is estimated from.")
+    greedy: bool = Field(default=True, description="The pilot's first answer is the likeliest one.")
     difficulty: Difficulty = Difficulty()
     plans: tuple[Plan, ...] = Field(
         default=(),
@@ -71,7 +74,7 @@ class ComputeOptimal(Strategy):
 
     async def solve(self, work: Workspace) -> Outcome:
         given = list(work.problem.given)
-        pilot = [*given, *await work.sample(max(0, min(self.pilot, work.budget.samples) - len(given)))]
+        pilot = [*given, *await self.drawn(work, min(self.pilot, work.budget.samples) - len(given))]
         judged = await work.judge(pilot) if work.verifier is not None else [Judgement(None)] * len(pilot)
         hard = self.difficulty.of(features_of(pilot, [judgement.score for judgement in judged]))
         work.tell("score", value=1.0 - hard, text="difficulty")
@@ -80,6 +83,11 @@ class ComputeOptimal(Strategy):
         if plan.strategy is None or left <= 0 or work.exhausted:
             return _stand(work, pilot, judged, hard)
         return await self._go_on(work, plan, pilot, left)
+
+    async def drawn(self, work: Workspace, count: int) -> list[Sample]:
+        """So many of the pilot's answers."""
+        first = await work.sample(1, temperature=0.0) if self.greedy and count > 0 else []
+        return [*first, *await work.sample(count - len(first))]
 
     def plans_for(self, verifier: Verifier | None) -> tuple[Plan, ...]:
         """The plans; where none were given, those that make the most of the verifier."""

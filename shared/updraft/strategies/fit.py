@@ -35,6 +35,7 @@ async def fit_choice(
     candidates: Sequence[Candidate],
     *,
     pilot: int = 2,
+    greedy: bool = True,
     price: float = 0.02,
     classes: int = 4,
     seed: int = 0,
@@ -45,6 +46,7 @@ async def fit_choice(
     Args:
         candidates: the pilot's answer standing is added to them.
         pilot: answers that the difficulty is estimated from.
+        greedy: the first of them is the likeliest one.
         price: what 1000 tokens cost, in right answers.
         classes: of difficulty, at most.
         done: told of each question.
@@ -55,7 +57,7 @@ async def fit_choice(
         index: int, question: Question
     ) -> tuple[tuple[float, ...], dict[Candidate, tuple[float, float]]]:
         own = seed + 1_000_003 * index
-        samples, scores = await _pilot(subject, question, pilot, own)
+        samples, scores = await _pilot(subject, question, ComputeOptimal(pilot=pilot, greedy=greedy), own)
         drawn = sum(len(sample.tokens) for sample in samples)
         results = {}
         for candidate in chosen:  # with noise of their own: the pilot's would draw its answers again
@@ -69,17 +71,18 @@ async def fit_choice(
     difficulty = fit_difficulty([features for features, _ in rows], [not results[_STAND][0] for _, results in rows])
     records = [Record(difficulty.of(features), results) for features, results in rows]
     plans = fit_plans(records, price=price, classes=classes)
-    return ComputeOptimal(pilot=pilot, difficulty=_rounded(difficulty), plans=plans)
+    return ComputeOptimal(pilot=pilot, greedy=greedy, difficulty=_rounded(difficulty), plans=plans)
 
 
 async def _pilot(
-    subject: Subject, question: Question, count: int, seed: int
+    subject: Subject, question: Question, strategy: ComputeOptimal, seed: int
 ) -> tuple[list[Sample], list[float | None] | None]:
     """A question's first answers, and what the verifier gives them."""
     forks = subject.forks(seed)
     try:
-        work = Workspace(subject.problem(question.text, seed=seed), Budget(samples=count), forks, subject.verifier)
-        samples = await work.sample(count)
+        problem, budget = subject.problem(question.text, seed=seed), Budget(samples=strategy.pilot)
+        work = Workspace(problem, budget, forks, subject.verifier)
+        samples = await strategy.drawn(work, strategy.pilot)
         scores = [judged.score for judged in await work.judge(samples)] if work.verifier is not None else None
         return samples, scores
     finally:

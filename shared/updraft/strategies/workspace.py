@@ -115,13 +115,18 @@ class Workspace:
         room = min(self.problem.max_tokens, self.forks.engine.context - len(branch.prompt))
         return not branch.ended and written < room
 
-    async def sample(self, count: int, prompt: Sequence[int] | None = None) -> list[Sample]:
-        """Whole answers, told to who watches. As many are written together as the budget's tokens reach for in any
-        case; fewer than `count` come back where it is used up, but the request's first always does."""
+    async def sample(
+        self, count: int, prompt: Sequence[int] | None = None, *, temperature: float | None = None
+    ) -> list[Sample]:
+        """Whole answers, drawn as `start` says and told to who watches.
+
+        As many are written together as the budget's tokens reach for in any case; fewer than `count` come back where it
+        is used up, but the request's first always does.
+        """
         samples: list[Sample] = []
         while len(samples) < count and not (self.exhausted and self.spent.samples):
             wave = min(count - len(samples), max(1, self.tokens_left // self.problem.max_tokens))
-            branches = [self.start(prompt) for _ in range(wave)]
+            branches = [self.start(prompt, temperature=temperature) for _ in range(wave)]
             await self.extend(branches)
             samples += [self.sample_of(branch) for branch in branches]
             for branch in branches:

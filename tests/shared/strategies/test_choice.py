@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from tests.fakes.verifiers import RuleVerifier
 from updraft.errors import ConfigError, InvalidRequest, UnknownName
 from updraft.modes import parse_settings
 from updraft.sampling import SamplingParams
-from updraft.strategies import Budget, Outcome, Progress, Sample, Strategy, parse_strategy
+from updraft.strategies import Budget, Forks, Outcome, Progress, Sample, Strategy, parse_strategy
 from updraft.strategies.choice import Candidate, ComputeOptimal, Plan, Record, fit_plans, load_choice
 from updraft.strategies.fit import fit_choice
 from updraft.strategies.solve import solve
@@ -63,6 +64,22 @@ async def test_a_hard_one_gets_its_plan_and_the_pilot_votes(subject: Subject) ->
     outcome = await run(subject, ComputeOptimal(plans=PLANS), given=HARD, notes=[])
     assert outcome.spent.samples == 12
     assert sum(alternative.samples for alternative in outcome.alternatives) == 14
+
+
+async def test_the_pilot_begins_with_the_likeliest_answer(subject: Subject) -> None:
+    def texts(notes: list[Progress]) -> list[str]:
+        return [note.text for note in notes if note.kind == "sample"]
+
+    likeliest, piloted, warm = list[Progress](), list[Progress](), list[Progress]()
+    cold = SamplingParams(temperature=0.0)
+    problem = replace(subject.problem("How?"), sampling=cold)
+    forks = Forks(subject.loop, subject.places, cold)
+    await solve(problem, parse_strategy("self-consistency"), Budget(samples=1), forks, note=likeliest.append)
+    await run(subject, ComputeOptimal(pilot=3, plans=(Plan(difficulty=1.0),)), notes=piloted)
+    await run(subject, ComputeOptimal(pilot=3, greedy=False, plans=(Plan(difficulty=1.0),)), notes=warm)
+    assert len(texts(piloted)) == len(texts(warm)) == 3
+    assert texts(piloted)[0] == texts(likeliest)[0] != texts(warm)[0]
+    assert texts(piloted)[1:] == texts(warm)[1:]
 
 
 @pytest.mark.parametrize("samples", [1, 2, 3, 7])

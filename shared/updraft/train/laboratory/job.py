@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 
 from updraft.errors import ModelNotFound
 from updraft.laboratory.task import Split, parse_problem, problems
+from updraft.laboratory.vocabulary import RIGHT, WRONG
 from updraft.models.llama_shape import LlamaShape
 from updraft.train.disk import disk_errors
 from updraft.train.laboratory.batches import Example, worked_examples
@@ -33,7 +34,7 @@ PARTS: Final[tuple[Part, ...]] = ("edge", "cloud", "reward")
 
 _DEEPER: Final = 2  # layers that the reward model has more than the cloud's
 _SHAPES: Final = {"edge": lab_shape(4, 96, 256), "cloud": lab_shape(4, 256, 704)}
-_STEPS: Final = {"edge": 1200, "cloud": 3600, "grown": 3000, "reward": 2000}
+_STEPS: Final = {"edge": 1200, "cloud": 3600, "grown": 3000, "reward": 2400}
 _ROWS: Final = {"edge": 32, "cloud": 16, "grown": 16, "reward": 32}
 _RATES: Final = {"edge": 4e-3, "cloud": 2e-3, "grown": 2e-3, "reward": 7e-4}
 _ENOUGH: Final = {"edge": 0.2, "cloud": 0.13, "grown": 0.07, "reward": 0.0}
@@ -118,7 +119,8 @@ def _run(job: LabJob, stage: Stage, model: LabModel, examples: Callable[[int, in
     def progress(point: LabPoint) -> None:
         job.progress(f"training {stage}", point.step, recipe.steps, point)
 
-    return train_lab(model, examples, recipe, job.out / stage, progress)
+    among = (RIGHT, WRONG) if stage == "reward" else None
+    return train_lab(model, examples, recipe, job.out / stage, progress, among)
 
 
 def _describe(job: LabJob, part: Part) -> None:

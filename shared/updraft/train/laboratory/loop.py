@@ -68,16 +68,18 @@ def train_lab(
     recipe: LabRecipe,
     folder: Path,
     progress: Callable[[LabPoint], None] = lambda point: None,
+    among: Sequence[int] | None = None,
 ) -> list[LabPoint]:
     """Train `model` in place. A run that was interrupted goes on from its last checkpoint in `folder`.
 
     Args:
         draw: as of `batches`.
         progress: called with each new point.
+        among: the targets' tokens, where the choice is among these alone; else it is among all.
 
     Raises ConfigError: the folder holds another run or a damaged checkpoint, the disk is full, the loss is not finite.
     """
-    run = _Run(model, recipe)
+    run = _Run(model, recipe, among)
     curve = run.resume(folder)
     for tokens, targets in batches(draw, recipe.rows, recipe.seed, run.step):
         if run.step >= recipe.steps or (curve and curve[-1].loss <= recipe.enough):
@@ -94,8 +96,9 @@ def train_lab(
 class _Run:
     """The state of one training run."""
 
-    def __init__(self, model: LabModel, recipe: LabRecipe) -> None:
+    def __init__(self, model: LabModel, recipe: LabRecipe, among: Sequence[int] | None) -> None:
         self.model, self._recipe = model.train(), recipe
+        self._left_out = None if among is None else [n for n in range(model.shape.vocabulary) if n not in among]
         decayed = [p for p in model.parameters() if p.ndim > 1]
         others = [p for p in model.parameters() if p.ndim == 1]
         self._optimizer = torch.optim.AdamW(
@@ -117,6 +120,8 @@ class _Run:
             group["lr"] = self._recipe.rate(self.step)
         with torch.autocast("cpu", torch.bfloat16):
             logits = self.model(tokens)
+        if self._left_out is not None:
+            logits[..., self._left_out] = -torch.inf
         asked = max(1, int((targets != IGNORED).sum()))  # answers of a model that knows nothing may have no step at all
         losses = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum")
         loss = losses / asked

@@ -42,15 +42,19 @@ class Rollout:
 
 
 def judged_example(rollout: Rollout) -> Example:
-    """Its tokens; the target after a step's last token is the verdict on it, after other tokens there is none.
+    """Its tokens, with verdicts as targets.
 
-    A step is judged by the one before, be that right or wrong: that all steps after a wrong one are wrong, too, is
-    easily learned, and drowns what is hard, to see a wrong one.
+    After a step's last token stands the verdict on it, by the step before, be that right or wrong: that all steps after
+    a wrong one are wrong, too, is easily learned, and drowns what is hard, to see a wrong one. After each token within
+    a step stands whether it is right so far. Nobody asks for that later, but where the first wrong token is can be seen
+    from the token before; with verdicts at the ends alone, learning takes several times as long.
     """
     tokens, ends = _tokens(rollout)
     targets = [IGNORED] * len(tokens)
-    for place, step in zip(ends, steps_of(rollout.problem, rollout.text), strict=False):
-        targets[place] = RIGHT if step.right else WRONG
+    for end, step in zip(ends, steps_of(rollout.problem, rollout.text), strict=False):
+        sound = [place < step.sound for place in range(len(step.text))]
+        verdicts = [RIGHT if right else WRONG for right in (*sound, step.right)]
+        targets[end + 1 - len(verdicts) : end + 1] = verdicts
     return tokens, targets
 
 
