@@ -21,6 +21,7 @@ from .strategy_curves import RUN, curves_of, equal_tokens, greedy, samples_saved
 from .strategy_laboratory import laboratory_questions, open_laboratory
 from .strategy_resampling import resampled
 from .strategy_smollm2 import MODEL, smollm2_curves
+from .strategy_verifiers import rates_of
 
 __all__ = ["StrategiesBench"]
 
@@ -58,7 +59,7 @@ class StrategiesBench:
     @property
     def steps(self) -> int:
         small = sum(budget <= _SMOLLM2_MOST for budget in self.search)
-        return 3 + (1 + self.edge) * (1 + len(RUN) * len(self.search)) + bool(self.smollm2) * (1 + len(RUN) * small)
+        return 4 + (1 + self.edge) * (1 + len(RUN) * len(self.search)) + bool(self.smollm2) * (2 + len(RUN) * small)
 
     async def measure(self, step: Step) -> dict[str, Any]:
         results: dict[str, Any] = {}
@@ -71,6 +72,8 @@ class StrategiesBench:
             results |= {"curves": curves, "saved": samples_saved(curves), "equal_tokens": equal_tokens(curves)}
             results["resampling"] = await resampled(pools, lab.cloud, self.most)
             step("resampling")
+            results["verifiers"] = await rates_of("lab-cloud", lab.verifiers, lab.cloud, pools, lab.resources)
+            step("verifiers")
             if self.edge:
                 edge_pools = await lab.pools(lab.edge, test, self.most, seed=self.seed)
                 step(f"{self.most} answers of lab-edge")
@@ -82,9 +85,10 @@ class StrategiesBench:
             results["collaboration"] = await collaborate(lab, fitted, test, pools, seed=self.seed)
             step("collaboration")
         if self.smollm2:
-            results["smollm2_curves"] = await smollm2_curves(
+            results["smollm2_curves"], rates = await smollm2_curves(
                 self.smollm2, _SMOLLM2_MOST, self.search, seed=self.seed, threads=self.threads, step=step
             )
+            results["verifiers"] += rates
         results["passed"] = True
         return results
 
@@ -122,6 +126,7 @@ class StrategiesBench:
                 },
             )
         )
+        tables.append(table_of("How often verifiers err; intervals of 95 %", results["verifiers"], _VERIFIERS))
         tables += [*_resampling_tables(results["resampling"]), *_choice_tables(results["choice"])]
         tables.append(
             table_of(
@@ -156,6 +161,20 @@ _CURVE: Final = {
     "high": ("to", ".3f"),
     "tokens": ("tokens", ".0f"),
     "calls": ("verifier calls", ".0f"),
+}
+
+
+_VERIFIERS: Final = {
+    "model": ("answers of", ""),
+    "verifier": ("verifier", ""),
+    "right": ("right", "d"),
+    "wrong": ("wrong", "d"),
+    "area": ("area under the curve", ".3f"),
+    "threshold": ("threshold", ".3f"),
+    "false_positive_rate": ("false positives", ".3f"),
+    "low": ("from", ".3f"),
+    "high": ("to", ".3f"),
+    "true_positive_rate": ("true positives", ".3f"),
 }
 
 

@@ -15,6 +15,7 @@ from updraft.strategies.subject import Question, Subject
 from updraft.verifiers import Resources, Verifier
 from updraft.verifiers.registry import open_verifier
 from updraft.verifiers.reward_model import RewardSource, open_reward
+from updraft.verifiers.settings import OpenVerifier
 
 from .strategy_pool import Pool, draw_pool
 
@@ -29,6 +30,7 @@ REWARD: Final[dict[str, Any]] = {
 }
 """How the laboratory's reward model is asked."""
 
+_VERIFIER: Final[dict[str, Any]] = {"kind": "reward", "aggregate": "product"}
 _CONTEXT = 1024  # a fused answer is written below others
 _ANSWER = 100  # tokens, at most: 8 steps of at most 9, and the last line
 _TEMPERATURE = 1.0
@@ -41,10 +43,20 @@ def laboratory_questions(split: Split, count: int, *, seed: int) -> list[Questio
 
 @dataclass(frozen=True, slots=True)
 class Laboratory:
-    """Both models as subjects. Both have the reward model, which runs in the cloud, as their verifier."""
+    """Both models as subjects. Both have the reward model, which runs in the cloud, as their verifier.
+
+    Attributes:
+        resources: with the reward model, to open other verifiers with.
+    """
 
     edge: Subject
     cloud: Subject
+    resources: Resources
+
+    @property
+    def verifiers(self) -> list[OpenVerifier]:
+        """The reward model's, and what probabilities say."""
+        return [open_verifier(spec, self.resources) for spec in (_VERIFIER, "logprob")]
 
     async def pools(self, subject: Subject, questions: Sequence[Question], count: int, *, seed: int) -> list[Pool]:
         """Answers to each question, drawn and judged, several questions at once."""
@@ -68,10 +80,11 @@ async def open_laboratory(*, sequences: int, threads: int | None) -> AsyncIterat
     options: dict[str, Any] = {} if threads is None else {"threads": threads}
     reward = open_reward(RewardSource(**REWARD, context=_CONTEXT, sequences=sequences + 1, options=options))
     try:
-        verifier = open_verifier({"kind": "reward", "aggregate": "product"}, Resources(rewards={"reward": reward}))
+        resources = Resources(rewards={"reward": reward})
+        verifier = open_verifier(_VERIFIER, resources)
         options |= {"context": _CONTEXT, "sequences": sequences + 1}
         async with _subject("lab-edge", verifier, options) as edge, _subject("lab-cloud", verifier, options) as cloud:
-            yield Laboratory(edge, cloud)
+            yield Laboratory(edge, cloud, resources)
     finally:
         await asyncio.to_thread(reward.close)
 

@@ -15,6 +15,7 @@ from updraft.verifiers.registry import open_verifier
 from .report import Step
 from .strategy_curves import budgets, curves_of, greedy
 from .strategy_pool import draw_pool
+from .strategy_verifiers import asking_verifiers, rates_of
 
 __all__ = ["MODEL", "products", "smollm2_curves"]
 
@@ -35,8 +36,9 @@ def products(count: int, *, seed: int) -> list[Question]:
 
 async def smollm2_curves(
     count: int, most: int, search: Sequence[int], *, seed: int, threads: int | None, step: Step
-) -> list[dict[str, Any]]:
-    """A curve of every strategy with budgets up to `most`; the verifier is the log-probability of the answer.
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """A curve of every strategy with budgets up to `most`, whose verifier is the log-probability of the answer; and how
+    often verifiers that ask the model err.
 
     Args:
         search: budgets of the strategies that are run anew for each.
@@ -56,7 +58,11 @@ async def smollm2_curves(
         pools = [await draw_pool(subject, one, most, seed=seed + 1_000_003 * n) for n, one in enumerate(questions)]
         step(f"{most} answers of {MODEL}")
         rows = await curves_of(subject, pools, [some for some in budgets(most) if some in search], seed=seed, step=step)
-        return [*rows, await greedy(subject, questions)]
+        rows.append(await greedy(subject, questions))
+        resources = Resources(reader=subject.forks(seed))
+        rates = await rates_of(MODEL, asking_verifiers(resources), subject, pools, resources)
+        step("verifiers")
+        return rows, rates
 
 
 def _last_number(text: str) -> str | None:

@@ -9,14 +9,27 @@ from typing import Any
 
 import pytest
 
+from bench import strategy_smollm2
 from bench.strategies import StrategiesBench
-from bench.strategy_curves import POOLED, SEARCHES, budgets, curve_of_pools, curve_of_runs, equal_tokens, samples_saved
+from bench.strategy_curves import (
+    POOLED,
+    RUN,
+    budgets,
+    curve_of_pools,
+    curve_of_runs,
+    equal_tokens,
+    greedy,
+    samples_saved,
+)
 from bench.strategy_pool import draw_pool, run_on
 from bench.strategy_resampling import resampled
+from bench.strategy_smollm2 import products, smollm2_curves
+from bench.strategy_verifiers import rates_of
 from tests.fakes.engine import HashEngine
 from updraft.sampling import SamplingParams
 from updraft.strategies import Budget, parse_strategy
 from updraft.strategies.subject import Question, Subject
+from updraft.verifiers import Resources, open_verifier
 from updraft.verifiers.base import Claim, Judgement
 
 QUESTIONS = [Question(f"question {number}", answer, number % 3) for number, answer in enumerate("#$%&")]
@@ -69,6 +82,33 @@ async def test_curves_have_a_row_a_budget(subject: Subject) -> None:
     assert row["samples"] == 3 and row["calls"] > 0
 
 
+async def test_the_greedy_row_is_the_likeliest_answer(subject: Subject) -> None:
+    rows = [await greedy(subject, QUESTIONS) for _ in range(2)]
+    assert rows[0] == rows[1] and rows[0]["samples"] == 1
+    warm = await curve_of_runs("self-refine", QUESTIONS, subject, 1, seed=1)
+    assert rows[0]["tokens"] != warm["tokens"]  # of samples at the subject's temperature
+
+
+async def test_verifiers_are_judged_by_the_pools_answers(subject: Subject) -> None:
+    pools = [await draw_pool(subject, question, 8, seed=seed) for seed, question in enumerate(QUESTIONS)]
+    resources = Resources()
+    rows = await rates_of("fake", [open_verifier("logprob", resources)], subject, pools, resources)
+    right = sum(sum(pool.right) for pool in pools)
+    assert (rows[0]["right"], rows[0]["wrong"]) == (right, 32 - right)
+    assert rows[0]["low"] <= rows[0]["false_positive_rate"] <= rows[0]["high"]
+
+
+async def test_strategies_run_on_smollm2(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(strategy_smollm2, "_ANSWER", 5)
+    steps: list[str] = []
+    rows, rates = await smollm2_curves(1, 2, (2,), seed=1, threads=2, step=steps.append)
+    assert {row["strategy"] for row in rows} == {*POOLED, *RUN, "greedy"}
+    assert {row["verifier"] for row in rates} == {"self", "generative", "logprob"}
+    assert all(row["right"] + row["wrong"] == 2 for row in rates) and len(steps) == 2 + len(RUN)
+    assert [question.answer for question in products(121, seed=0)] != [q.answer for q in products(121, seed=1)]
+    assert len({question.text for question in products(500, seed=0)}) == 121
+
+
 async def test_resampling_meets_an_exact_verifier_at_one_try_and_not_after(subject: Subject) -> None:
     pools = [await draw_pool(subject, question, 8, seed=seed) for seed, question in enumerate(QUESTIONS * 8)]
     results = await resampled(pools, subject, 8)
@@ -114,17 +154,18 @@ def test_budgets_are_powers_of_two() -> None:
 
 
 async def test_the_bench_measures_the_shipped_family(tmp_path: Path) -> None:
-    bench = StrategiesBench(questions=7, fitted=4, most=8, search=(2,), threads=1)
+    bench = StrategiesBench(questions=7, fitted=4, most=8, search=(2,), edge=False, smollm2=0, threads=1)
     steps: list[str] = []
     results = await bench.measure(steps.append)
     assert len(steps) <= bench.steps
-    assert {row["strategy"] for row in results["curves"]} == {*POOLED, *SEARCHES}
+    assert {row["strategy"] for row in results["curves"]} == {*POOLED, *RUN, "greedy"}
+    assert {row["verifier"] for row in results["verifiers"]} == {"reward", "logprob"}
     choice, best, _ = results["choice"]["rows"]
     assert choice["tokens"] > 0 and best["share"] == 1.0
     assert parse_strategy("auto", results["choice"]["strategy"]).name == "auto"
     edge, verified, cloud, one, two, together = results["collaboration"]["rows"]
     assert edge["cloud_tokens"] == verified["cloud_tokens"] == 0 < one["cloud_tokens"] < two["cloud_tokens"]
     assert two["cloud_tokens"] <= cloud["cloud_tokens"] >= together["cloud_tokens"]
-    assert json.loads(json.dumps(results, allow_nan=False)) and len(bench.tables(results)) == 7
+    assert json.loads(json.dumps(results, allow_nan=False)) and len(bench.tables(results)) == 8
     pytest.importorskip("matplotlib")
     assert bench.plot(results, tmp_path / "plot.png") and (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
