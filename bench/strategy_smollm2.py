@@ -23,6 +23,7 @@ MODEL: Final = "smollm2"
 _CONTEXT: Final = 1024
 _ANSWER: Final = 48  # tokens, at most
 _TEMPERATURE: Final = 0.7
+_JUDGED: Final = 4  # answers of a question that verifiers are judged by
 _FACTORS: Final = range(2, 13)
 _NUMBER: Final = re.compile(r"-?\d+")
 
@@ -60,7 +61,7 @@ async def smollm2_curves(
         rows = await curves_of(subject, pools, [some for some in budgets(most) if some in search], seed=seed, step=step)
         rows.append(await greedy(subject, questions))
         resources = Resources(reader=subject.forks(seed))
-        rates = await rates_of(MODEL, asking_verifiers(resources), subject, pools, resources)
+        rates = await rates_of(MODEL, asking_verifiers(resources), subject, pools, resources, each=_JUDGED)
         step("verifiers")
         return rows, rates
 

@@ -19,18 +19,28 @@ from .strategy_pool import Pool
 __all__ = ["asking_verifiers", "rates_of"]
 
 _WANTED: Final = 0.1
-_EACH: Final = 16  # answers of a question, at most
+_WITH_CHECK: Final[dict[str, Any]] = {"kind": "generative", "votes": 3, "reason": 48}
 
 
 async def rates_of(
-    model: str, verifiers: Sequence[OpenVerifier], subject: Subject, pools: Sequence[Pool], resources: Resources
+    model: str,
+    verifiers: Sequence[OpenVerifier],
+    subject: Subject,
+    pools: Sequence[Pool],
+    resources: Resources,
+    *,
+    each: int = 16,
 ) -> list[dict[str, Any]]:
     """Two rows a verifier: at its own threshold, and at the one where at most a tenth of the wrong answers pass, where
-    there is such a one."""
+    there is such a one.
+
+    Args:
+        each: answers of a question, at most.
+    """
     labelled = [
         Labelled(_claim(subject, pool, sample), right)
         for pool in pools
-        for sample, right in zip(pool.samples[:_EACH], pool.right, strict=False)
+        for sample, right in zip(pool.samples[:each], pool.right, strict=False)
     ]
     rows = []
     for verifier in verifiers:
@@ -45,7 +55,7 @@ async def rates_of(
 
 def asking_verifiers(resources: Resources) -> list[OpenVerifier]:
     """Those that ask the model itself, and what its probabilities say."""
-    return [open_verifier(kind, resources) for kind in ("self", "generative", "logprob")]
+    return [open_verifier(spec, resources) for spec in ("self", "generative", _WITH_CHECK, "logprob")]
 
 
 def _claim(subject: Subject, pool: Pool, sample: Sample) -> Claim:
@@ -58,7 +68,7 @@ def _row(model: str, verifier: OpenVerifier, rates: Rates) -> dict[str, Any]:
     low, high = clopper_pearson(rates.passed_wrong, rates.wrong) if rates.wrong else (None, None)
     return {
         "model": model,
-        "verifier": verifier.name,
+        "verifier": f"{verifier.name}, with a check" if verifier.settings.spec() == _WITH_CHECK else verifier.name,
         "right": rates.right,
         "wrong": rates.wrong,
         "unjudged": rates.unjudged,

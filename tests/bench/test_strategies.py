@@ -103,7 +103,7 @@ async def test_strategies_run_on_smollm2(monkeypatch: pytest.MonkeyPatch) -> Non
     steps: list[str] = []
     rows, rates = await smollm2_curves(1, 2, (2,), seed=1, threads=2, step=steps.append)
     assert {row["strategy"] for row in rows} == {*POOLED, *RUN, "greedy"}
-    assert {row["verifier"] for row in rates} == {"self", "generative", "logprob"}
+    assert {row["verifier"] for row in rates} == {"self", "generative", "generative, with a check", "logprob"}
     assert all(row["right"] + row["wrong"] == 2 for row in rates) and len(steps) == 2 + len(RUN)
     assert [question.answer for question in products(121, seed=0)] != [q.answer for q in products(121, seed=1)]
     assert len({question.text for question in products(500, seed=0)}) == 121

@@ -51,7 +51,9 @@ class ScriptedWorkspace(Workspace):
     waves: list[int]
     progress: list[Progress]
 
-    async def sample(self, count: int, prompt: Sequence[int] | None = None) -> list[Sample]:
+    async def sample(
+        self, count: int, prompt: Sequence[int] | None = None, *, temperature: float | None = None
+    ) -> list[Sample]:
         if self.exhausted:
             return []
         self.waves.append(count)

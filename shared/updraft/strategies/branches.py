@@ -185,6 +185,19 @@ class Forks:
             for reader in readers:
                 self._shop.loop.post(reader.leave)
 
+    async def writes(self, prompts: Sequence[Sequence[int]], most: int, sampling: SamplingParams) -> list[list[int]]:
+        """What is drawn after each prompt, at most so many tokens, without end tokens.
+
+        Raises what `start` and `extend` raise.
+        """
+        branches = [self.start(prompt, sampling) for prompt in prompts]
+        try:
+            await self.extend(dict.fromkeys(branches, most))
+            return [[token for token in branch.tokens if token not in self.ends] for branch in branches]
+        finally:
+            for branch in branches:
+                self.drop(branch)
+
     async def close(self) -> None:
         """Free all branches; comes back when their sequences are free. Safe to call twice."""
         for branch in list(self._tasks):

@@ -1,19 +1,21 @@
-"""Verifiers that ask the model itself whether an answer is right, without a word being written.
+"""Verifiers that ask the model itself whether an answer is right.
 
 The answer to each question is read off the next token's distribution, so that questions about many answers, and all
-wordings of one, share passes and the cache of what they have in common.
+wordings of one, share passes and the cache of what they have in common. Nothing is written but a check that is asked
+for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from updraft.strategies.prompts import ask, first_tokens
+from updraft.sampling import SamplingParams
+from updraft.strategies.prompts import ask, first_tokens, follow_up
 from updraft.verifiers.base import Asked, Claim, Judgement
 from updraft.verifiers.settings import Resources, Scorer, VerifierSettings
 
@@ -22,6 +24,11 @@ __all__ = ["Generative", "SelfEvaluation"]
 _SHOWN: Final = "Question: {question}\n\nProposed answer: {answer}\n\n"
 _OPTIONS: Final = ("The proposed answer is right.", "The proposed answer is wrong.")
 _PICK: Final = "Which is true?\nA) {first}\nB) {second}\nAnswer with A or B."
+_YES_NO: Final = ("Yes", "No")
+_CHECK: Final = "Check the proposed answer step by step."
+_VERDICT: Final = "So is the proposed answer correct? Answer Yes or No."
+_WARM: Final = SamplingParams(temperature=0.7)
+_TOO_LONG: Final = Judgement(None, reason="the answer is too long for the model that judges")
 _WORDINGS: Final = (
     "Is the answer correct? Answer Yes or No.",
     "Check the answer step by step. Does it solve the question without a mistake? Answer Yes or No.",
@@ -51,23 +58,54 @@ class SelfEvaluation(VerifierSettings):
 class Generative(VerifierSettings):
     """Yes or no, by several votes (When to Solve, When to Verify, COLM 2025).
 
-    Published votes are sampled verdicts after reasoning; here each is a wording of its own, and its vote the
-    probability of "Yes" against "No": no tokens are drawn, and the same answer always gets the same score.
+    Without `reason` each vote is a wording of its own, and no tokens are drawn. With it each is a check that the model
+    writes first, drawn at temperature 0.7 as the published votes are; it is then asked for its verdict. A vote is the
+    probability of "Yes" against "No".
 
     Attributes:
-        votes: wordings that are asked.
+        votes: verdicts; without `reason` there are no more of them than wordings.
+        reason: tokens of the written check of each vote, at most.
     """
 
     kind: ClassVar[str] = "generative"
 
-    votes: int = Field(default=4, ge=1, le=len(_WORDINGS))
+    votes: int = Field(default=4, ge=1, le=32)
+    reason: int = Field(default=0, ge=0, le=2048)
+
+    @model_validator(mode="after")
+    def _worded(self) -> Self:
+        if not self.reason and self.votes > len(_WORDINGS):
+            raise ValueError(f"there are {len(_WORDINGS)} wordings; more votes need reason")
+        return self
 
     def scorer(self, resources: Resources) -> Scorer:
         reader = resources.asked(self.kind)
-        return _asking(reader, _WORDINGS[: self.votes], [("Yes", "No")] * self.votes)
+        if self.reason:
+            return _reasoning(reader, self.votes, self.reason)
+        return _asking(reader, _WORDINGS[: self.votes], [_YES_NO] * self.votes)
 
     def model(self, resources: Resources) -> str:
         return resources.asked(self.kind).engine.info.fingerprint
+
+
+def _reasoning(reader: Asked, votes: int, most: int) -> Scorer:
+    """Has the model check each claim `votes` times in at most so many tokens, and reads its verdicts."""
+    engine = reader.engine
+    choices, verdict = first_tokens(engine, _YES_NO), follow_up(engine, _VERDICT)
+
+    async def score(claims: Sequence[Claim]) -> list[Judgement]:
+        texts = [ask(engine, _shown(claim) + _CHECK) for claim in claims]
+        fitting = [text for text in texts if len(text) + most + len(verdict) <= engine.context]
+        prompts = [text for text in fitting for _ in range(votes)]
+        checks = await reader.writes(prompts, most, _WARM)
+        asked = [[*prompt, *check, *verdict] for prompt, check in zip(prompts, checks, strict=True)]
+        rows = await reader.choices(asked, choices)
+        answered = iter(rows.reshape(-1, votes, len(choices)))
+        return [
+            Judgement(_mean_odds(next(answered), [(0, 1)] * votes)) if text in fitting else _TOO_LONG for text in texts
+        ]
+
+    return score
 
 
 def _asking(reader: Asked, questions: Sequence[str], options: Sequence[tuple[str, str]]) -> Scorer:
@@ -84,12 +122,7 @@ def _asking(reader: Asked, questions: Sequence[str], options: Sequence[tuple[str
             [text for asked, fits in zip(texts, short, strict=True) if fits for text in asked], choices
         )
         answered = iter(rows.reshape(-1, len(questions), len(choices)))
-        return [
-            Judgement(_mean_odds(next(answered), columns))
-            if fits
-            else Judgement(None, reason="the answer is too long for the model that judges")
-            for fits in short
-        ]
+        return [Judgement(_mean_odds(next(answered), columns)) if fits else _TOO_LONG for fits in short]
 
     return score
 

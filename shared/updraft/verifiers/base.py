@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from updraft.engine.base import Engine, FloatRows
+from updraft.sampling import SamplingParams
 
 __all__ = ["Asked", "Claim", "Judgement", "Reader", "Verifier"]
 
@@ -60,10 +61,14 @@ class Reader(Protocol):
 
 
 class Asked(Reader, Protocol):
-    """A `Reader` whose tokenizer and chat template are known; `Forks` is one."""
+    """A `Reader` whose tokenizer and chat template are known, and that can write; `Forks` is one."""
 
     @property
     def engine(self) -> Engine: ...
+
+    async def writes(self, prompts: Sequence[Sequence[int]], most: int, sampling: SamplingParams) -> list[list[int]]:
+        """What is drawn after each prompt, at most so many tokens, without end tokens."""
+        ...
 
 
 class Verifier(Protocol):

@@ -11,11 +11,11 @@ from tests.fakes.byte_engine import byte_engine
 from tests.fakes.engine import HashEngine
 from updraft.engine.base import FloatRows
 from updraft.engine.loop import EngineLoop
-from updraft.errors import ConfigError
+from updraft.errors import ConfigError, InvalidRequest
 from updraft.sampling import SamplingParams
 from updraft.strategies import EnginePlaces, Forks
 from updraft.strategies.prompts import first_tokens
-from updraft.verifiers import Claim, Resources, open_verifier
+from updraft.verifiers import Claim, Resources, open_verifier, parse_verifier
 
 CLAIM = Claim("What is 2 + 2?", (), (), "It is 4.")
 
@@ -41,6 +41,30 @@ class Opinion:
                 ]
             )
         return np.array(rows, np.float32).reshape(len(texts), len(choices))
+
+    async def writes(self, prompts: Sequence[Sequence[int]], most: int, sampling: SamplingParams) -> list[list[int]]:
+        raise AssertionError("nobody asked it to write")
+
+
+class Thinker(Opinion):
+    """Writes a number of its own each time, and believes odd ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.prompts: list[str] = []
+        self._written = 0
+
+    async def writes(self, prompts: Sequence[Sequence[int]], most: int, sampling: SamplingParams) -> list[list[int]]:
+        assert most == 20 and sampling.temperature > 0
+        self.prompts += [bytes(prompt).decode() for prompt in prompts]
+        checks = [f"check {self._written + number}" for number in range(len(prompts))]
+        self._written += len(checks)
+        return [list(check.encode()) for check in checks]
+
+    async def choices(self, texts: Sequence[Sequence[int]], choices: Sequence[int]) -> FloatRows:
+        self.asked += [bytes(text).decode() for text in texts]
+        odd = [int(text.partition("check ")[2][0]) % 2 for text in self.asked[-len(texts) :]]
+        return np.array([[50.0 * one, 50.0 * (1 - one)] for one in odd], np.float32)
 
 
 def test_words_that_begin_alike_are_refused() -> None:
@@ -82,6 +106,24 @@ async def test_votes_are_wordings() -> None:
     reader = Opinion(sense=2.0)
     assert await score(reader, {"kind": "generative", "votes": 3}) == pytest.approx(1 / (1 + np.exp(-2.0)))
     assert len(set(reader.asked)) == 3 and all("Yes or No" in text for text in reader.asked)
+
+
+async def test_a_vote_can_be_a_verdict_on_a_written_check() -> None:
+    thinker = Thinker()
+    spec = {"kind": "generative", "votes": 5, "reason": 20}
+    long = Claim("q", (), (), "x" * 5000)
+    first, unread, second = await open_verifier(spec, Resources(thinker)).judge([CLAIM, long, CLAIM])
+    assert first.score == pytest.approx(0.4) and second.score == pytest.approx(0.6)  # checks 0 to 4, and 5 to 9
+    assert unread.score is None and "too long" in unread.reason
+    assert len(thinker.prompts) == 10 and all(CLAIM.text in prompt for prompt in thinker.prompts)
+    for prompt, asked in zip(thinker.prompts, thinker.asked, strict=True):
+        assert asked.startswith(prompt + "check ") and "Yes or No" in asked[len(prompt) :]
+
+
+def test_more_votes_than_wordings_need_a_check() -> None:
+    with pytest.raises(InvalidRequest, match="4 wordings"):
+        parse_verifier({"kind": "generative", "votes": 5})
+    assert parse_verifier({"kind": "generative", "votes": 5, "reason": 64}).kind == "generative"
 
 
 async def test_an_answer_without_room_is_told_and_the_others_are_judged() -> None:
