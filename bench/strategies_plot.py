@@ -21,7 +21,7 @@ def plot_strategies(results: dict[str, Any], path: Path) -> None:
     figure = new_figure()
     curves, ends = figure.subplots(1, 2, width_ratios=(3, 2))
     figure.suptitle("Inference-time compute on the laboratory family: what tokens buy", fontsize=11)
-    _curves(curves, results["curves"])
+    _curves(curves, results["curves"]["lab-cloud"])
     chosen = results["choice"]["rows"][0]
     curves.errorbar(
         [chosen["tokens"]],

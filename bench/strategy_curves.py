@@ -39,9 +39,11 @@ POOLED: Final[dict[str, tuple[str, dict[str, Any]]]] = {
 }
 """What is run on answers that were drawn before."""
 GREEDY: Final = "greedy"
-SEARCHES: Final = ("particle-filtering", "particle-gibbs", "a-star", "beam-search")
+_SOFT: Final = "particle-filtering, T 3"
+SEARCHES: Final = ("particle-filtering", _SOFT, "particle-gibbs", "a-star", "beam-search")
 RUN: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     **{name: (name, {}) for name in SEARCHES},
+    _SOFT: ("particle-filtering", {"temperature": 3.0}),
     "adaptive": ("adaptive", {"judge": "verifier", "look": 16}),
     "self-refine": ("self-refine", {}),
     "fusion": ("fusion", {}),

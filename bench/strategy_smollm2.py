@@ -17,9 +17,9 @@ from .strategy_curves import budgets, curves_of, greedy
 from .strategy_pool import draw_pool
 from .strategy_verifiers import asking_verifiers, rates_of
 
-__all__ = ["MODEL", "products", "smollm2_curves"]
+__all__ = ["SMOLLM2", "products", "smollm2_curves"]
 
-MODEL: Final = "smollm2"
+SMOLLM2: Final = "smollm2"
 _CONTEXT: Final = 1024
 _ANSWER: Final = 48  # tokens, at most
 _TEMPERATURE: Final = 0.7
@@ -46,7 +46,7 @@ async def smollm2_curves(
     """
     options: dict[str, Any] = {} if threads is None else {"threads": threads}
     subject = Subject(
-        open_engine(MODEL, context=_CONTEXT, sequences=most + 1, **options),
+        open_engine(SMOLLM2, context=_CONTEXT, sequences=most + 1, **options),
         verifier=open_verifier("logprob", Resources()),
         extract=_last_number,
         step=". ",
@@ -57,11 +57,11 @@ async def smollm2_curves(
     async with subject:
         questions = products(count, seed=seed)
         pools = [await draw_pool(subject, one, most, seed=seed + 1_000_003 * n) for n, one in enumerate(questions)]
-        step(f"{most} answers of {MODEL}")
+        step(f"{most} answers of {SMOLLM2}")
         rows = await curves_of(subject, pools, [some for some in budgets(most) if some in search], seed=seed, step=step)
         rows.append(await greedy(subject, questions))
         resources = Resources(reader=subject.forks(seed))
-        rates = await rates_of(MODEL, asking_verifiers(resources), subject, pools, resources, each=_JUDGED)
+        rates = await rates_of(SMOLLM2, asking_verifiers(resources), subject, pools, resources, each=_JUDGED)
         step("verifiers")
         return rows, rates
 

@@ -154,11 +154,13 @@ def test_budgets_are_powers_of_two() -> None:
 
 
 async def test_the_bench_measures_the_shipped_family(tmp_path: Path) -> None:
-    bench = StrategiesBench(questions=7, fitted=4, most=8, search=(2,), edge=False, smollm2=0, threads=1)
+    bench = StrategiesBench(questions=7, fitted=4, most=8, search=(2,), on=("lab-cloud", "lab-edge"), threads=1)
     steps: list[str] = []
     results = await bench.measure(steps.append)
     assert len(steps) <= bench.steps
-    assert {row["strategy"] for row in results["curves"]} == {*POOLED, *RUN, "greedy"}
+    assert set(results["curves"]) == {"lab-cloud", "lab-edge"}
+    for rows in results["curves"].values():
+        assert {row["strategy"] for row in rows} == {*POOLED, *RUN, "greedy"}
     assert {row["verifier"] for row in results["verifiers"]} == {"reward", "logprob"}
     choice, best, _ = results["choice"]["rows"]
     assert choice["tokens"] > 0 and best["share"] == 1.0
@@ -166,6 +168,6 @@ async def test_the_bench_measures_the_shipped_family(tmp_path: Path) -> None:
     edge, verified, cloud, one, two, together = results["collaboration"]["rows"]
     assert edge["cloud_tokens"] == verified["cloud_tokens"] == 0 < one["cloud_tokens"] < two["cloud_tokens"]
     assert two["cloud_tokens"] <= cloud["cloud_tokens"] >= together["cloud_tokens"]
-    assert json.loads(json.dumps(results, allow_nan=False)) and len(bench.tables(results)) == 8
+    assert json.loads(json.dumps(results, allow_nan=False)) and len(bench.tables(results)) == 9
     pytest.importorskip("matplotlib")
     assert bench.plot(results, tmp_path / "plot.png") and (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -13,13 +14,19 @@ from updraft.cli.reporting import examples, reported
 __all__ = ["register"]
 
 
+class _Subject(StrEnum):
+    CLOUD = "lab-cloud"
+    EDGE = "lab-edge"
+    SMOLLM2 = "smollm2"
+
+
 def register(group: typer.Typer) -> None:
     """Add the verb to the group `bench`."""
     group.command(
         "strategies",
         epilog=examples(
             "updraft bench strategies",
-            "updraft bench strategies --questions 24 --fitted 16 --most 16 --search 4 --no-edge --smollm2 0",
+            "updraft bench strategies --on lab-cloud --questions 24 --fitted 16 --most 16 --search 4",
         ),
     )(strategies)
 
@@ -39,12 +46,10 @@ def strategies(
             min=1, max=256, metavar="N", help="Budget of strategies that are run anew for each; may be repeated."
         ),
     ] = None,
-    edge: Annotated[
-        bool | None, typer.Option("--edge/--no-edge", help="Every strategy with the edge's model, too.")
+    on: Annotated[
+        list[_Subject] | None, typer.Option(help="With which models; may be repeated; all when left out.")
     ] = None,
-    smollm2: Annotated[
-        int | None, typer.Option(min=0, max=121, metavar="N", help="Questions for SmolLM2; 0 leaves it out.")
-    ] = None,
+    smollm2: Annotated[int | None, typer.Option(min=1, max=121, metavar="N", help="Questions for SmolLM2.")] = None,
     price: Annotated[
         float | None, typer.Option(min=0, metavar="X", help="What 1000 tokens cost the choice, in right answers.")
     ] = None,
@@ -68,7 +73,7 @@ def strategies(
         fitted=fitted,
         most=most,
         search=search and tuple(search),
-        edge=edge,
+        on=on and tuple(subject.value for subject in on),
         smollm2=smollm2,
         price=price,
         seed=seed,

@@ -146,3 +146,21 @@ def test_more_problems_than_there_are() -> None:
     for steps in ([], [0], [9]):
         with pytest.raises(InvalidRequest, match="1 to 8"):
             problems("test", 1, steps=steps)
+
+
+@pytest.mark.parametrize(
+    ("text", "sound"),
+    [
+        ("7b-4\n3a+5\n8c*3\n#4\n", [4, 4, 4, 2]),
+        ("7b-4\n9a+5\n4c*3\n#3\n", [4, 0, 4, 1]),  # from a wrong number on
+        ("7c*3\n", [1]),  # not its turn
+        ("7b+4\n1", [2, 1]),
+        ("7b-4x\n", [4]),
+        ("7b-4\n3a+5\n8c*3\n#4\n#4\n", [4, 4, 4, 2, 0]),
+        ("nonsense", [0]),
+    ],
+)
+def test_how_far_a_line_is_right(text: str, sound: list[int]) -> None:
+    steps = steps_of(parse_problem("7a+5b-4c*3"), text)
+    assert [step.sound for step in steps] == sound
+    assert all(step.sound == len(step.text) for step in steps if step.right)

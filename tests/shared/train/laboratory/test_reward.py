@@ -18,23 +18,26 @@ PROBLEM = parse_problem("7a+5b-4c*3")
 @pytest.mark.parametrize(
     ("text", "labels", "verdicts", "right"),
     [
-        ("7b-4\n3a+5\n8c*3\n#4\n", [True, True, True, True], [True, True, True, True], True),
-        ("7b-4\n3a+5\n9c*3\n#7\n", [True, True, False, False], [True, True, False, True], False),
-        ("7a+5\n#4\n", [True, False], [True, False], True),  # by luck
-        ("7a+5\n2b-", [True], [True], False),  # not at its end
-        ("nonsense", [], [], False),
-        ("", [], [], False),
+        ("7b-4\n3a+5\n8c*3\n#4\n", [True, True, True, True], "++++ ++++ ++++ ++ ++++", True),
+        ("7b-4\n3a+5\n9c*3\n#7\n", [True, True, False, False], "++++ ++++ ---- ++ ++-+", False),
+        ("7a+4\n#4\n", [False, False], "+++- -- --", True),  # by luck
+        ("7a+5\n2b-", [True], "++++ +", False),  # not at its end
+        ("nonsense", [], "", False),
+        ("", [], "", False),
     ],
 )
-def test_verdicts_stand_where_steps_end(text: str, labels: list[bool], verdicts: list[bool], right: bool) -> None:
+def test_verdicts_stand_at_every_token_of_steps(text: str, labels: list[bool], verdicts: str, right: bool) -> None:
+    """Those within steps, in groups, then those at their ends: each by the step before, be it right or wrong."""
     rollout = Rollout(PROBLEM, text)
     assert rollout.labels == labels and rollout.right == right
     tokens, targets = judged_example(rollout)
     assert tokens == encode("7a+5b-4c*3\n" + text) and len(targets) == len(tokens)
-    judged = [place for place, target in enumerate(targets) if target != IGNORED]
-    assert [targets[place] == RIGHT for place in judged] == verdicts  # each by the step before, right or wrong
-    assert {targets[place] for place in judged} <= {RIGHT, WRONG}
-    assert all(tokens[place] == encode("\n")[0] for place in judged)
+    ends = [place for place in range(11, len(tokens)) if tokens[place] == encode("\n")[0]]
+    last = ends[-1] + 1 if ends else 11
+    assert set(targets[:11] + targets[last:]) <= {IGNORED}
+    said = {RIGHT: "+", WRONG: "-"}
+    inside = "".join(" " if place in ends else said[targets[place]] for place in range(11, last)).split()
+    assert [*inside, "".join(said[targets[end]] for end in ends)] == (verdicts.split() or [""])
 
 
 def test_a_score_is_one_verdict_against_the_other(model: LabModel) -> None:
