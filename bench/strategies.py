@@ -54,7 +54,7 @@ class StrategiesBench:
     search: tuple[int, ...] = (1, 4, 16, 64)
     on: tuple[str, ...] = SUBJECTS
     smollm2: int = 24
-    price: float = 0.05
+    price: float = 0.03
     seed: int = 1
     threads: int | None = None
 

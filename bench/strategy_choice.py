@@ -7,9 +7,8 @@ from typing import Any, Final
 
 from updraft.evaluation.curves import auc
 from updraft.strategies import Budget
-from updraft.strategies.choice import Candidate
 from updraft.strategies.difficulty import FEATURES, features_of
-from updraft.strategies.fit import fit_choice
+from updraft.strategies.fit import candidates_for, fit_choice
 from updraft.strategies.self_consistency import SelfConsistency
 from updraft.strategies.subject import Question
 
@@ -20,13 +19,6 @@ from .strategy_pool import run_on
 __all__ = ["choose"]
 
 _PILOT: Final = 4  # of the edge's answers
-_CANDIDATES: Final = (
-    Candidate("best-of-n", 8, (("weighted", True),)),
-    Candidate("particle-filtering", 4),
-    Candidate("particle-filtering", 8),
-    Candidate("particle-filtering", 16),
-    Candidate("a-star", 4),
-)
 
 
 async def choose(
@@ -39,7 +31,7 @@ async def choose(
     seed: int,
 ) -> dict[str, Any]:
     """Fit on one split, measure on the other; the rows of the comparison and the plans."""
-    strategy = await fit_choice(lab.cloud, fitted, _CANDIDATES, price=price, seed=seed)
+    strategy = await fit_choice(lab.cloud, fitted, candidates_for(lab.cloud, price), price=price, seed=seed)
     attempts = await lab.cloud.attempts(test, strategy, Budget(samples=64), seed=seed)
     own = row_of("auto", 0, [[attempt] for attempt in attempts])
     best = max(curves, key=lambda row: (row["accuracy"], -row["tokens"]))

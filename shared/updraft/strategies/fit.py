@@ -16,16 +16,26 @@ from updraft.strategies.workspace import Workspace
 __all__ = ["candidates_for", "fit_choice"]
 
 _STAND: Final = Candidate(None)
+_LARGE: Final = 64  # samples, of which few are drawn where the vote is soon settled
+_WAVE: Final = 2
+_SOFT: Final = 3.0  # an imperfect verifier should not decide alone which particles are left
 _MOST: Final = Budget(samples=1024)
 
 
-def candidates_for(subject: Subject) -> tuple[Candidate, ...]:
-    """What plans are chosen from: votes, with a verifier its scores, with one that judges steps step-wise search."""
-    found = [_STAND, *(Candidate("self-consistency", samples) for samples in (4, 8, 16, 32))]
+def candidates_for(subject: Subject, price: float) -> tuple[Candidate, ...]:
+    """What plans are chosen from: votes that stop where a sample gains less than it costs, with a verifier weighted by
+    its scores, with one that judges steps also step-wise search. They are few: the best of many on a handful of
+    questions is mostly the luckiest.
+
+    Args:
+        price: of 1000 tokens, in right answers.
+    """
+    saturating = (("wave", _WAVE), *((("price", price),) if price > 0 else ()))
+    found = [Candidate("self-consistency", _LARGE, saturating)]
     if subject.verifier is not None:
-        found += [Candidate("best-of-n", samples, (("weighted", True),)) for samples in (4, 8, 16, 32)]
+        found.append(Candidate("best-of-n", _LARGE, (("weighted", True), *saturating)))
         if subject.verifier.judges_steps:
-            found += [Candidate("particle-filtering", samples) for samples in (4, 8, 16, 32)]
+            found += [Candidate("particle-filtering", samples, (("temperature", _SOFT),)) for samples in (8, 16)]
     return tuple(found)
 
 
@@ -37,7 +47,7 @@ async def fit_choice(
     pilot: int = 2,
     greedy: bool = True,
     price: float = 0.02,
-    classes: int = 4,
+    classes: int = 3,
     seed: int = 0,
     done: Callable[[], None] = lambda: None,
 ) -> ComputeOptimal:
