@@ -16,6 +16,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from updraft.errors import ConfigError, InvalidRequest
+from updraft.modes import Origin
 from updraft.strategies.base import Strategy
 from updraft.strategies.difficulty import Difficulty, features_of
 from updraft.strategies.problem import Outcome, Sample
@@ -46,8 +47,9 @@ class ComputeOptimal(Strategy):
 
     The pilot's first answer is the likeliest one, whatever the temperature: no other single answer is right as often.
 
-    Answers that came with the request count as the pilot's. A plan never gets more than the budget has left; where it
-    says more samples than the budget, it gets those of the budget. The pilot's answers vote in what follows.
+    Answers of this model that came with the request count as the pilot's. Those of another one, the edge's, tell how
+    hard the question is for that one: they only vote. A plan never gets more than the budget has left; where it says
+    more samples than the budget, it gets those of the budget. The pilot's answers vote in what follows.
     """
 
     name: ClassVar[str] = "auto"
@@ -74,15 +76,21 @@ class ComputeOptimal(Strategy):
 
     async def solve(self, work: Workspace) -> Outcome:
         given = list(work.problem.given)
-        pilot = [*given, *await self.drawn(work, min(self.pilot, work.budget.samples) - len(given))]
-        judged = await work.judge(pilot) if work.verifier is not None else [Judgement(None)] * len(pilot)
+        own = [sample for sample in given if sample.origin is Origin.CLOUD]
+        fresh = await self.drawn(work, min(self.pilot, work.budget.samples) - len(own))
+        pilot, known = [*own, *fresh], [*given, *fresh]
+        judged = await self._judged(work, pilot)
         hard = self.difficulty.of(features_of(pilot, [judgement.score for judgement in judged]))
         work.tell("score", value=1.0 - hard, text="difficulty")
         plan = self._plan(work.verifier, hard)
-        left = min(plan.samples, work.budget.samples) - (len(pilot) - len(given))
+        left = min(plan.samples, work.budget.samples) - len(fresh)
         if plan.strategy is None or left <= 0 or work.exhausted:
-            return _stand(work, pilot, judged, hard)
-        return await self._go_on(work, plan, pilot, left)
+            return _stand(work, known, await self._judged(work, known), hard)
+        return await self._go_on(work, plan, known, left)
+
+    async def _judged(self, work: Workspace, samples: Sequence[Sample]) -> list[Judgement]:
+        """What the verifier gives samples; it is not asked again about those that it has scored."""
+        return await work.judge(samples) if work.verifier is not None else [Judgement(None)] * len(samples)
 
     async def drawn(self, work: Workspace, count: int) -> list[Sample]:
         """So many of the pilot's answers."""
@@ -106,10 +114,10 @@ class ComputeOptimal(Strategy):
         plans = self.plans_for(verifier)
         return next((plan for plan in plans if hard <= plan.difficulty), plans[-1])
 
-    async def _go_on(self, work: Workspace, plan: Plan, pilot: Sequence[Sample], left: int) -> Outcome:
+    async def _go_on(self, work: Workspace, plan: Plan, known: Sequence[Sample], left: int) -> Outcome:
         problem, budget = work.problem, work.budget
         strategy = parsed(plan)
-        work.problem = strategy.prepared(replace(problem, given=tuple(pilot)))
+        work.problem = strategy.prepared(replace(problem, given=tuple(known)))
         work.budget = replace(budget, samples=left)
         work.ended = None  # calls that were too few for the pilot do not end what needs none
         try:

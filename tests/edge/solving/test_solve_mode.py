@@ -66,9 +66,10 @@ async def test_where_the_vote_is_thin_the_cloud_works_on_with_the_edges_answers(
         assert sum(found.samples for found in solution.alternatives) == 7 - solution.unparsed
         assert solution.alternatives[0].token_ids == tuple(completion.token_ids)
         kinds = [(event.origin, event.kind) for event in progress]
-        edge_side, cloud_side = [(Origin.EDGE, "sample")] * 3, [(Origin.CLOUD, "sample")] * 4
-        # The score between is how easy the cloud thinks the prompt is, from what the edge has sent.
-        assert kinds[:9] == [*edge_side, (Origin.EDGE, "answer"), (Origin.CLOUD, "score"), *cloud_side]
+        edge_side, cloud_side = [(Origin.EDGE, "sample")] * 3, [(Origin.CLOUD, "sample")] * 2
+        # The score between is how easy the cloud thinks the prompt is, from its own first answers.
+        cloud_all = [*cloud_side, (Origin.CLOUD, "score"), *cloud_side]
+        assert kinds[:9] == [*edge_side, (Origin.EDGE, "answer"), *cloud_all]
         assert {event.kind for event in progress[9:]} <= {"answer"}
         statistics = completion.statistics
         assert statistics.cloud_positions == solution.compute.cloud_tokens and statistics.round_trips == 1

@@ -13,7 +13,7 @@ import pytest
 from tests.fakes.engine import HashEngine
 from tests.fakes.verifiers import RuleVerifier
 from updraft.errors import ConfigError, InvalidRequest, UnknownName
-from updraft.modes import parse_settings
+from updraft.modes import Origin, parse_settings
 from updraft.sampling import SamplingParams
 from updraft.strategies import Budget, Forks, Outcome, Progress, Sample, Strategy, parse_strategy
 from updraft.strategies.choice import Candidate, ComputeOptimal, Plan, Record, fit_plans, load_choice
@@ -80,6 +80,18 @@ async def test_the_pilot_begins_with_the_likeliest_answer(subject: Subject) -> N
     assert len(texts(piloted)) == len(texts(warm)) == 3
     assert texts(piloted)[0] == texts(likeliest)[0] != texts(warm)[0]
     assert texts(piloted)[1:] == texts(warm)[1:]
+
+
+async def test_another_models_answers_vote_and_tell_nothing_of_the_difficulty(subject: Subject) -> None:
+    estimates = []
+    for given in ([], EASY, [replace(sample, origin=Origin.EDGE) for sample in EASY]):
+        notes: list[Progress] = []
+        outcome = await run(subject, ComputeOptimal(plans=(Plan(difficulty=1.0),)), given=given, notes=notes)
+        estimates.append(next(note.value for note in notes if note.text == "difficulty"))
+        voters = sum(alternative.samples for alternative in outcome.alternatives) + outcome.unparsed
+        assert voters == outcome.spent.samples + len(given)
+    nothing, own, others = estimates
+    assert nothing == others != own
 
 
 @pytest.mark.parametrize("samples", [1, 2, 3, 7])
