@@ -51,7 +51,7 @@ _SOURCES: Final = {
     "cloud": "Worked problems of the training split, never the same twice but by chance; loss on the answer alone.",
     "reward": "From the cloud model's weights, trained on until they make few mistakes, with two layers on top; half "
     "on answers of both models to problems of the training split at temperature 1, half on right answers with mistakes "
-    "put in; loss on the verdict after every step, whose label is exact: whether it follows from those before.",
+    "put in; loss on a verdict after every token of a step, whose label is exact: whether it can be right so far.",
 }
 
 
