@@ -17,6 +17,7 @@ from updraft.strategies.subject import Attempt, Question, Subject
 from .strategy_pool import Pool, run_on
 
 __all__ = [
+    "GREEDY",
     "POOLED",
     "RUN",
     "SEARCHES",

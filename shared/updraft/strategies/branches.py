@@ -79,6 +79,9 @@ class Forks:
         ends: token ids that end an answer, besides the model's own.
         tenant: on whose account passes are computed.
         top_logprobs: how many alternatives are kept with each token.
+
+    Attributes:
+        allowance: tokens in all, from which on `writes` draws none; branches are held to the budget by who makes them.
     """
 
     def __init__(
@@ -95,6 +98,7 @@ class Forks:
         self._shop = Shop(loop, places, tenant)
         self._sampling = sampling.with_seed()
         self._top_logprobs = top_logprobs
+        self.allowance: int | None = None
         self._made = 0
         self._tasks: dict[Branch, BranchTask] = {}
 
@@ -186,10 +190,15 @@ class Forks:
                 self._shop.loop.post(reader.leave)
 
     async def writes(self, prompts: Sequence[Sequence[int]], most: int, sampling: SamplingParams) -> list[list[int]]:
-        """What is drawn after each prompt, at most so many tokens, without end tokens.
+        """What is drawn after each prompt, at most so many tokens, without end tokens; less, or nothing, where the
+        allowance does not reach for it.
 
         Raises what `start` and `extend` raise.
         """
+        if self.allowance is not None and prompts:
+            most = min(most, max(0, self.allowance - self.work.tokens) // len(prompts))
+        if most == 0:
+            return [[] for _ in prompts]
         branches = [self.start(prompt, sampling) for prompt in prompts]
         try:
             await self.extend(dict.fromkeys(branches, most))

@@ -49,6 +49,7 @@ class Workspace:
 
     def __post_init__(self) -> None:
         self._began = time.perf_counter()
+        self.forks.allowance = self.budget.tokens  # a verifier that writes keeps to it, too
         self._scored: dict[Sample, Judgement] = {}
         seconds = self.budget.seconds
         self._until = None if seconds is None else asyncio.get_running_loop().time() + seconds

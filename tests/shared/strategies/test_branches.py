@@ -143,6 +143,18 @@ async def test_choices_are_log_probabilities_after_a_text(loop: EngineLoop) -> N
         np.testing.assert_array_equal(row, expected)
 
 
+async def test_what_is_written_beside_the_branches_keeps_to_the_allowance(loop: EngineLoop) -> None:
+    forks = forks_on(loop)
+    whole = await forks.writes([[5, 6], [5, 7]], 8, WARM)
+    assert len(whole[0]) == 8 and whole[0] != whole[1]
+    used = forks.work.tokens
+    forks.allowance = used + 7
+    assert [len(text) for text in await forks.writes([[5, 6], [5, 7]], 8, WARM)] == [3, 3]
+    assert await forks.writes([[5, 6], [5, 7]], 8, WARM) == [[], []] and forks.work.tokens == used + 6
+    assert await forks.writes([], 8, WARM) == []
+    await forks.close()
+
+
 async def test_closing_frees_every_sequence_for_others(loop: EngineLoop, engine: HashEngine) -> None:
     places = EnginePlaces(engine)
     for _ in range(3):
