@@ -34,7 +34,7 @@ def test_verdicts_stand_at_every_token_of_steps(text: str, labels: list[bool], v
     assert tokens == encode("7a+5b-4c*3\n" + text) and len(targets) == len(tokens)
     ends = [place for place in range(11, len(tokens)) if tokens[place] == encode("\n")[0]]
     last = ends[-1] + 1 if ends else 11
-    assert set(targets[:11] + targets[last:]) <= {IGNORED}
+    assert {*targets[:11], *targets[last:]} <= {IGNORED}
     said = {RIGHT: "+", WRONG: "-"}
     inside = "".join(" " if place in ends else said[targets[place]] for place in range(11, last)).split()
     assert [*inside, "".join(said[targets[end]] for end in ends)] == (verdicts.split() or [""])
