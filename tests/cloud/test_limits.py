@@ -145,7 +145,10 @@ async def test_the_clients_deadline_goes_to_the_engine_with_its_frames(
         await until(lambda: any(isinstance(message, Deliver) for message in sent))
         call.cancel()
     (deadline,) = (message.deadline for message in sent if isinstance(message, Deliver))
-    assert deadline is None if timeout is None else deadline is not None and now < deadline <= time.monotonic() + 30
+    if timeout is None:
+        assert deadline is None
+    else:  # gRPC reckons what is left by the wall clock, which may be set meanwhile
+        assert deadline is not None and now < deadline < time.monotonic() + 2 * timeout
 
 
 async def test_frames_beyond_the_rate_are_held_back_and_their_edge_is_told() -> None:
