@@ -60,7 +60,7 @@ def strategies(
 ) -> None:
     """Accuracy against generated tokens for every strategy, on the laboratory's models and questions.
 
-    Takes about half an hour with the defaults on two cores. What is compared: RPC with self-consistency, step-wise
+    Takes about an hour and a half of one core with the defaults. What is compared: RPC with self-consistency, step-wise
     search with best-of-n at equal tokens, resampling with what false positives predict, the compute-optimal choice with
     the best fixed strategy, edge and cloud together with the cloud alone.
     """
