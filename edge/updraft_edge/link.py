@@ -12,7 +12,15 @@ from typing import Any, TypeVar
 import grpc.aio
 
 from updraft.config import CloudLinkSettings
-from updraft.errors import CloudUnavailable, LateReply, LinkError, Overloaded, ProtocolViolation, UpdraftError
+from updraft.errors import (
+    Cancelled,
+    CloudUnavailable,
+    LateReply,
+    LinkError,
+    Overloaded,
+    ProtocolViolation,
+    UpdraftError,
+)
 from updraft.transport import RenewedChannel, bearer_metadata, error_from_rpc, open_channel
 from updraft.transport.bearer import SESSION_HEADER
 from updraft.v1 import collaboration_pb2 as pb
@@ -21,7 +29,7 @@ from updraft_edge.breaker import BreakerState, ProbingBreaker
 from updraft_edge.rules.guard import Rules
 from updraft_edge.stopping.price import CloudPrice
 
-__all__ = ["CloudLink"]
+__all__ = ["CloudLink", "lost"]
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +73,7 @@ class CloudLink:
                 pb.DescribeRequest(), timeout=self.settings.connect_timeout_s, metadata=self.metadata()
             )
         except grpc.aio.AioRpcError as error:
-            raise error_from_rpc(error) from error
+            raise lost(error) from error
         return self.cloud
 
     def stub(self) -> Any:
@@ -162,3 +170,9 @@ class CloudLink:
     async def _probe(self) -> None:
         await self.describe()
         log.info("the cloud answers again")
+
+
+def lost(error: grpc.aio.AioRpcError) -> UpdraftError:
+    """Why a call ended. Whoever asked is still there, so one that a cloud cancelled when it went is a lost one."""
+    reason = error_from_rpc(error)
+    return CloudUnavailable(reason.message) if isinstance(reason, Cancelled) else reason

@@ -11,7 +11,6 @@ import grpc
 import grpc.aio
 
 from updraft.errors import (
-    Cancelled,
     CloudUnavailable,
     LateReply,
     LinkError,
@@ -20,14 +19,14 @@ from updraft.errors import (
     UpdraftError,
 )
 from updraft.generation import Statistics
-from updraft.transport import drop_call, error_from_rpc
+from updraft.transport import drop_call
 from updraft.v1 import collaboration_pb2 as pb
 from updraft_edge import wire
-from updraft_edge.link import CloudLink
+from updraft_edge.link import CloudLink, lost
 from updraft_edge.rules.guard import Guard
 from updraft_edge.watch import Watch
 
-__all__ = ["CloudStream", "lost"]
+__all__ = ["CloudStream"]
 
 log = logging.getLogger(__name__)
 
@@ -169,9 +168,3 @@ class CloudStream:
         except UpdraftError as error:
             return error
         return CloudUnavailable("The stream is broken.")
-
-
-def lost(error: grpc.aio.AioRpcError) -> UpdraftError:
-    """Why a stream ended. Whoever asked is still there, so one that was cancelled is a lost one."""
-    reason = error_from_rpc(error)
-    return CloudUnavailable(reason.message) if isinstance(reason, Cancelled) else reason

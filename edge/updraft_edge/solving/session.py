@@ -22,10 +22,9 @@ from updraft.transport import drop_call
 from updraft.v1 import collaboration_pb2 as pb
 from updraft_edge import wire
 from updraft_edge.answer import Answer
-from updraft_edge.link import CloudLink
+from updraft_edge.link import CloudLink, lost
 from updraft_edge.seams import HandOver
 from updraft_edge.solving.wire import Asking, Found, Progressed, Solved, read_answer, read_progress, solve_request
-from updraft_edge.stream import lost
 
 __all__ = ["SolveSession"]
 
