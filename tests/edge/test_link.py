@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import grpc
 import pytest
 from grpc import aio
@@ -15,8 +17,12 @@ from updraft_edge.link import CloudLink
 from updraft_edge.rules.guard import Rules
 
 
+if TYPE_CHECKING:  # generic in its type stubs only
+    ServicerContext = aio.ServicerContext[pb.DescribeRequest, pb.DescribeResponse]
+
+
 class Going(CollaborationServicer):
-    async def Describe(self, request: pb.DescribeRequest, context: aio.ServicerContext) -> pb.DescribeResponse:
+    async def Describe(self, request: pb.DescribeRequest, context: ServicerContext) -> pb.DescribeResponse:
         await context.abort(grpc.StatusCode.CANCELLED, "")
         raise AssertionError
 
