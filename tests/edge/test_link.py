@@ -16,7 +16,6 @@ from updraft.v1.collaboration_pb2_grpc import CollaborationServicer, add_Collabo
 from updraft_edge.link import CloudLink
 from updraft_edge.rules.guard import Rules
 
-
 if TYPE_CHECKING:  # generic in its type stubs only
     ServicerContext = aio.ServicerContext[pb.DescribeRequest, pb.DescribeResponse]
 
