@@ -20,7 +20,7 @@ from .report import Step, table_of
 from .strategies_plot import plot_strategies
 from .strategy_choice import choose
 from .strategy_collaboration import collaborate
-from .strategy_curves import RUN, curves_of, equal_tokens, greedy, samples_saved
+from .strategy_curves import RUN, curves_of, equal_tokens, samples_saved
 from .strategy_laboratory import Laboratory, laboratory_questions, open_laboratory
 from .strategy_resampling import resampled
 from .strategy_smollm2 import SMOLLM2, smollm2_curves
@@ -89,10 +89,7 @@ class StrategiesBench:
         """Curves, and what follows from them."""
         pools = await lab.pools(lab.cloud, test, self.most, seed=self.seed)
         step(f"{self.most} answers of {CLOUD}")
-        curves = [
-            *await curves_of(lab.cloud, pools, self.search, seed=self.seed, step=step),
-            await greedy(lab.cloud, test),
-        ]
+        curves = await curves_of(lab.cloud, pools, self.search, seed=self.seed, step=step)
         results["curves"][CLOUD] = curves
         results |= {"saved": samples_saved(curves), "equal_tokens": equal_tokens(curves)}
         results["verifiers"] += await rates_of(CLOUD, lab.verifiers, lab.cloud, pools, lab.resources)
@@ -108,10 +105,7 @@ class StrategiesBench:
     async def _on_edge(self, lab: Laboratory, test: Sequence[Question], results: dict[str, Any], step: Step) -> None:
         pools = await lab.pools(lab.edge, test, self.most, seed=self.seed)
         step(f"{self.most} answers of {EDGE}")
-        results["curves"][EDGE] = [
-            *await curves_of(lab.edge, pools, self.search, seed=self.seed, step=step),
-            await greedy(lab.edge, test),
-        ]
+        results["curves"][EDGE] = await curves_of(lab.edge, pools, self.search, seed=self.seed, step=step)
 
     def tables(self, results: dict[str, Any]) -> list[Table]:
         tables = [

@@ -65,20 +65,16 @@ async def curves_of(
     *,
     seed: int,
     step: Callable[[str], None],
-    names: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
-    """A curve of every strategy: those of samples on the pools, the others run anew for each budget of `search`.
-
-    Args:
-        names: of those that are run anew; all when left out.
-    """
+    """A curve of every strategy: those of samples on the pools, the others run anew for each budget of `search`; last
+    the likeliest answer alone."""
     most, questions = len(pools[0].samples), [pool.question for pool in pools]
     rows = [row for name in POOLED for row in await curve_of_pools(name, pools, subject, most)]
-    for name in names or RUN:
+    for name in RUN:
         for samples in search:
             rows.append(await curve_of_runs(name, questions, subject, samples, seed=seed))
             step(f"{name} {samples}")
-    return rows
+    return [*rows, await greedy(subject, questions)]
 
 
 async def curve_of_pools(name: str, pools: Sequence[Pool], subject: Subject, most: int) -> list[dict[str, Any]]:

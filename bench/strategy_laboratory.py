@@ -37,7 +37,7 @@ _TEMPERATURE = 1.0
 
 
 def laboratory_questions(split: Split, count: int, *, seed: int) -> list[Question]:
-    """Questions of a split, of 1 to 8 steps in turn."""
+    """Questions of a split, of 2 to 8 steps in turn."""
     return [Question(problem.text, str(problem.answer), problem.steps) for problem in problems(split, count, seed=seed)]
 
 

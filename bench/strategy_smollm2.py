@@ -13,7 +13,7 @@ from updraft.verifiers import Resources
 from updraft.verifiers.registry import open_verifier
 
 from .report import Step
-from .strategy_curves import budgets, curves_of, greedy
+from .strategy_curves import budgets, curves_of
 from .strategy_pool import draw_pool
 from .strategy_verifiers import asking_verifiers, rates_of
 
@@ -59,9 +59,12 @@ async def smollm2_curves(
         pools = [await draw_pool(subject, one, most, seed=seed + 1_000_003 * n) for n, one in enumerate(questions)]
         step(f"{most} answers of {SMOLLM2}")
         rows = await curves_of(subject, pools, [some for some in budgets(most) if some in search], seed=seed, step=step)
-        rows.append(await greedy(subject, questions))
-        resources = Resources(reader=subject.forks(seed))
-        rates = await rates_of(SMOLLM2, asking_verifiers(resources), subject, pools, resources, each=_JUDGED)
+        forks = subject.forks(seed)
+        try:
+            resources = Resources(reader=forks)
+            rates = await rates_of(SMOLLM2, asking_verifiers(resources), subject, pools, resources, each=_JUDGED)
+        finally:
+            await forks.close()
         step("verifiers")
         return rows, rates
 

@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 _OVERTIME_S: Final = 30.0  # beyond the budget's seconds, for what a strategy does not stop itself
 _MOST_TOLD: Final = 1 << 18  # tokens of alternatives: a message of gRPC holds 4 MiB
-_SALT: Final = 0xC10D
+_SALT: Final = 0xC10D  # keeps the cloud's draws apart from the edge's
 _END_S: Final = 10.0  # for what is under way to free its sequences
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -65,7 +67,7 @@ def register(app: typer.Typer) -> None:
         "fit",
         epilog=examples(
             "updraft compose fit tasks.jsonl --out choice.json",
-            "updraft compose fit tasks.jsonl --model lab-cloud --verifier reward --reward lab-reward",
+            "updraft compose fit tasks.jsonl --model lab-cloud --verifier reward --reward lab-reward --edge lab-edge",
         ),
     )(fit)
     app.add_typer(group, name="compose", epilog=examples("updraft compose check pipeline.toml"))
@@ -201,6 +203,10 @@ def fit(
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Where the strategy goes, as JSON.")] = None,
     model: ModelOption = "smollm2-q4_0",
     verifier: VerifierOption = None,
+    edge: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|FILE", help="The edge's model, if its answers are to come with every question."),
+    ] = None,
     pilot: Annotated[int, typer.Option(min=1, max=16, help="Answers that the difficulty is estimated from.")] = 2,
     classes: Annotated[int, typer.Option(min=1, max=16, help="Of difficulty, at most.")] = 3,
     price: Annotated[float, typer.Option(min=0, help="What 1000 tokens cost, in accuracy.")] = 0.03,
@@ -224,11 +230,14 @@ def fit(
 
     async def work() -> ComputeOptimal:
         with bar_of("questions", len(questions)) as (bar, task):
-            async with opened(setup) as subject:
+            async with contextlib.AsyncExitStack() as stack:
+                subject = await stack.enter_async_context(opened(setup))
+                alone = replace(setup, model=edge or "", verifier=None, reward=None)
                 return await fit_choice(
                     subject,
                     questions,
                     candidates_for(subject, price),
+                    edge=None if edge is None else await stack.enter_async_context(opened(alone)),
                     pilot=pilot,
                     price=price,
                     classes=classes,

@@ -24,7 +24,6 @@ from typing import Final, Literal
 from updraft.errors import InvalidRequest
 
 __all__ = [
-    "FIRST",
     "GRADES",
     "LETTERS",
     "MODULUS",
@@ -33,6 +32,7 @@ __all__ = [
     "Problem",
     "Split",
     "Step",
+    "one_of",
     "parse_answer",
     "parse_problem",
     "problems",
@@ -50,8 +50,6 @@ GRADES: Final = range(2, MOST_STEPS + 1)
 
 LETTERS: Final = "abcdefgh"
 """Names of the operations, in turn."""
-FIRST: Final = 0.6
-"""Probability of each way in turn, from the left, to be the one that is written."""
 
 Split = Literal["train", "validation", "test"]
 
@@ -61,6 +59,7 @@ _LINE: Final = re.compile(rf"([0-9])([a-h])({_OPERATION})")
 _ANSWER: Final = re.compile(r"#([0-9])")
 _SIGNS: Final = "+-*"
 _SHARES: Final = (0.4, 0.35, 0.25)
+_FIRST: Final = 0.6  # probability of each way in turn, from the left, to be the one that is written
 _MOST_MISSES: Final = 2000  # in a row: what is left is not worth drawing for
 
 
@@ -180,12 +179,16 @@ def worked(problem: Problem, draw: random.Random) -> str:
     """A right answer: one of the ways to it, those that begin at the left more often."""
     number, done, lines = problem.start, frozenset[int](), []
     while ways := problem.ways(done):
-        while len(ways) > 1 and draw.random() > FIRST:
-            ways.pop(0)
-        operation = problem.operations[ways[0]]
-        lines.append(f"{number}{LETTERS[ways[0]]}{operation}\n")
-        number, done = operation(number), done | {ways[0]}
+        place = one_of(ways, draw)
+        operation = problem.operations[place]
+        lines.append(f"{number}{LETTERS[place]}{operation}\n")
+        number, done = operation(number), done | {place}
     return "".join(lines) + f"#{number}\n"
+
+
+def one_of(ways: Sequence[int], draw: random.Random) -> int:
+    """The way that is written: the first with a probability of 0.6, else the next with the same, and so on."""
+    return next((way for way in ways[:-1] if draw.random() <= _FIRST), ways[-1])
 
 
 def parse_answer(text: str) -> int | None:

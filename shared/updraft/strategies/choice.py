@@ -47,9 +47,10 @@ class ComputeOptimal(Strategy):
 
     The pilot's first answer is the likeliest one, whatever the temperature: no other single answer is right as often.
 
-    Answers of this model that came with the request count as the pilot's. Those of another one, the edge's, tell how
-    hard the question is for that one: they only vote. A plan never gets more than the budget has left; where it says
-    more samples than the budget, it gets those of the budget. The pilot's answers vote in what follows.
+    Answers of this model that came with the request count as the pilot's. The edge's vote, and their entropy and energy
+    tell of the difficulty beside the pilot; they do not take its place. A plan never gets more than the budget has
+    left; where it says more samples than the budget, it gets those of the budget. The pilot's answers vote in what
+    follows.
     """
 
     name: ClassVar[str] = "auto"
@@ -80,7 +81,8 @@ class ComputeOptimal(Strategy):
         fresh = await self.drawn(work, min(self.pilot, work.budget.samples) - len(own))
         pilot, known = [*own, *fresh], [*given, *fresh]
         judged = await self._judged(work, pilot)
-        hard = self.difficulty.of(features_of(pilot, [judgement.score for judgement in judged]))
+        edge = [sample for sample in given if sample.origin is Origin.EDGE]
+        hard = self.difficulty.of(features_of(pilot, [judgement.score for judgement in judged], edge))
         work.tell("score", value=1.0 - hard, text="difficulty")
         plan = self._plan(work.verifier, hard)
         left = min(plan.samples, work.budget.samples) - len(fresh)

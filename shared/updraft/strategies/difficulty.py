@@ -15,28 +15,36 @@ from updraft.strategies.tally import tally
 
 __all__ = ["FEATURES", "Difficulty", "features_of", "fit_difficulty"]
 
-FEATURES: Final = ("disagreement", "surprise", "entropy", "doubt", "energy")
+FEATURES: Final = ("disagreement", "surprise", "entropy", "doubt", "energy", "edge entropy", "edge energy")
 
 Floats = NDArray[np.float64]
 
 
-def features_of(samples: Sequence[Sample], scores: Sequence[float | None] | None = None) -> tuple[float, ...]:
-    """What pilot answers tell, in the order of `FEATURES`; all but the energy are 0 where all is well.
+def features_of(
+    samples: Sequence[Sample], scores: Sequence[float | None] | None = None, edge: Sequence[Sample] = ()
+) -> tuple[float, ...]:
+    """What pilot answers tell, in the order of `FEATURES`; all but energies are 0 where all is well.
 
     - disagreement: what the leading answer lacks of the whole vote; 1 where no answer can be parsed;
     - surprise: less the mean log-probability of the likeliest answer's tokens, nats;
     - entropy: mean entropy of the distributions, nats; of the samples that it was measured for, else 0;
     - doubt: what a verifier's score of the best answer lacks of 1; a half where none judged;
     - energy: mean free energy (E-LANG, arXiv 2203.00748): less the log-sum-exp of the logits, whose zero is the model's
-      own.
+      own;
+    - edge entropy, edge energy: the same of the edge's answers; 0 where it gave none, or did not say.
     """
     votes = tally(samples, [1.0] * len(samples))
     disagreement = 1.0 - votes[0].weight if votes else 1.0
     surprise = -max((sample.logprob for sample in samples), default=-10.0)
-    entropy = _mean([sample.entropy for sample in samples])
-    energy = -_mean([sample.energy for sample in samples])
     known = [score for score in scores or () if score is not None]
-    return disagreement, max(0.0, surprise), entropy, 1.0 - max(known) if known else 0.5, energy
+    doubt = 1.0 - max(known) if known else 0.5
+    (entropy, energy), (edge_entropy, edge_energy) = _unsure(samples), _unsure(edge)
+    return disagreement, max(0.0, surprise), entropy, doubt, energy, edge_entropy, edge_energy
+
+
+def _unsure(samples: Sequence[Sample]) -> tuple[float, float]:
+    """Mean entropy and free energy of answers."""
+    return _mean([sample.entropy for sample in samples]), 0.0 - _mean([sample.energy for sample in samples])
 
 
 def _mean(values: Sequence[float | None]) -> float:
@@ -47,13 +55,13 @@ def _mean(values: Sequence[float | None]) -> float:
 class Difficulty(BaseModel):
     """A logistic model of the chance that a question's leading answer is wrong.
 
-    The default was not fitted: it knows no more than that all features grow with difficulty, and leaves the energy out.
+    The default was not fitted: it knows no more than that all features grow with difficulty, and leaves energies out.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     intercept: float = -3.0
-    weights: tuple[float, float, float, float, float] = (4.0, 2.0, 2.0, 2.0, 0.0)
+    weights: tuple[float, float, float, float, float, float, float] = (4.0, 2.0, 2.0, 2.0, 0.0, 1.0, 0.0)
 
     def of(self, features: Sequence[float]) -> float:
         """0 (easy) to 1."""

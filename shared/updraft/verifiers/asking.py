@@ -95,15 +95,14 @@ def _reasoning(reader: Asked, votes: int, most: int) -> Scorer:
 
     async def score(claims: Sequence[Claim]) -> list[Judgement]:
         texts = [ask(engine, _shown(claim) + _CHECK) for claim in claims]
-        fitting = [text for text in texts if len(text) + most + len(verdict) <= engine.context]
-        prompts = [text for text in fitting for _ in range(votes)]
+        short = [len(text) + most + len(verdict) <= engine.context for text in texts]
+        prompts = [text for text, fits in zip(texts, short, strict=True) if fits for _ in range(votes)]
         checks = await reader.writes(prompts, most, _WARM)
         asked = [[*prompt, *check, *verdict] for prompt, check in zip(prompts, checks, strict=True)]
         rows = await reader.choices(asked, choices)
         answered = iter(rows.reshape(-1, votes, len(choices)))
-        return [
-            Judgement(_mean_odds(next(answered), [(0, 1)] * votes)) if text in fitting else _TOO_LONG for text in texts
-        ]
+        columns = [(0, 1)] * votes
+        return [Judgement(_mean_odds(next(answered), columns)) if fits else _TOO_LONG for fits in short]
 
     return score
 

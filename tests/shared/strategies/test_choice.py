@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.fakes.byte_engine import byte_engine
 from tests.fakes.engine import HashEngine
 from tests.fakes.verifiers import RuleVerifier
 from updraft.errors import ConfigError, InvalidRequest, UnknownName
@@ -82,16 +83,40 @@ async def test_the_pilot_begins_with_the_likeliest_answer(subject: Subject) -> N
     assert texts(piloted)[1:] == texts(warm)[1:]
 
 
-async def test_another_models_answers_vote_and_tell_nothing_of_the_difficulty(subject: Subject) -> None:
+async def test_the_edges_answers_vote_and_do_not_take_the_pilots_place(subject: Subject) -> None:
     estimates = []
     for given in ([], EASY, [replace(sample, origin=Origin.EDGE) for sample in EASY]):
         notes: list[Progress] = []
         outcome = await run(subject, ComputeOptimal(plans=(Plan(difficulty=1.0),)), given=given, notes=notes)
-        estimates.append(next(note.value for note in notes if note.text == "difficulty"))
+        estimates.append(next(note.value or 0.0 for note in notes if note.text == "difficulty"))
         voters = sum(alternative.samples for alternative in outcome.alternatives) + outcome.unparsed
         assert voters == outcome.spent.samples + len(given)
     nothing, own, others = estimates
     assert nothing == others != own
+
+
+async def test_an_edge_that_was_unsure_makes_a_question_harder(subject: Subject) -> None:
+    estimates = []
+    for entropy in (0.0, 2.0):
+        notes: list[Progress] = []
+        given = [replace(sample, origin=Origin.EDGE, entropy=entropy) for sample in EASY]
+        await run(subject, ComputeOptimal(plans=(Plan(difficulty=1.0),)), given=given, notes=notes)
+        estimates.append(next(note.value or 0.0 for note in notes if note.text == "difficulty"))
+    assert estimates[0] > estimates[1]  # how easy it is
+
+
+async def test_a_choice_can_be_fitted_with_the_edges_answers(subject: Subject) -> None:
+    questions = [Question("How?", "A"), Question("Why?", "B")]
+    async with Subject(
+        HashEngine(context=512, sequences=8), max_tokens=6, sampling=SamplingParams(temperature=1.0)
+    ) as edge:
+        strategy = await fit_choice(subject, questions, [Candidate("self-consistency", 4)], edge=edge)
+    assert any(strategy.difficulty.weights[5:])
+    alone = await fit_choice(subject, questions, [Candidate("self-consistency", 4)])
+    assert not any(alone.difficulty.weights[5:])  # nothing can be said of what was not there
+    stranger = Subject(byte_engine())
+    with pytest.raises(ConfigError, match="another tokenizer"):
+        await fit_choice(subject, questions, [], edge=stranger)
 
 
 @pytest.mark.parametrize("samples", [1, 2, 3, 7])

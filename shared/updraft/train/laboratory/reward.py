@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from updraft.laboratory.task import FIRST, LETTERS, MODULUS, Problem, parse_answer, prompt, steps_of
+from updraft.laboratory.task import LETTERS, MODULUS, Problem, one_of, parse_answer, prompt, steps_of
 from updraft.laboratory.vocabulary import RIGHT, WRONG, encode
 from updraft.train.laboratory.batches import IGNORED, Example
 from updraft.train.laboratory.model import LabModel
@@ -47,7 +47,7 @@ def judged_example(rollout: Rollout) -> Example:
     After a step's last token stands the verdict on it, by the step before, be that right or wrong: that all steps after
     a wrong one are wrong, too, is easily learned, and drowns what is hard, to see a wrong one. After each token within
     a step stands whether it is right so far. Nobody asks for that later, but where the first wrong token is can be seen
-    from the token before; with verdicts at the ends alone, learning takes several times as long.
+    from the token before, and a model that is taught so judges ends better.
     """
     tokens, ends = _tokens(rollout)
     targets = [IGNORED] * len(tokens)
@@ -63,7 +63,7 @@ def flawed(problem: Problem, draw: random.Random) -> str:
     not. What comes next goes on from there."""
     number, done, lines = problem.start, frozenset[int](), []
     while ways := problem.ways(done):
-        place = next((way for way in ways[:-1] if draw.random() < FIRST), ways[-1])
+        place = one_of(ways, draw)
         if draw.random() < _FLAWS:
             if draw.random() < _SLIPS:
                 number = _another(number, draw)
