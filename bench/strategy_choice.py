@@ -58,7 +58,7 @@ async def _signals(lab: Laboratory, questions: Sequence[Question], *, seed: int)
     wrong = [not vote.right for vote in votes]
     rows = [features_of(pool.samples, [judged.score for judged in pool.judgements]) for pool in pools]
     signals = zip(FEATURES, zip(*rows, strict=True), strict=True)
-    return [{"signal": name, "auc": _auc(values, wrong)} for name, values in signals]
+    return [{"signal": name, "auc": _auc(values, wrong)} for name, values in signals if len(set(values)) > 1]
 
 
 def _auc(values: Sequence[float], wrong: Sequence[bool]) -> float | None:
